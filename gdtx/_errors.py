@@ -1,0 +1,63 @@
+"""Errors that say where: the transformation at work, the leaf, what was expected and what came."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+_path: ContextVar[tuple[str, ...]] = ContextVar("gdtx_path", default=())
+
+# Names of makers and combinators say little below a method or a link: `adam > ema` reads better
+# than `adam > chain > scale_by_adam > join > chain > ema > accumulate > recur`.
+_plumbing = {
+    "GradientTransformation",
+    "elementwise",
+    "with_params",
+    "treewise",
+    "recur",
+    "accumulate",
+    "counted",
+} | {
+    "chain",
+    "join",
+    "masked",
+}
+
+
+class LeafError(Exception):
+    """Raised by a rule on one array; the maker that walks the tree adds the leaf's path."""
+
+
+@contextlib.contextmanager
+def at_work(name: str) -> Iterator[None]:
+    """Errors raised inside name this transformation."""
+    token = _path.set((*_path.get(), name))
+    try:
+        yield
+    finally:
+        _path.reset(token)
+
+
+def is_outermost() -> bool:
+    """Whether no transformation is at work around the caller."""
+    return not _path.get()
+
+
+def where() -> str:
+    outermost, *inner = _path.get() or ("gdtx",)
+    return " > ".join([outermost, *(name for name in inner if name not in _plumbing)])
+
+
+def fail(kind: type[Exception], message: str) -> NoReturn:
+    """Raise `kind`, with the names of the transformations at work before the message."""
+    raise kind(f"{where()}: {message}")
+
+
+def describe(value: Any) -> str:
+    """What came, in few words: shape and dtype of arrays, the value and type of others."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    text = repr(value)
+    return f"{text if len(text) < 60 else text[:57] + '...'} ({type(value).__name__})"

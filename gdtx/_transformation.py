@@ -1,0 +1,288 @@
+"""The ground floor: a gradient transformation, and the decorator that makes a factory of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn, ParamSpec
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._call import Call, Signature, merge, recorded, split
+from ._errors import at_work, describe, fail, is_outermost
+from ._kinds import Function, Kind, is_array, register_kind
+from ._numerics import increment
+from ._tree import PyTree, check_arrays, check_shapes, leaves_as, scalar_like
+
+P = ParamSpec("P")
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class GradientTransformation(Call):
+    """A pair of pure functions over trees of arrays, remembered as the call that made it.
+
+    `init(params)` gives the first state; `update(updates, state, params=None, **extra_args)`
+    gives the transformed updates and the next state. It unpacks as that pair.
+
+    It is a pytree: numbers among its arguments are constants, arrays are leaves. So it prints as
+    its constructor call, compares, hashes, pickles, and passes through `jax.jit`, `jax.vmap` and
+    `jax.grad` as an argument.
+
+    Args:
+        init: function of the parameters that returns the first state.
+        update: function of updates, state, parameters and any keywords that it names.
+
+    >>> import gdtx
+    >>> gdtx.GradientTransformation(lambda params: (), lambda updates, state, params=None: (
+    ...     updates, state)).init({})
+    ()
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, init: Function, update: Function) -> GradientTransformation:
+        return cls.of(cls, _pair.bind((init, update), {}))
+
+    @property
+    def signature(self) -> Signature:
+        return _pair if self.factory is GradientTransformation else super().signature
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return iter((self.init, self.update))
+
+    def init(self, params: PyTree) -> PyTree:
+        """The state before the first update.
+
+        Runs operation by operation, so that state follows the placement of the parameters.
+
+        Raises:
+            TypeError: if a leaf is not a floating-point or complex array.
+        """
+        outermost = is_outermost()
+        with at_work(self.signature.name):
+            if outermost:
+                check_arrays(params, "params")
+            return self._init(params)
+
+    def update(
+        self, updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        """The transformed updates and the next state.
+
+        Outside of a trace, the outermost update runs as one compiled function, cached for equal
+        transformations. Extra arguments that are arrays or numbers may change freely; others,
+        such as functions, are constants of that compilation.
+
+        Raises:
+            ValueError: if updates, state and parameters do not fit each other.
+            TypeError: if a leaf is not a floating-point or complex array, or an extra argument
+                that a link needs is missing.
+        """
+        if is_outermost() and _can_dispatch((updates, params), (self, state, extra_args)):
+            leaves, layout = split(extra_args, _is_runtime)
+            return _compiled(self, updates, state, params, leaves, layout=layout)
+        return self._inline(updates, state, params, extra_args)
+
+    def _inline(
+        self, updates: PyTree, state: PyTree, params: PyTree, extra_args: Mapping[str, Any]
+    ) -> tuple[PyTree, PyTree]:
+        outermost = is_outermost()
+        with at_work(self.signature.name):
+            if outermost:
+                _check(updates, params)
+            return self._update(updates, state, params, extra_args)
+
+    def _init(self, params: PyTree) -> PyTree:
+        if self.factory is GradientTransformation:
+            return self.arguments["init"](params)
+        schedules = self.signature.scheduled(self.arguments)
+        if not schedules:
+            return self.body(self.arguments).init(params)
+        count = scalar_like(params, 0, jnp.int32)
+        return ScheduledState(count, self._at(count, schedules).init(params))
+
+    def _update(
+        self, updates: PyTree, state: PyTree, params: PyTree, extra_args: Mapping[str, Any]
+    ) -> tuple[PyTree, PyTree]:
+        if self.factory is GradientTransformation:
+            update = self.arguments["update"]
+            return update(updates, state, params, **_accepted(update, extra_args))
+        schedules = self.signature.scheduled(self.arguments)
+        if not schedules:
+            return self.body(self.arguments).update(updates, state, params, **extra_args)
+        check_state(state, ScheduledState)
+        inner = self._at(state.count, schedules)
+        updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
+        return updates, ScheduledState(increment(state.count), inner_state)
+
+    def _at(self, count: jax.Array, schedules: Mapping[str, Callable[[Any], Any]]) -> Any:
+        values = {name: jnp.asarray(schedule(count)) for name, schedule in schedules.items()}
+        for name, value in values.items():
+            if value.shape != ():
+                fail(
+                    ValueError,
+                    f"the schedule of {name} must return a scalar, got {describe(value)}",
+                )
+        return self.body({**self.arguments, **values})
+
+
+class ScheduledState(NamedTuple):
+    """State of a transformation some of whose hyperparameters are schedules."""
+
+    count: jax.Array
+    inner: PyTree
+
+
+def transformation(
+    factory: Callable[P, GradientTransformation],
+) -> Callable[P, GradientTransformation]:
+    """Make a factory of transformations return them as data.
+
+    What the decorated factory returns remembers the factory and its arguments. Arguments are
+    bound when it is called, checked by the kinds in its annotations (`Decay`, `Positive`, ...),
+    and may be numbers, arrays, or, where a scalar is asked for, schedules: functions of the number
+    of updates done before. The body sees numbers and arrays only.
+
+    Args:
+        factory: function that returns a transformation, most often an expression of others.
+
+    Returns:
+        The factory, with the same signature.
+
+    >>> import gdtx
+    >>> @gdtx.transformation
+    ... def heavy_ball(learning_rate: gdtx.NonNegative, momentum: gdtx.Decay = 0.9):
+    ...     return gdtx.chain(gdtx.trace(momentum), gdtx.scale_by_learning_rate(learning_rate))
+    >>> heavy_ball(0.1)
+    heavy_ball(learning_rate=0.1, momentum=0.9)
+    """
+    return recorded(GradientTransformation, factory, schedules=True)
+
+
+def expand(tx: GradientTransformation) -> GradientTransformation:
+    """The formula of a transformation, one level down.
+
+    Args:
+        tx: any transformation.
+
+    Returns:
+        The expression that its factory returns. A bare pair of functions, and a link whose rule
+        itself depends on a schedule, are not made of others: they are returned as they are.
+
+    >>> import gdtx
+    >>> gdtx.expand(gdtx.adamax(0.1, eps=0.0))  # doctest: +NORMALIZE_WHITESPACE
+    chain(scale_by_adamax(b1=0.9, b2=0.999, eps=0.0),
+          scale_by_learning_rate(learning_rate=0.1, flip_sign=True))
+    """
+    if tx.factory is GradientTransformation:
+        return tx
+    schedules = tx.signature.scheduled(tx.arguments)
+    try:
+        expression = tx.body(tx.arguments)
+    except TypeError:
+        if schedules:
+            return tx
+        raise
+    handed_on = all(_contains(expression, schedule) for schedule in schedules.values())
+    return expression if handed_on else tx
+
+
+def check_state(state: Any, expected: type) -> None:
+    """Raise unless the state is of this class."""
+    if not isinstance(state, expected):
+        foreign_state(f"a {expected.__name__}", state)
+
+
+def foreign_state(expected: str, state: Any) -> NoReturn:
+    came = type(state).__name__ if hasattr(state, "_fields") else describe(state)
+    fail(
+        ValueError, f"the state is that of another transformation: expected {expected}, got {came}"
+    )
+
+
+def _check(updates: PyTree, params: PyTree) -> None:
+    check_arrays(updates, "updates")
+    if params is None:
+        return
+    check_arrays(params, "params")
+    leaves = leaves_as(jax.tree.structure(updates), params, "params", "updates")
+    check_shapes(updates, leaves, "parameter")
+
+
+def _accepted(update: Callable[..., Any], extra_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The extra arguments that this function names, all if it takes any."""
+    parameters = list(inspect.signature(update).parameters.values())[3:]
+    for parameter in parameters:
+        required = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        if required and parameter.name not in extra_args:
+            fail(
+                TypeError,
+                f"needs the extra argument {parameter.name!r}: call "
+                f"update(updates, state, params, {parameter.name}=...)",
+            )
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(extra_args)
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in extra_args.items() if name in names}
+
+
+def _contains(tree: Any, value: Any) -> bool:
+    def is_value(leaf: Any) -> bool:
+        return type(leaf) is type(value) and leaf == value
+
+    arguments = tree.arguments.values() if isinstance(tree, Call) else [tree]
+    return any(
+        is_value(leaf) or (isinstance(leaf, Call) and _contains(leaf, value))
+        for leaf in jax.tree.leaves(list(arguments), is_leaf=lambda x: isinstance(x, Call))
+    )
+
+
+def _is_array_type(kind: type) -> bool:
+    return issubclass(kind, jax.Array | np.ndarray | np.generic)
+
+
+def _is_runtime(value: Any) -> bool:
+    return is_array(value) or (
+        isinstance(value, int | float | complex | np.generic) and not isinstance(value, bool)
+    )
+
+
+def _can_dispatch(arrays: PyTree, others: PyTree) -> bool:
+    """Whether all is at hand: no tracer anywhere, nothing but arrays where arrays belong."""
+    array_types = set(map(type, jax.tree.leaves(arrays)))
+    types = array_types | set(map(type, jax.tree.leaves(others)))
+    traced = any(issubclass(kind, jax.core.Tracer) for kind in types)
+    return not traced and all(map(_is_array_type, array_types))
+
+
+@functools.partial(jax.jit, static_argnames="layout")
+def _compiled(
+    tx: GradientTransformation,
+    updates: PyTree,
+    state: PyTree,
+    params: PyTree,
+    extra_leaves: list[Any],
+    layout: Any,
+) -> tuple[PyTree, PyTree]:
+    return tx._inline(updates, state, params, merge(extra_leaves, layout))
+
+
+def _as_transformation(value: Any) -> GradientTransformation:
+    if isinstance(value, GradientTransformation):
+        return value
+    return GradientTransformation(value.init, value.update)
+
+
+def _is_pair(value: Any) -> bool:
+    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
+
+
+register_kind(
+    GradientTransformation,
+    Kind("a transformation (a pair of init and update)", _is_pair, convert=_as_transformation),
+)
+
+_pair = Signature(GradientTransformation, schedules=False)

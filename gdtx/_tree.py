@@ -1,0 +1,140 @@
+"""Walking trees: checks that name the leaf, and arrays that follow the parameters' placement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._errors import at_work, describe, fail
+
+PyTree = Any
+
+
+def check_arrays(tree: PyTree, what: str) -> None:
+    """Raise unless every leaf is a floating-point or complex array."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            fail(
+                TypeError,
+                f"{what}{jax.tree_util.keystr(path)} is {describe(leaf)}, expected an array",
+            )
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            fail(
+                TypeError,
+                f"{what}{jax.tree_util.keystr(path)} has dtype {leaf.dtype}, expected a "
+                "floating-point or complex array (mask or leave out what is not trained)",
+            )
+
+
+def leaves_as(structure: Any, tree: PyTree, what: str, like: str) -> list[Any]:
+    """The leaves of `tree`, which must have this structure, that of `like`."""
+    leaves, found = jax.tree.flatten(tree)
+    if found != structure:
+        expected = structure.unflatten([object()] * structure.num_leaves)
+        fail(ValueError, _structure_mismatch(tree, expected, what, like))
+    return leaves
+
+
+def _structure_mismatch(tree: PyTree, expected: PyTree, what: str, like: str) -> str:
+    here, there = ({path for path, _ in _paths(side)} for side in (tree, expected))
+    for path, _ in _paths(expected):
+        if path not in here:
+            return f"{what} has no leaf {what}{path}, which {like} has"
+    for path, _ in _paths(tree):
+        if path not in there:
+            return f"{what} has a leaf {what}{path}, which {like} has not"
+    return f"{what} has the same paths as {like} but other containers: {jax.tree.structure(tree)}"
+
+
+def _paths(tree: PyTree) -> list[tuple[str, Any]]:
+    return [
+        (jax.tree_util.keystr(path), leaf)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    ]
+
+
+def check_shapes(updates: PyTree, leaves: list[Any], what: str) -> None:
+    """Raise unless `leaves`, called `what`, have the shapes of the updates."""
+    for i, (u, leaf) in enumerate(zip(jax.tree.leaves(updates), leaves, strict=True)):
+        if u.shape != leaf.shape:
+            path = leaf_path(updates, i)
+            fail(ValueError, f"updates{path} has shape {u.shape}, its {what} has {leaf.shape}")
+
+
+def leaf_path(tree: PyTree, index: int) -> str:
+    """The path of the leaf with this number, as Python would index it."""
+    return _paths(tree)[index][0]
+
+
+def broadcast_prefix(prefix: PyTree, tree: PyTree, what: str, like: str) -> list[Any]:
+    """For each leaf of `tree`, the leaf of `prefix` at or above it."""
+    try:
+        spread = jax.tree.map(
+            lambda value, below: jax.tree.map(lambda _: value, below), prefix, tree
+        )
+    except ValueError:
+        fail(ValueError, _structure_mismatch(prefix, tree, what, like))
+    return jax.tree.leaves(spread)
+
+
+def scalar_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
+    """A scalar where the parameters are: on their device, or replicated over their mesh.
+
+    Left where it is made by default, it would move at the first update and compile it twice.
+    """
+    leaf = next((x for x in jax.tree.leaves(params) if isinstance(x, jax.Array)), None)
+    if leaf is None or isinstance(leaf, jax.core.Tracer) or not leaf.committed:
+        return jnp.asarray(value, dtype)
+    sharding = leaf.sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return jax.device_put(jnp.asarray(value, dtype), sharding)
+
+
+def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
+    r"""Add updates to parameters: $\theta \leftarrow \theta + u$.
+
+    The sum is taken in the wider dtype of the two and rounded once, to the parameter's. Leaves
+    whose update is None stay as they are.
+
+    Args:
+        params: tree of arrays.
+        updates: tree of arrays of the same shapes.
+
+    Returns:
+        The new parameters, in the parameters' dtypes.
+
+    Raises:
+        ValueError: if structures or shapes differ; the message names the leaf.
+        TypeError: if a leaf to update is not a floating-point or complex array.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.apply_updates({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([0.5, -0.5])})
+    {'w': Array([1.5, 1.5], dtype=float32)}
+    """
+    with at_work("apply_updates"):
+        structure = jax.tree.structure(params, is_leaf=_is_none)
+        try:
+            structure.flatten_up_to(updates)
+        except ValueError:
+            fail(ValueError, _structure_mismatch(updates, params, "updates", "params"))
+        return jax.tree_util.tree_map_with_path(_added, params, updates, is_leaf=_is_none)
+
+
+def _added(path: Any, p: Any, u: Any) -> Any:
+    if p is None or u is None:
+        return p
+    where = jax.tree_util.keystr(path)
+    check_arrays(p, f"params{where}")
+    check_arrays(u, f"updates{where}")
+    if u.shape != p.shape:
+        fail(ValueError, f"updates{where} has shape {u.shape}, its parameter has {p.shape}")
+    if jnp.iscomplexobj(u) and not jnp.iscomplexobj(p):
+        fail(TypeError, f"updates{where} is complex, its parameter is {p.dtype}")
+    return jnp.asarray(p + u).astype(p.dtype)
+
+
+def _is_none(value: Any) -> bool:
+    return value is None

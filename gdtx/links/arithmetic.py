@@ -1,0 +1,146 @@
+"""Arithmetic on each number of the updates."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from .. import _numerics
+from .._errors import LeafError
+from .._kinds import Function, NonNegative, Positive, Scalar, is_zero
+from .._rules import elementwise, identity
+from .._transformation import GradientTransformation, transformation
+
+
+@transformation
+def square() -> GradientTransformation:
+    r"""$u \leftarrow |u|^2$, real for complex updates too.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.square().update(jnp.array([-3.0, 2.0]), ())[0]
+    Array([9., 4.], dtype=float32)
+    """
+    return elementwise(_numerics.square)
+
+
+@transformation
+def sqrt() -> GradientTransformation:
+    r"""$u \leftarrow \sqrt{u}$, with derivative 0 at 0, where the true one is infinite.
+
+    >>> import gdtx, jax, jax.numpy as jnp
+    >>> root = lambda u: gdtx.sqrt().update(u, ())[0]
+    >>> jax.value_and_grad(root)(0.0)
+    (Array(0., dtype=float32, weak_type=True), Array(0., dtype=float32, weak_type=True))
+    """
+    return elementwise(_numerics.sqrt)
+
+
+@transformation
+def absolute() -> GradientTransformation:
+    r"""$u \leftarrow |u|$.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.absolute().update(jnp.array([-3.0, 2.0]), ())[0]
+    Array([3., 2.], dtype=float32)
+    """
+    return elementwise(jnp.abs)
+
+
+@transformation
+def sign() -> GradientTransformation:
+    r"""$u \leftarrow \operatorname{sign}(u)$, which is $u / |u|$ for complex updates; 0 stays 0.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.sign().update(jnp.array([-3.0, 0.0]), ())[0]
+    Array([-1.,  0.], dtype=float32)
+    """
+    return elementwise(jnp.sign)
+
+
+@transformation
+def add(constant: Scalar) -> GradientTransformation:
+    r"""$u \leftarrow u + c$.
+
+    Args:
+        constant: what to add, $c$.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.add(0.5).update(jnp.array([1.0]), ())[0]
+    Array([1.5], dtype=float32)
+    """
+    return identity() if is_zero(constant) else elementwise(lambda u: u + constant)
+
+
+@transformation
+def scale(factor: Scalar) -> GradientTransformation:
+    r"""$u \leftarrow c\,u$.
+
+    Args:
+        factor: what to multiply by, $c$.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.scale(-0.5).update(jnp.array([1.0]), ())[0]
+    Array([-0.5], dtype=float32)
+    """
+    return elementwise(lambda u: factor * u)
+
+
+@transformation
+def scale_by_learning_rate(
+    learning_rate: NonNegative, flip_sign: bool = True
+) -> GradientTransformation:
+    r"""$u \leftarrow -\eta\,u$: from a gradient to a step downhill.
+
+    Args:
+        learning_rate: $\eta$, a number, an array or a schedule.
+        flip_sign: whether to change the sign; False leaves the direction as it is.
+
+    Raises:
+        ValueError: if the learning rate is negative; :func:`scale` takes any factor.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.scale_by_learning_rate(0.1).update(jnp.array([1.0]), ())[0]
+    Array([-0.1], dtype=float32)
+    """
+    return scale(-learning_rate if flip_sign else learning_rate)
+
+
+@transformation
+def scale_by_schedule(schedule: Function) -> GradientTransformation:
+    r"""$u_t \leftarrow s(t)\,u_t$ with $t = 0$ on the first update.
+
+    Args:
+        schedule: function of the number of updates done before that returns the factor.
+
+    Returns:
+        A transformation whose state holds the count.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_schedule(lambda t: 1.0 + t)
+    >>> u, state = tx.update(jnp.array([1.0]), tx.init(jnp.zeros(1)))
+    >>> tx.update(jnp.array([1.0]), state)[0]
+    Array([2.], dtype=float32)
+    """
+    return scale(schedule)
+
+
+@transformation
+def clip(max_delta: Positive) -> GradientTransformation:
+    r"""$u \leftarrow \min(\max(u, -\delta), \delta)$, number by number.
+
+    Args:
+        max_delta: largest magnitude, $\delta$.
+
+    Raises:
+        TypeError: from `update`, for complex updates.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.clip(1.0).update(jnp.array([-3.0, 0.5]), ())[0]
+    Array([-1. ,  0.5], dtype=float32)
+    """
+
+    def rule(u: jnp.ndarray) -> jnp.ndarray:
+        if jnp.iscomplexobj(u):
+            raise LeafError("is complex, clip orders real numbers (see clip_by_global_norm)")
+        return jnp.clip(u, -max_delta, max_delta)
+
+    return elementwise(rule)

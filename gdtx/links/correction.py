@@ -1,0 +1,145 @@
+"""What the age of an average changes: its bias and its variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._kinds import Count, Decay, Function, LengthThreshold
+from .._numerics import (
+    average_length,
+    cast,
+    compute_dtype,
+    final_average_length,
+    increment,
+    one_minus_power,
+)
+from .._rules import counted, each_leaf
+from .._transformation import GradientTransformation, check_state, transformation
+from .._tree import PyTree, scalar_like
+
+
+@transformation
+def bias_correction(decay: Decay, ahead: Count = 0) -> GradientTransformation:
+    r"""Undo the pull of an average's start at 0: $u_t \leftarrow u_t / (1 - \beta^{t})$.
+
+    Args:
+        decay: $\beta$ of the :func:`ema` before it.
+        ahead: correct as if that many updates later, $1 - \beta^{t + \mathrm{ahead}}$.
+
+    Returns:
+        A transformation whose state is one count.
+
+    Raises:
+        ValueError: if `decay` is not in [0, 1).
+
+    References:
+        Kingma & Ba 2015, Adam: A Method for Stochastic Optimization, arXiv:1412.6980, section 3.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.bias_correction(0.9)
+    >>> tx.update(jnp.array([0.5]), tx.init(jnp.zeros(1)))[0].round(5)
+    Array([5.], dtype=float32)
+    """
+
+    def at(t: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        # As a float, because the last int32 has none ahead of it.
+        remaining = one_minus_power(decay, 1.0 * t + ahead)
+        return lambda u: u / remaining
+
+    return counted(at)
+
+
+class ProductState(NamedTuple):
+    """State of a bias correction whose decay changes: updates done, product of their decays."""
+
+    count: jax.Array
+    product: jax.Array
+
+
+@transformation
+def scheduled_bias_correction(schedule: Function, ahead: Count = 0) -> GradientTransformation:
+    r"""Bias correction with a changing decay: $u_t \leftarrow u_t / (1 - \prod_{i \le t} \mu_i)$.
+
+    Args:
+        schedule: function of the number of updates done before that gives the decay, $\mu$.
+        ahead: continue the product by that many decays.
+
+    Returns:
+        A transformation whose state is a count and the product.
+
+    References:
+        Dozat 2016, Incorporating Nesterov Momentum into Adam, ICLR workshop.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scheduled_bias_correction(lambda t: 0.5)
+    >>> u, state = tx.update(jnp.array(1.0), tx.init(jnp.zeros(())))
+    >>> tx.update(jnp.array(0.75), state)[0]
+    Array(1., dtype=float32)
+    """
+
+    def init(params: PyTree) -> ProductState:
+        dtype = compute_dtype(*(jnp.finfo(p.dtype).dtype for p in jax.tree.leaves(params)))
+        return ProductState(scalar_like(params, 0, jnp.int32), scalar_like(params, 1, dtype))
+
+    def update(
+        updates: PyTree, state: ProductState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ProductState]:
+        check_state(state, ProductState)
+        product = cast(state.product * schedule(state.count), state.product.dtype)
+        seen = product
+        for later in range(1, ahead + 1):
+            seen = seen * schedule(state.count + later)
+        leaves, structure = jax.tree.flatten(updates)
+        corrected = each_leaf(lambda u: u / (1 - seen), structure, leaves)
+        return structure.unflatten(corrected), ProductState(increment(state.count), product)
+
+    return GradientTransformation(init, update)
+
+
+@transformation
+def rectify(b2: Decay, threshold: LengthThreshold = 4.0) -> GradientTransformation:
+    r"""Rectify the variance of an adaptive step, on its denominator.
+
+    $d_t \leftarrow d_t / r_t$ while $\rho_t > \tau$, else 1, with
+
+    $$r_t = \sqrt{\frac{(\rho_t - 4)(\rho_t - 2)\rho_\infty}
+                     {(\rho_\infty - 4)(\rho_\infty - 2)\rho_t}}, \quad
+    \rho_t = \rho_\infty - \frac{2 t \beta_2^t}{1 - \beta_2^t}, \quad
+    \rho_\infty = \frac{2}{1 - \beta_2} - 1.$$
+
+    Args:
+        b2: $\beta_2$, the decay of the average in the denominator.
+        threshold: $\tau$, shortest equivalent average, in steps, at which the variance counts as
+            tractable; at least 4.
+
+    Returns:
+        A transformation whose state is one count.
+
+    Raises:
+        ValueError: if `b2` is not in [0, 1), or the threshold is below 4.
+
+    References:
+        Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond,
+        arXiv:1908.03265.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.rectify(0.999)
+    >>> tx.update(jnp.array([7.0]), tx.init(jnp.zeros(1)))[0]
+    Array([1.], dtype=float32)
+    """
+
+    def at(t: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        final = final_average_length(b2)
+        length = average_length(b2, t)
+        tractable = length > threshold
+        # Below the threshold the root may be imaginary; its value and derivative must not be.
+        length = jnp.where(tractable, length, 5.0)
+        ratio = (length - 4) * (length - 2) * final / ((final - 4) * (final - 2) * length)
+        rectifier = jnp.sqrt(jnp.where(tractable, ratio, 1))
+        return lambda d: jnp.where(tractable, d / rectifier, 1)
+
+    return counted(at)

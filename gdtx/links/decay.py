@@ -1,0 +1,42 @@
+"""Pull toward zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._kinds import NonNegative, is_zero
+from .._rules import identity, with_params
+from .._select import masked
+from .._transformation import GradientTransformation, transformation
+
+
+@transformation
+def add_decayed_weights(weight_decay: NonNegative, mask: Any = None) -> GradientTransformation:
+    r"""$u \leftarrow u + \lambda\,\theta$.
+
+    Before the moments it is an L2 penalty; after them, and before the learning rate, it is the
+    decoupled decay of AdamW.
+
+    Args:
+        weight_decay: $\lambda$.
+        mask: which parameters decay, as in :func:`masked`; all by default.
+
+    Returns:
+        A stateless transformation.
+
+    Raises:
+        ValueError: if `weight_decay` is negative; from `update`, if it is called without the
+            parameters (a constant 0 needs none).
+
+    References:
+        Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization, arXiv:1711.05101.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.add_decayed_weights(0.1)
+    >>> tx.update(jnp.array([1.0]), tx.init(jnp.zeros(1)), jnp.array([20.0]))[0]
+    Array([3.], dtype=float32)
+    """
+    decay = with_params(lambda u, p: u + weight_decay * p)
+    if is_zero(weight_decay):
+        decay = identity()  # needs no parameters
+    return decay if mask is None else masked(decay, mask)

@@ -1,0 +1,146 @@
+"""Running statistics of the updates, one buffer each."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from .._combine import chain, join, subtract
+from .._kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, Scalar
+from .._rules import accumulate, identity
+from .._transformation import GradientTransformation, transformation
+from .arithmetic import scale, square
+
+
+@transformation
+def trace(
+    decay: Decay, nesterov: bool = False, dtype: FloatDType | None = None
+) -> GradientTransformation:
+    r"""Momentum: $v_t = \mu v_{t-1} + u_t$, emitting $v_t$.
+
+    Args:
+        decay: $\mu$.
+        nesterov: emit $\mu v_t + u_t$, Nesterov's momentum with the gradient taken at the current
+            point.
+        dtype: of the buffer, see :func:`accumulate`.
+
+    Returns:
+        A transformation whose state holds one buffer per array, with Nesterov or without.
+
+    Raises:
+        ValueError: if `decay` is not in [0, 1).
+
+    References:
+        Polyak 1964, Some methods of speeding up the convergence of iteration methods;
+        Sutskever et al. 2013, On the importance of initialization and momentum in deep learning.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.trace(0.9)
+    >>> u, state = tx.update(jnp.array(1.0), tx.init(jnp.zeros(())))
+    >>> tx.update(jnp.array(1.0), state)[0]
+    Array(1.9, dtype=float32)
+    """
+    return accumulate(lambda u, v: u + decay * v, dtype=dtype, nesterov=nesterov)
+
+
+@transformation
+def ema(
+    decay: Decay, dtype: FloatDType | None = None, initial: Scalar = 0.0
+) -> GradientTransformation:
+    r"""Exponential moving average: $m_t = \beta m_{t-1} + (1 - \beta) u_t$, emitting $m_t$.
+
+    Starting from 0 it is biased toward 0; :func:`bias_correction` with the same decay removes
+    that exactly.
+
+    Args:
+        decay: $\beta$. An average over about $2/(1-\beta) - 1$ steps.
+        dtype: of the buffer, see :func:`accumulate`.
+        initial: $m_0$.
+
+    Returns:
+        A transformation whose state holds one buffer per array.
+
+    Raises:
+        ValueError: if `decay` is not in [0, 1).
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9))
+    >>> tx.update(jnp.array([5.0]), tx.init(jnp.zeros(1)))[0].round(5)
+    Array([5.], dtype=float32)
+    """
+    return accumulate(lambda u, m: decay * m + (1 - decay) * u, initial, dtype)
+
+
+@transformation
+def running_max(decay: Fraction = 1.0, dtype: FloatDType | None = None) -> GradientTransformation:
+    r"""Largest so far: $a_t = \max(\beta a_{t-1}, u_t)$ with $a_0 = 0$, emitting $a_t$.
+
+    Args:
+        decay: $\beta$; 1 never forgets.
+        dtype: of the buffer, see :func:`accumulate`.
+
+    Returns:
+        A transformation of non-negative updates whose state holds one buffer per array.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.running_max()
+    >>> u, state = tx.update(jnp.array(3.0), tx.init(jnp.zeros(())))
+    >>> tx.update(jnp.array(1.0), state)[0]
+    Array(3., dtype=float32)
+    """
+    return accumulate(lambda u, a: jnp.maximum(decay * a, u), dtype=dtype)
+
+
+@transformation
+def running_sum(
+    initial: NonNegative = 0.0, dtype: FloatDType | None = None
+) -> GradientTransformation:
+    r"""Sum so far: $s_t = s_{t-1} + u_t$, emitting $s_t$.
+
+    Args:
+        initial: $s_0$.
+        dtype: of the buffer, see :func:`accumulate`.
+
+    Returns:
+        A transformation whose state holds one buffer per array.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.running_sum(initial=0.5)
+    >>> tx.update(jnp.array(3.0), tx.init(jnp.zeros(())))[0]
+    Array(3.5, dtype=float32)
+    """
+    return accumulate(lambda u, s: s + u, initial, dtype)
+
+
+@transformation
+def variance(
+    decay: InnerDecay, dtype: FloatDType | None = None, initial: NonNegative = 0.0
+) -> GradientTransformation:
+    r"""Exponentially weighted variance, emitted as $s_t$.
+
+    $s_t = \rho s_{t-1} + \rho (1 - \rho) (u_t - m_{t-1})^2$ with $m$ the average of
+    :func:`ema`: what $E[u^2] - E[u]^2$ is in exact arithmetic, but non-negative in any. As
+    $u_t - m_t = \rho (u_t - m_{t-1})$, it is the average of squared distances to the new mean,
+    over $\rho$.
+
+    Args:
+        decay: $\rho$.
+        dtype: of the buffers, see :func:`accumulate`.
+        initial: $s_0$.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if `decay` is not in (0, 1).
+
+    References:
+        West 1979, Updating mean and variance estimates: an improved method.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.variance(0.5)
+    >>> u, state = tx.update(jnp.array(4.0), tx.init(jnp.zeros(())))
+    >>> u
+    Array(4., dtype=float32)
+    """
+    deviation = join(subtract, u=identity(), mean=ema(decay, dtype))
+    return chain(deviation, square(), ema(decay, dtype, decay * initial), scale(1 / decay))

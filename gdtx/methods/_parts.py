@@ -1,0 +1,31 @@
+"""Expressions that several methods share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._combine import chain
+from .._transformation import GradientTransformation
+from ..links.arithmetic import add, sqrt, square
+from ..links.correction import bias_correction
+from ..links.moments import ema
+
+
+def first_moment(b1: Any) -> GradientTransformation:
+    r"""$\hat m_t$: the average of the updates, without its bias."""
+    return chain(ema(b1), bias_correction(b1))
+
+
+def second_moment(b2: Any) -> GradientTransformation:
+    r"""$\hat v_t$: the average of their squares, without its bias."""
+    return chain(square(), ema(b2), bias_correction(b2))
+
+
+def root(inside: Any, outside: Any) -> GradientTransformation:
+    r"""$\sqrt{u + \epsilon_{in}} + \epsilon_{out}$."""
+    return chain(add(inside), sqrt(), add(outside))
+
+
+def root_with(eps: Any, eps_in_sqrt: bool) -> GradientTransformation:
+    """The root with its one constant inside or outside."""
+    return root(eps, 0.0) if eps_in_sqrt else root(0.0, eps)

@@ -1,0 +1,81 @@
+"""AdaDelta: steps in the units of the parameters."""
+
+from __future__ import annotations
+
+from .._combine import chain, divide, feedback, join, multiply
+from .._kinds import Decay, NonNegative
+from .._rules import identity
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale_by_learning_rate, square
+from ..links.decay import add_decayed_weights
+from ..links.moments import ema
+from ._parts import root
+
+
+@transformation
+def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> GradientTransformation:
+    r"""Scale by the ratio of the root mean squares of past steps and of gradients.
+
+    $$u_t = \frac{\sqrt{d_{t-1} + \epsilon}}{\sqrt{v_t + \epsilon}}\,g_t, \quad
+    v_t = \rho v_{t-1} + (1 - \rho) g_t^2, \quad d_t = \rho d_{t-1} + (1 - \rho) u_t^2.$$
+
+    Args:
+        rho: $\rho$, of both averages.
+        eps: $\epsilon$, inside both roots. It sets the length of the first steps.
+
+    Returns:
+        A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Zeiler 2012, ADADELTA: An Adaptive Learning Rate Method, arXiv:1212.5701.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_adadelta(rho=0.0, eps=1.0)
+    >>> tx.update(jnp.array([0.0, 1.0]), tx.init(jnp.zeros(2)))[0]
+    Array([0.        , 0.70710677], dtype=float32)
+    """
+    mean_square = chain(square(), ema(rho))
+    rms = root(eps, 0.0)
+    normalized = join(divide, g=identity(), nu=chain(mean_square, rms))
+    return chain(normalized, feedback(multiply, mean_square, rms))
+
+
+@transformation
+def adadelta(
+    learning_rate: NonNegative = 1.0,
+    rho: Decay = 0.9,
+    eps: NonNegative = 1e-6,
+    weight_decay: NonNegative = 0.0,
+) -> GradientTransformation:
+    r"""AdaDelta.
+
+    $\theta_t = \theta_{t-1} - \eta\,\mathrm{RMS}[\Delta\theta]_{t-1} / \mathrm{RMS}[g]_t\;g_t$.
+
+    :func:`add_decayed_weights`, :func:`scale_by_adadelta`, :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`; the paper has 1.
+        rho, eps: as in :func:`scale_by_adadelta`.
+        weight_decay: of an L2 penalty, added to the gradient.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Zeiler 2012, see :func:`scale_by_adadelta`.
+
+    >>> import gdtx
+    >>> gdtx.adadelta()
+    adadelta(learning_rate=1.0, rho=0.9, eps=1e-06, weight_decay=0.0)
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_adadelta(rho, eps),
+        scale_by_learning_rate(learning_rate),
+    )

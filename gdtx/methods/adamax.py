@@ -1,0 +1,71 @@
+"""AdaMax: Adam with the infinity norm of past gradients."""
+
+from __future__ import annotations
+
+from .._combine import chain, divide, join
+from .._kinds import Decay, NonNegative
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import absolute, add, scale_by_learning_rate
+from ..links.moments import running_max
+from ._parts import first_moment
+
+
+@transformation
+def scale_by_adamax(
+    b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8
+) -> GradientTransformation:
+    r"""First moment over the largest recent magnitude.
+
+    $u_t = \hat m_t / n_t$ with $n_t = \max(\beta_2 n_{t-1}, |g_t| + \epsilon)$.
+
+    Args:
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the largest magnitude.
+        eps: $\epsilon$.
+
+    Returns:
+        A transformation whose state holds two buffers per array. Complex updates: $|g|$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Kingma & Ba 2015, Adam: A Method for Stochastic Optimization, arXiv:1412.6980, section 7.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_adamax()
+    >>> tx.update(jnp.array([-3.0, 1.0]), tx.init(jnp.zeros(2)))[0].round(3)
+    Array([-1.,  1.], dtype=float32)
+    """
+    largest = chain(absolute(), add(eps), running_max(b2))
+    return join(divide, mu=first_moment(b1), nu=largest)
+
+
+@transformation
+def adamax(
+    learning_rate: NonNegative, b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8
+) -> GradientTransformation:
+    r"""AdaMax.
+
+    $\theta_t = \theta_{t-1} - \eta\,\hat m_t / n_t$.
+
+    :func:`scale_by_adamax` and :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        b1, b2, eps: as in :func:`scale_by_adamax`.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Kingma & Ba 2015, see :func:`scale_by_adamax`.
+
+    >>> import gdtx
+    >>> gdtx.adamax(2e-3)
+    adamax(learning_rate=0.002, b1=0.9, b2=0.999, eps=1e-08)
+    """
+    return chain(scale_by_adamax(b1, b2, eps), scale_by_learning_rate(learning_rate))

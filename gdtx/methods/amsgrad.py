@@ -1,0 +1,78 @@
+"""AMSGrad: Adam whose denominators never shrink."""
+
+from __future__ import annotations
+
+from .._combine import chain, divide, join
+from .._kinds import Decay, NonNegative
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale_by_learning_rate, square
+from ..links.correction import bias_correction
+from ..links.moments import ema, running_max
+from ._parts import first_moment, root
+
+
+@transformation
+def scale_by_amsgrad(
+    b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0
+) -> GradientTransformation:
+    r"""First moment over root of the largest second moment so far.
+
+    $$u_t = \frac{\hat m_t}{\sqrt{\hat a_t + \epsilon_{root}} + \epsilon}, \quad
+    a_t = \max(a_{t-1}, v_t), \quad \hat a_t = \frac{a_t}{1 - \beta_2^t},$$
+
+    with $\hat m$, $v$ as in :func:`scale_by_adam`. The maximum is taken before the correction: of
+    corrected values, the noisy first would stay the largest.
+
+    Args:
+        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
+
+    Returns:
+        A transformation whose state holds three buffers per array. Complex updates: $|g|^2$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Reddi, Kale & Kumar 2018, On the Convergence of Adam and Beyond, arXiv:1904.09237.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_amsgrad()
+    >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0].round(3)
+    Array([-1.,  1.], dtype=float32)
+    """
+    largest = chain(square(), ema(b2), running_max(), bias_correction(b2))
+    return join(divide, mu=first_moment(b1), nu=chain(largest, root(eps_root, eps)))
+
+
+@transformation
+def amsgrad(
+    learning_rate: NonNegative,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+) -> GradientTransformation:
+    r"""AMSGrad.
+
+    $\theta_t = \theta_{t-1} - \eta\,\hat m_t / (\sqrt{\hat a_t} + \epsilon)$.
+
+    :func:`scale_by_amsgrad` and :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
+
+    Returns:
+        A transformation whose state holds three buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Reddi, Kale & Kumar 2018, see :func:`scale_by_amsgrad`.
+
+    >>> import gdtx
+    >>> gdtx.amsgrad(1e-3)
+    amsgrad(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
+    """
+    return chain(scale_by_amsgrad(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))

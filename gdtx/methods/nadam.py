@@ -1,0 +1,168 @@
+"""NAdam: Adam with Nesterov momentum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from .._combine import chain, divide, join, plus
+from .._kinds import Decay, NonNegative
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale, scale_by_learning_rate, scale_by_schedule
+from ..links.correction import bias_correction, scheduled_bias_correction
+from ..links.decay import add_decayed_weights
+from ..links.moments import ema
+from ._parts import root, second_moment
+
+
+def _nesterov_mean(b1: Any) -> GradientTransformation:
+    r"""$\beta_1 m_t / (1 - \beta_1^{t+1}) + (1 - \beta_1) g_t / (1 - \beta_1^t)$."""
+    return join(
+        plus,
+        ahead=chain(ema(b1), bias_correction(b1, ahead=1), scale(b1)),
+        now=chain(bias_correction(b1), scale(1 - b1)),
+    )
+
+
+def _warmed_nesterov_mean(b1: Any, momentum_decay: Any) -> GradientTransformation:
+    r"""The same with $\mu_t$ in place of $\beta_1$ but in the average."""
+
+    def mu(step: jax.Array) -> jax.Array:
+        return b1 * (1 - 0.5 * 0.96 ** ((step + 1.0) * momentum_decay))
+
+    return join(
+        plus,
+        ahead=chain(
+            ema(b1),
+            scheduled_bias_correction(mu, ahead=1),
+            scale_by_schedule(lambda step: mu(step + 1.0)),
+        ),
+        now=chain(scheduled_bias_correction(mu), scale_by_schedule(lambda step: 1 - mu(step))),
+    )
+
+
+@transformation
+def scale_by_nadam(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    momentum_decay: NonNegative | None = None,
+) -> GradientTransformation:
+    r"""Adam's step with the first moment looked ahead.
+
+    $$u_t = \frac{\bar m_t}{\sqrt{\hat v_t + \epsilon_{root}} + \epsilon}, \quad
+    \bar m_t = \frac{\mu_{t+1} m_t}{1 - \prod_{i \le t+1} \mu_i}
+    + \frac{(1 - \mu_t) g_t}{1 - \prod_{i \le t} \mu_i},$$
+
+    with $m$, $\hat v$ as in :func:`scale_by_adam` and $\mu_t = \beta_1$, or with $\psi$ given
+    $\mu_t = \beta_1 (1 - \tfrac12\, 0.96^{t \psi})$.
+
+    Args:
+        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
+        momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
+            momentum.
+
+    Returns:
+        A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Dozat 2016, Incorporating Nesterov Momentum into Adam, ICLR workshop.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_nadam(b1=0.0)
+    >>> tx.update(jnp.array([-3.0, 1.0]), tx.init(jnp.zeros(2)))[0].round(3)
+    Array([-1.,  1.], dtype=float32)
+    """
+    mean = (
+        _nesterov_mean(b1) if momentum_decay is None else _warmed_nesterov_mean(b1, momentum_decay)
+    )
+    return join(divide, mu=mean, nu=chain(second_moment(b2), root(eps_root, eps)))
+
+
+@transformation
+def nadam(
+    learning_rate: NonNegative,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    momentum_decay: NonNegative | None = None,
+) -> GradientTransformation:
+    r"""NAdam.
+
+    $\theta_t = \theta_{t-1} - \eta\,\bar m_t / (\sqrt{\hat v_t} + \epsilon)$.
+
+    :func:`scale_by_nadam` and :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        b1, b2, eps, eps_root, momentum_decay: as in :func:`scale_by_nadam`.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Dozat 2016, see :func:`scale_by_nadam`.
+
+    >>> import gdtx
+    >>> gdtx.nadam(2e-3).replace(momentum_decay=0.004)
+    nadam(learning_rate=0.002, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, momentum_decay=0.004)
+    """
+    return chain(
+        scale_by_nadam(b1, b2, eps, eps_root, momentum_decay),
+        scale_by_learning_rate(learning_rate),
+    )
+
+
+@transformation
+def nadamw(
+    learning_rate: NonNegative,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    weight_decay: NonNegative = 1e-4,
+    mask: Any = None,
+    momentum_decay: NonNegative | None = None,
+) -> GradientTransformation:
+    r"""NAdam with decoupled weight decay.
+
+    $\theta_t = \theta_{t-1} - \eta\,(\bar m_t / (\sqrt{\hat v_t} + \epsilon) +
+    \lambda\,\theta_{t-1})$.
+
+    :func:`scale_by_nadam`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        b1, b2, eps, eps_root, momentum_decay: as in :func:`scale_by_nadam`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Dozat 2016, see :func:`scale_by_nadam`; Loshchilov & Hutter 2019, see
+        :func:`add_decayed_weights`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.nadamw(0.1, weight_decay=0.5)
+    >>> params = jnp.array([2.0])
+    >>> tx.update(jnp.array([0.0]), tx.init(params), params)[0]
+    Array([-0.1], dtype=float32)
+    """
+    return chain(
+        scale_by_nadam(b1, b2, eps, eps_root, momentum_decay),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )

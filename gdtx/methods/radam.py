@@ -1,0 +1,86 @@
+"""RAdam: Adam that waits until its denominator can be trusted."""
+
+from __future__ import annotations
+
+from .._combine import chain, divide, join
+from .._kinds import Decay, LengthThreshold, NonNegative
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale_by_learning_rate
+from ..links.correction import rectify
+from ._parts import first_moment, root, second_moment
+
+
+@transformation
+def scale_by_radam(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    threshold: LengthThreshold = 4.0,
+) -> GradientTransformation:
+    r"""Adam with the variance of its adaptive step rectified.
+
+    $u_t = r_t\, \hat m_t / (\sqrt{\hat v_t + \epsilon_{root}} + \epsilon)$ while
+    $\rho_t > \tau$, else $\hat m_t$.
+
+    :func:`scale_by_adam` with :func:`rectify` on its denominator.
+
+    Args:
+        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
+        threshold: $\tau$, as in :func:`rectify`.
+
+    Returns:
+        A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond,
+        arXiv:1908.03265.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_radam()
+    >>> tx.update(jnp.array([-3.0]), tx.init(jnp.zeros(1)))[0].round(5)
+    Array([-3.], dtype=float32)
+    """
+    denominator = chain(second_moment(b2), root(eps_root, eps), rectify(b2, threshold))
+    return join(divide, mu=first_moment(b1), nu=denominator)
+
+
+@transformation
+def radam(
+    learning_rate: NonNegative,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    threshold: LengthThreshold = 4.0,
+) -> GradientTransformation:
+    r"""Rectified Adam.
+
+    $\theta_t = \theta_{t-1} - \eta\,r_t\,\hat m_t / (\sqrt{\hat v_t} + \epsilon)$ while
+    $\rho_t > \tau$, else $\theta_{t-1} - \eta\,\hat m_t$.
+
+    :func:`scale_by_radam` and :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        b1, b2, eps, eps_root, threshold: as in :func:`scale_by_radam`.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Liu et al. 2020, see :func:`scale_by_radam`.
+
+    >>> import gdtx
+    >>> gdtx.radam(1e-3, threshold=5.0)
+    radam(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, threshold=5.0)
+    """
+    return chain(
+        scale_by_radam(b1, b2, eps, eps_root, threshold), scale_by_learning_rate(learning_rate)
+    )

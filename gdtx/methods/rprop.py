@@ -1,0 +1,108 @@
+"""Rprop: descent on signs, with a step length for every number."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from .._combine import chain
+from .._errors import LeafError
+from .._kinds import Growth, InnerDecay, NonNegative, Positive
+from .._rules import recur
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale
+
+
+@transformation
+def scale_by_rprop(
+    learning_rate: NonNegative,
+    eta_minus: InnerDecay = 0.5,
+    eta_plus: Growth = 1.2,
+    min_step_size: Positive = 1e-6,
+    max_step_size: Positive = 50.0,
+) -> GradientTransformation:
+    r"""Replace each number by a step of its own length in its direction.
+
+    The step $\Delta$ grows by $\eta^+$ while the sign of the gradient stays, and shrinks by
+    $\eta^-$ when it changes; then the gradient counts as 0, for this update and as the previous
+    one of the next.
+
+    $$\Delta_t = \min(\max(\Delta_{t-1} \cdot \{\eta^+, 1, \eta^-\}, \Delta_{min}), \Delta_{max}),
+    \quad u_t = \operatorname{sign}(g_t)\,\Delta_t.$$
+
+    Args:
+        learning_rate: $\Delta_0$, the length of the first step.
+        eta_minus: $\eta^-$.
+        eta_plus: $\eta^+$.
+        min_step_size: $\Delta_{min}$.
+        max_step_size: $\Delta_{max}$.
+
+    Returns:
+        A transformation whose state holds two buffers per array: the last sign and the step.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Riedmiller & Braun 1993, A Direct Adaptive Method for Faster Backpropagation Learning:
+        The RPROP Algorithm; the variant of Igel & Hüsken 2000 called iRprop-.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_rprop(0.1)
+    >>> u, state = tx.update(jnp.array([-3.0]), tx.init(jnp.zeros(1)))
+    >>> tx.update(jnp.array([-1.0]), state)[0]
+    Array([-0.12], dtype=float32)
+    """
+
+    def rule(
+        u: jax.Array, sign: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        if jnp.iscomplexobj(u):
+            raise LeafError("is complex, Rprop needs the sign of real numbers")
+        agreement = jnp.sign(u) * sign
+        factor = jnp.where(agreement > 0, eta_plus, jnp.where(agreement < 0, eta_minus, 1.0))
+        step = jnp.clip(step * factor, min_step_size, max_step_size)
+        sign = jnp.where(agreement < 0, 0.0, jnp.sign(u))
+        return sign * step, {"sign": sign, "step": step}
+
+    return recur(rule, sign=0.0, step=learning_rate)
+
+
+@transformation
+def rprop(
+    learning_rate: NonNegative,
+    eta_minus: InnerDecay = 0.5,
+    eta_plus: Growth = 1.2,
+    min_step_size: Positive = 1e-6,
+    max_step_size: Positive = 50.0,
+) -> GradientTransformation:
+    r"""Rprop, for gradients of the whole data: with mini-batches, signs are mostly noise.
+
+    $\theta_t = \theta_{t-1} - \operatorname{sign}(g_t)\,\Delta_t$.
+
+    :func:`scale_by_rprop`, downhill.
+
+    Args:
+        learning_rate, eta_minus, eta_plus, min_step_size, max_step_size: as in
+            :func:`scale_by_rprop`.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Riedmiller & Braun 1993, see :func:`scale_by_rprop`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.rprop(0.1)
+    >>> tx.update(jnp.array([-3.0, 1e-9]), tx.init(jnp.zeros(2)))[0]
+    Array([ 0.1, -0.1], dtype=float32)
+    """
+    return chain(
+        scale_by_rprop(learning_rate, eta_minus, eta_plus, min_step_size, max_step_size),
+        scale(-1.0),
+    )
