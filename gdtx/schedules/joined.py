@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Count, Positive, Scalar, StepCount
+from .._kinds import Count, Positive, Scalar, StepCount, is_array, is_zero
 from .._schedule import schedule
 from .basic import Rule, cosine_decay_schedule, linear_schedule
 
