@@ -1,0 +1,66 @@
+"""The one table of methods: what each is, what it must equal, and what it can do."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import oracles
+
+import gdtx
+
+
+class Method(NamedTuple):
+    """A method at one setting.
+
+    `make` takes a learning rate, and so does `oracle` after gradients and parameter. `buffers`
+    counts the arrays of state per parameter. `ulps` bounds how far a float32 update may be from
+    the float64 oracle within 200 steps, in units of its own last place: a decay rounded to
+    float32 is off by up to half a unit, and its k-th power by k times that.
+    """
+
+    make: Callable[..., gdtx.GradientTransformation]
+    oracle: Callable[..., Any]
+    learning_rate: float
+    buffers: int
+    ulps: int
+    is_complex: bool
+
+
+def method(name: str, buffers: int, *, lr=0.01, ulps=32, is_complex=True, **settings: Any):
+    make = partial(getattr(gdtx, name), **settings)
+    oracle = partial(getattr(oracles, name), **settings)
+    return Method(make, oracle, lr, buffers, ulps, is_complex)
+
+
+METHODS = {
+    "sgd": method("sgd", 0, ulps=2),
+    "momentum": method("sgd", 1, momentum=0.9),
+    "nesterov": method("sgd", 1, momentum=0.9, nesterov=True),
+    "ema_sgd": method("ema_sgd", 1),
+    "ema_sgd corrected": method("ema_sgd", 1, decay=0.99, bias_correction=True),
+    "adagrad": method("adagrad", 1, ulps=8),
+    "adagrad from 0": method("adagrad", 1, ulps=8, initial_accumulator_value=0.0, eps=1e-10),
+    "adadelta": method("adadelta", 2, lr=1.0),
+    "adadelta with decay": method("adadelta", 2, lr=1.0, rho=0.95, weight_decay=0.01),
+    "rmsprop": method("rmsprop", 1),
+    "rmsprop, eps outside": method("rmsprop", 1, eps_in_sqrt=False, initial_scale=0.5),
+    "rmsprop with momentum": method("rmsprop", 2, momentum=0.9),
+    "rmsprop with nesterov": method("rmsprop", 2, momentum=0.9, nesterov=True),
+    "rmsprop centered": method("rmsprop", 2, centered=True),
+    "rmsprop centered, eps outside": method("rmsprop", 2, centered=True, eps_in_sqrt=False),
+    "rprop": method("rprop", 2, is_complex=False),
+    "rprop, other steps": method("rprop", 2, is_complex=False, eta_minus=0.3, max_step_size=0.02),
+    "adam": method("adam", 2),
+    "adam, eps inside": method("adam", 2, eps=0.0, eps_root=1e-8),
+    "adam, other decays": method("adam", 2, b1=0.5, b2=0.9),
+    "adam without averages": method("adam", 2, b1=0.0, b2=0.0, ulps=2),
+    "adamw": method("adamw", 2, weight_decay=0.1),
+    "adamax": method("adamax", 2, ulps=64),
+    "nadam": method("nadam", 2),
+    "nadam with momentum schedule": method("nadam", 2, momentum_decay=0.004),
+    "nadamw": method("nadamw", 2, weight_decay=0.1),
+    "amsgrad": method("amsgrad", 3),
+    "radam": method("radam", 2),
+    "radam, threshold 5": method("radam", 2, threshold=5.0),
+    "radam, long memory": method("radam", 2, b2=0.99999),
+}

@@ -1,0 +1,286 @@
+"""The first-order methods in float64 NumPy, each written from its paper.
+
+Every oracle is `name(gradients, theta, **hyperparameters)`: `gradients`, of shape (T, ...), is what
+one array parameter sees over T steps, and `theta` is where the parameter starts. The result, of the
+same shape, is what is **added** to the parameter at each step: the learning rate and the minus sign
+are in it. `learning_rate` is a number or a callable of the step, 0 on the first.
+
+A trajectory of gradients is one array with time on its first axis, so that a formula holds for all
+steps at once. Complex gradients are computed in complex128; their square is |g|^2.
+
+In the formulas g_t is the gradient at step t = 1, 2, ..., eta the learning rate and u_t the update.
+"""
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal, localcontext
+from itertools import accumulate
+
+import numpy as np
+
+Rate = float | Callable[[int], float]
+
+
+def series(gradients) -> np.ndarray:
+    dtype = np.complex128 if np.iscomplexobj(gradients) else np.float64
+    return np.asarray(gradients).astype(dtype)
+
+
+def column(values: Iterable[float], like: np.ndarray) -> np.ndarray:
+    """One number a step, shaped to broadcast against a trajectory."""
+    return np.array(list(values), np.float64).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def rates(learning_rate: Rate, like: np.ndarray) -> np.ndarray:
+    schedule = learning_rate if callable(learning_rate) else lambda _: learning_rate
+    return column(map(schedule, range(len(like))), like)
+
+
+def square(x: np.ndarray) -> np.ndarray:
+    return x.real**2 + x.imag**2
+
+
+def recur(rule: Callable, start, xs: np.ndarray) -> np.ndarray:
+    """a_t = rule(a_{t-1}, x_t) from a_0 = start, at every t >= 1."""
+    return np.array(list(accumulate(xs, rule, initial=start))[1:])
+
+
+def ema(xs: np.ndarray, decay: float, initial: float = 0.0) -> np.ndarray:
+    return recur(lambda a, x: decay * a + (1 - decay) * x, initial, xs)
+
+
+def trace(xs: np.ndarray, decay: float) -> np.ndarray:
+    return recur(lambda a, x: decay * a + x, 0.0, xs)
+
+
+def correction(decay: float, like: np.ndarray) -> np.ndarray:
+    """1 - decay^t, as the moving average of ones: the total weight of the gradients so far."""
+    return ema(column(np.ones(len(like)), like), decay)
+
+
+def mean(xs: np.ndarray, decay: float) -> np.ndarray:
+    """The bias-corrected moving average (Kingma and Ba, section 3)."""
+    return ema(xs, decay) / correction(decay, xs)
+
+
+def momentum_steps(xs: np.ndarray, momentum: float | None, nesterov: bool) -> np.ndarray:
+    if momentum is None:
+        return xs
+    v = trace(xs, momentum)
+    return xs + momentum * v if nesterov else v
+
+
+def descend(directions, theta, learning_rate: Rate, weight_decay: float = 0.0) -> np.ndarray:
+    """u_t = -eta_t (d_t + lambda theta_{t-1}): the decay is decoupled from the direction d_t."""
+    eta = rates(learning_rate, directions)
+    theta = np.asarray(theta).astype(directions.dtype)
+    updates = np.empty_like(directions)
+    for t, direction in enumerate(directions):
+        updates[t] = -eta[t] * (direction + weight_decay * theta)
+        theta = theta + updates[t]
+    return updates
+
+
+def sgd(gradients, theta, learning_rate, momentum=None, nesterov=False):
+    """v_t = mu v_{t-1} + g_t; u_t = -eta v_t, with Nesterov -eta (g_t + mu v_t).
+
+    Polyak 1964; Sutskever et al. 2013, On the importance of initialization and momentum in deep
+    learning, in the form that takes its gradient at the current point.
+    """
+    return descend(momentum_steps(series(gradients), momentum, nesterov), theta, learning_rate)
+
+
+def ema_sgd(gradients, theta, learning_rate, decay=0.9, bias_correction=False):
+    """m_t = b m_{t-1} + (1 - b) g_t; u_t = -eta m_t, with the correction -eta m_t / (1 - b^t)."""
+    average = mean if bias_correction else ema
+    return descend(average(series(gradients), decay), theta, learning_rate)
+
+
+def adagrad(gradients, theta, learning_rate, initial_accumulator_value=0.1, eps=1e-7):
+    """u_t = -eta g_t / sqrt(a + sum_{i <= t} g_i^2 + eps).
+
+    Duchi, Hazan and Singer 2011, Adaptive Subgradient Methods (the diagonal form, figure 1).
+    """
+    g = series(gradients)
+    total = initial_accumulator_value + np.cumsum(square(g), axis=0)
+    return descend(g / np.sqrt(total + eps), theta, learning_rate)
+
+
+def adadelta(gradients, theta, learning_rate=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+    """d_t = RMS[d]_{t-1} / RMS[g]_t g_t; u_t = -eta d_t; RMS[x]_t = sqrt(E[x^2]_t + eps).
+
+    Zeiler 2012, arXiv:1212.5701, algorithm 1. An L2 penalty adds lambda theta_{t-1} to g_t first.
+    """
+    gradients = series(gradients)
+    eta = rates(learning_rate, gradients)
+    theta = np.asarray(theta).astype(gradients.dtype)
+    updates = np.empty_like(gradients)
+    power_g = power_d = 0.0
+    for t, gradient in enumerate(gradients):
+        g = gradient + weight_decay * theta
+        power_g = rho * power_g + (1 - rho) * square(g)
+        d = np.sqrt(power_d + eps) / np.sqrt(power_g + eps) * g
+        power_d = rho * power_d + (1 - rho) * square(d)
+        updates[t] = -eta[t] * d
+        theta = theta + updates[t]
+    return updates
+
+
+def variance(xs: np.ndarray, decay: float, initial: float = 0.0) -> np.ndarray:
+    """E[x^2]_t - |E[x]_t|^2 without its cancellation: the mean square distance from E[x]_t.
+
+    The averages weigh x_i by (1 - b) b^(t-i) and their start, zero, by the b^t that is left.
+    """
+    m = ema(xs, decay)
+    out = np.empty(xs.shape)
+    for t in range(len(xs)):
+        weights = (1 - decay) * decay ** column(range(t, -1, -1), xs)
+        left = decay ** (t + 1)
+        spread = np.sum(weights * square(xs[: t + 1] - m[t]), axis=0)
+        out[t] = spread + left * (square(m[t]) + initial)
+    return out
+
+
+def rmsprop(
+    gradients, theta, learning_rate, decay=0.9, eps=1e-8, initial_scale=0.0, eps_in_sqrt=True,
+    centered=False, momentum=None, nesterov=False,
+):  # fmt: skip
+    """s_t = E[g^2]_t, centered E[g^2]_t - E[g]_t^2; d_t = g_t / sqrt(s_t + eps).
+
+    The other reading of eps is d_t = g_t / (sqrt(s_t) + eps). Momentum, as in `sgd`, acts on d_t.
+
+    Tieleman and Hinton 2012, Lecture 6.5; centered: Graves 2013, arXiv:1308.0850, section 4.2.
+    """
+    g = series(gradients)
+    s = variance(g, decay, initial_scale) if centered else ema(square(g), decay, initial_scale)
+    d = g / (np.sqrt(s + eps) if eps_in_sqrt else np.sqrt(s) + eps)
+    return descend(momentum_steps(d, momentum, nesterov), theta, learning_rate)
+
+
+def rprop(
+    gradients, theta, learning_rate, eta_minus=0.5, eta_plus=1.2, min_step_size=1e-6,
+    max_step_size=50.0,
+):  # fmt: skip
+    """u_t = -s_t sign(g_t), where s_t grows by eta_plus while the sign stays and shrinks by
+    eta_minus when it turns; a turned g_t counts as 0, for u_t and as the next step's g_{t-1}.
+
+    s_0 is the learning rate, clipped to the range of the steps as every s_t. Real gradients only.
+
+    Riedmiller and Braun 1993, A direct adaptive method for faster backpropagation learning, without
+    weight backtracking: Igel and Hüsken 2000, Improving the Rprop learning algorithm (iRprop-).
+    """
+    signs = np.sign(series(gradients))
+    step = np.full(signs.shape[1:], rates(learning_rate, signs)[0])
+    before = np.zeros(signs.shape[1:])
+    updates = np.empty_like(signs)
+    for t, sign in enumerate(signs):
+        agreement = sign * before
+        factor = np.where(agreement > 0, eta_plus, np.where(agreement < 0, eta_minus, 1.0))
+        step = np.clip(step * factor, min_step_size, max_step_size)
+        before = np.where(agreement < 0, 0.0, sign)
+        updates[t] = -step * before
+    return updates
+
+
+def adamw(
+    gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, weight_decay=1e-4
+):
+    """u_t = -eta (mhat_t / (sqrt(vhat_t + eps_root) + eps) + lambda theta_{t-1}).
+
+    Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization, arXiv:1711.05101.
+    """
+    g = series(gradients)
+    d = mean(g, b1) / (np.sqrt(mean(square(g), b2) + eps_root) + eps)
+    return descend(d, theta, learning_rate, weight_decay)
+
+
+def adam(gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0):
+    """u_t = -eta mhat_t / (sqrt(vhat_t + eps_root) + eps): mhat, vhat are the means of g and g^2.
+
+    Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
+    """
+    return adamw(gradients, theta, learning_rate, b1, b2, eps, eps_root, weight_decay=0.0)
+
+
+def adamax(gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8):
+    """n_t = max(b2 n_{t-1}, |g_t| + eps); u_t = -eta mhat_t / n_t.
+
+    Kingma and Ba 2015, arXiv:1412.6980, algorithm 2.
+    """
+    g = series(gradients)
+    largest = recur(lambda n, x: np.maximum(b2 * n, x), 0.0, np.abs(g) + eps)
+    return descend(mean(g, b1) / largest, theta, learning_rate)
+
+
+def nadamw(
+    gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, weight_decay=1e-4,
+    momentum_decay=None,
+):  # fmt: skip
+    """As `adamw`, where mhat_t looks one step ahead:
+    mu_{t+1} m_t / (1 - mu_1 ... mu_{t+1}) + (1 - mu_t) g_t / (1 - mu_1 ... mu_t).
+
+    mu_t = b1, or b1 (1 - 0.96^(t psi) / 2) with a momentum decay psi. As in Adam, m_t averages with
+    b1, where Dozat averages with mu_t.
+
+    Dozat 2016, Incorporating Nesterov Momentum into Adam.
+    """
+    g = series(gradients)
+    t = np.arange(1.0, len(g) + 2)
+    half = 0.0 if momentum_decay is None else 0.5 * 0.96 ** (t * momentum_decay)
+    mu = b1 * (np.ones_like(t) - half)
+    one_minus_product = recur(lambda w, m: m * w + (1 - m), 0.0, mu)
+    ahead = column((mu / one_minus_product)[1:], g)
+    now = column(((1 - mu) / one_minus_product)[:-1], g)
+    m_hat = ahead * ema(g, b1) + now * g
+    d = m_hat / (np.sqrt(mean(square(g), b2) + eps_root) + eps)
+    return descend(d, theta, learning_rate, weight_decay)
+
+
+def nadam(
+    gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, momentum_decay=None
+):
+    """`nadamw` without weight decay."""
+    return nadamw(gradients, theta, learning_rate, b1, b2, eps, eps_root, 0.0, momentum_decay)
+
+
+def amsgrad(gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0):
+    """w_t = max(w_{t-1}, v_t); u_t = -eta mhat_t / (sqrt(w_t / (1 - b2^t) + eps_root) + eps).
+
+    Reddi, Kale and Kumar 2018, On the Convergence of Adam and Beyond, arXiv:1904.09237. The paper
+    corrects no bias; here the largest raw v_t is corrected.
+    """
+    g = series(gradients)
+    largest = np.maximum.accumulate(ema(square(g), b2), axis=0) / correction(b2, g)
+    return descend(mean(g, b1) / (np.sqrt(largest + eps_root) + eps), theta, learning_rate)
+
+
+def rectification(b2: float, t: int, threshold: float) -> float | None:
+    """r_t while rho_t > threshold, else None.
+
+    In 60 digits, because rho_t - 4 is what is left of numbers as large as 2 / (1 - b2).
+    """
+    with localcontext(prec=60):
+        b, power = Decimal(b2), Decimal(b2) ** t
+        limit = 2 / (1 - b) - 1
+        rho = limit - 2 * t * power / (1 - power)
+        if rho <= Decimal(threshold):
+            return None
+        ratio = (rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho)
+        return float(ratio.sqrt())
+
+
+def radam(gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, threshold=4.0):
+    """u_t = -eta r_t mhat_t / (sqrt(vhat_t + eps_root) + eps) while rho_t > 4, else -eta mhat_t.
+
+    rho_t = rho_inf - 2 t b2^t / (1 - b2^t), rho_inf = 2 / (1 - b2) - 1, and
+    r_t^2 = (rho_t - 4)(rho_t - 2) rho_inf / ((rho_inf - 4)(rho_inf - 2) rho_t).
+
+    Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond, arXiv:1908.03265.
+    """
+    g = series(gradients)
+    d = mean(g, b1)
+    root = np.sqrt(mean(square(g), b2) + eps_root) + eps
+    for t in range(len(g)):
+        r = rectification(b2, t + 1, threshold)
+        if r is not None:
+            d[t] = r * d[t] / root[t]
+    return descend(d, theta, learning_rate)
