@@ -106,18 +106,22 @@ def _h(x: jax.Array) -> jax.Array:
 
 
 def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
-    """The largest magnitude, and the norm of the leaves divided by it.
+    """A power of two that brings the largest magnitude near 1, and the norm times that power.
 
-    Their product is the norm. Squares of numbers at most 1 cannot overflow, and those that
-    underflow are too small to count.
+    Squares near 1 do not overflow, and those that underflow are too small to count. A power of two
+    rounds nothing, and multiplying by it is safe where dividing by the largest is not: the
+    reciprocal of a number near the end of the range is subnormal, which compilers flush to 0.
     """
+    leaves = [cast(x, compute_dtype(x.dtype)) for x in leaves if x.size]
     dtype = jnp.finfo(compute_dtype(*(x.dtype for x in leaves))).dtype
-    leaves = [x.astype(compute_dtype(x.dtype)) for x in leaves if x.size]
     largest = jnp.zeros((), dtype)
     for x in leaves:
         largest = jnp.maximum(largest, jnp.max(jnp.abs(jax.lax.stop_gradient(x))).astype(dtype))
-    largest = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    # In the range of every leaf, so that the power is a normal number there too.
+    limit = min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128) - 2
+    _, exponent = jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0))
+    power = jnp.ldexp(jnp.ones((), dtype), jnp.clip(-exponent, -limit, limit))
     total = jnp.zeros((), dtype)
     for x in leaves:
-        total = total + jnp.sum(square(x / largest.astype(jnp.finfo(x.dtype).dtype))).astype(dtype)
-    return largest, sqrt(total)
+        total = total + jnp.sum(square(x * power.astype(jnp.finfo(x.dtype).dtype))).astype(dtype)
+    return power, sqrt(total)

@@ -15,9 +15,9 @@ from .._tree import PyTree
 def global_norm(updates: PyTree) -> jax.Array:
     r"""The Euclidean norm of all numbers of a tree together.
 
-    $\|u\| = m \sqrt{\sum_i |u_i / m|^2}$ with $m = \max_i |u_i|$, in at least float32. Finite
-    numbers never give an infinite norm: one beyond the dtype's range is its largest finite
-    number. The derivative at 0 is 0.
+    $\|u\| = \sqrt{\sum_i |s u_i|^2} / s$ with $s$ a power of two near $1 / \max_i |u_i|$, in at
+    least float32. Finite numbers never give an infinite norm: one beyond the dtype's range is its
+    largest finite number. The derivative at 0 is 0.
 
     Args:
         updates: tree of floating-point or complex arrays; empty ones have norm 0.
@@ -29,9 +29,9 @@ def global_norm(updates: PyTree) -> jax.Array:
     >>> gdtx.global_norm({"a": jnp.array([3e30]), "b": jnp.array(4e30)})
     Array(5.e+30, dtype=float32)
     """
-    largest, root = _numerics.scaled_norm(jax.tree.leaves(updates))
-    norm = largest * root
-    return jnp.where(jnp.isfinite(root), jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)
+    power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
+    norm = scaled / power
+    return jnp.where(jnp.isfinite(scaled), jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)
 
 
 @transformation
@@ -51,16 +51,16 @@ def clip_by_global_norm(max_norm: Positive) -> GradientTransformation:
     """
 
     def shorten(updates: PyTree) -> PyTree:
-        largest, root = _numerics.scaled_norm(jax.tree.leaves(updates))
-        too_long = root > max_norm / largest
-        # Divided by the largest first: the norm itself may be beyond the range of the dtype.
-        ratio = max_norm / jnp.where(too_long, root, 1)
+        power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
+        # Both sides times the power: the norm itself may be beyond the range of the dtype.
+        too_long = scaled > max_norm * power
+        ratio = max_norm / jnp.where(too_long, scaled, 1)
 
         def shortened(u: jax.Array) -> jax.Array:
             wide = _numerics.compute_dtype(u.dtype)
             real = jnp.finfo(wide).dtype
             u = u.astype(wide)
-            return jnp.where(too_long, u / largest.astype(real) * ratio.astype(real), u)
+            return jnp.where(too_long, u * power.astype(real) * ratio.astype(real), u)
 
         return jax.tree.map(shortened, updates)
 

@@ -14,10 +14,11 @@ from .._schedule import schedule
 Rule = Callable[[jax.Array], Any]
 
 
-def _fraction(step: jax.Array, steps: Any, begin: Any = 0) -> jax.Array:
-    """How much of `steps` is done at `step`, from 0 to 1."""
-    # Differences of counts are taken before they become floats, which are exact to 2^24 only.
-    return jnp.clip(step - begin, 0, steps) / steps
+def _left(step: jax.Array, steps: Any, begin: Any = 0) -> jax.Array:
+    """How much of `steps` is left at `step`, from 1 to 0."""
+    # Counts are subtracted before they become floats, which are exact to 2^24 only. Times 1.0, and
+    # not divided, because that makes a float as wide as what it is used with, not float32.
+    return 1.0 * jnp.clip(steps - (step - begin), 0, steps) / steps
 
 
 @schedule
@@ -78,7 +79,7 @@ def polynomial_schedule(
     """
 
     def at(step: jax.Array) -> jax.Array:
-        left = 1 - _fraction(step, transition_steps, transition_begin)
+        left = _left(step, transition_steps, transition_begin)
         return (init_value - end_value) * left**power + end_value
 
     return at
@@ -110,7 +111,7 @@ def exponential_decay(
     """
 
     def at(step: jax.Array) -> jax.Array:
-        done = jnp.maximum(step - transition_begin, 0) / transition_steps
+        done = 1.0 * jnp.maximum(step - transition_begin, 0) / transition_steps
         value = init_value * decay_rate ** (jnp.floor(done) if staircase else done)
         if end_value is None:
             return value
@@ -145,7 +146,7 @@ def inverse_time_decay(
     """
 
     def at(step: jax.Array) -> jax.Array:
-        done = step / transition_steps
+        done = 1.0 * step / transition_steps
         return init_value / (1 + decay_rate * (jnp.floor(done) if staircase else done))
 
     return at
@@ -173,7 +174,8 @@ def cosine_decay_schedule(
     """
 
     def at(step: jax.Array) -> jax.Array:
-        cosine = 0.5 * (1 + jnp.cos(jnp.pi * _fraction(step, decay_steps)))
+        # (1 + cos(pi f)) / 2 without its cancellation toward the end.
+        cosine = jnp.sin(0.5 * jnp.pi * _left(step, decay_steps)) ** 2
         return init_value * ((1 - alpha) * cosine**exponent + alpha)
 
     return at
@@ -183,9 +185,9 @@ def cosine_decay_schedule(
 def piecewise_constant_schedule(
     init_value: Scalar, boundaries_and_scales: Mapping[int, float] | None = None
 ) -> Rule:
-    r"""A constant, multiplied by a factor after each of some steps.
+    r"""A constant, multiplied by a factor from each of some steps on.
 
-    $s(t) = a \prod_{i:\, t_i < t} c_i$: the factor of boundary $t_i$ counts from step $t_i + 1$.
+    $s(t) = a \prod_{i:\, t_i \le t} c_i$.
 
     Args:
         init_value: $a$.
@@ -196,7 +198,7 @@ def piecewise_constant_schedule(
 
     >>> import gdtx
     >>> steps = gdtx.piecewise_constant_schedule(1.0, {10: 0.5, 20: 0.5})
-    >>> float(steps(10)), float(steps(11)), float(steps(21))
+    >>> float(steps(9)), float(steps(10)), float(steps(20))
     (1.0, 0.5, 0.25)
     """
     factors = dict(boundaries_and_scales or {})
@@ -210,7 +212,7 @@ def piecewise_constant_schedule(
     def at(step: jax.Array) -> Any:
         value = init_value
         for boundary, factor in factors.items():
-            value = value * jnp.where(step > boundary, factor, 1.0)
+            value = value * jnp.where(step < boundary, 1.0, factor)
         return value
 
     return at

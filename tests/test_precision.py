@@ -1,0 +1,252 @@
+"""Half precision trains, float64 neither appears nor gets lost, and norms do not overflow."""
+
+import inspect
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from methods import METHODS
+
+import gdtx
+
+HALVES = ("bfloat16", "float16")
+SHAPES = {"matrix": (3, 4), "vector": (5,), "scalar": ()}
+
+by_method = pytest.mark.parametrize("name", METHODS)
+by_half = pytest.mark.parametrize("half", HALVES)
+
+
+def make(name):
+    return METHODS[name].make(METHODS[name].learning_rate)
+
+
+def draw(seed, dtype, *batch):
+    rng = np.random.default_rng(seed)
+    return {k: jnp.asarray(rng.normal(size=batch + s), dtype) for k, s in SHAPES.items()}
+
+
+def dtypes(tree):
+    return {str(x.dtype) for x in jax.tree.leaves(tree)}
+
+
+def run(tx, params, gradients):
+    """The updates of all steps at fixed parameters, and the last state."""
+
+    def step(state, g):
+        updates, state = tx.update(g, state, params)
+        return state, updates
+
+    return jax.jit(lambda: jax.lax.scan(step, tx.init(params), gradients)[::-1])()
+
+
+@by_method
+@by_half
+def test_moments_and_updates_of_half_precision_are_those_of_float32(name, half):
+    """Not nearly: a gradient in half precision is a float32 number, and then so is all else."""
+    tx, params, gradients = make(name), draw(0, half), draw(1, half, 50)
+    updates, state = run(tx, params, gradients)
+    assert dtypes(updates) == {"float32"}
+    assert dtypes(state) <= {"float32", "int32"}
+    assert dtypes(gdtx.apply_updates(params, draw(2, "float32"))) == {half}
+    widened = jax.tree.map(lambda x: x.astype("float32"), (params, gradients))
+    # The last places may differ between two programs.
+    chex.assert_trees_all_close((updates, state), run(tx, *widened), rtol=1e-5, atol=1e-30)
+
+
+LINKS_WITH_DTYPE = {
+    "trace": lambda dtype: gdtx.trace(0.9, dtype=dtype),
+    "nesterov": lambda dtype: gdtx.trace(0.9, nesterov=True, dtype=dtype),
+    "ema": lambda dtype: gdtx.ema(0.9, dtype=dtype),
+    "running_max": lambda dtype: gdtx.running_max(dtype=dtype),
+    "running_sum": lambda dtype: gdtx.running_sum(dtype=dtype),
+    "variance": lambda dtype: gdtx.variance(0.9, dtype=dtype),
+    "accumulate": lambda dtype: gdtx.accumulate(lambda u, a: u + a, dtype=dtype),
+    "recur": lambda dtype: gdtx.recur(lambda u, m: (u, {"m": u}), dtype=dtype, m=0.0),
+}
+
+
+def test_every_link_with_a_dtype_is_tried():
+    with_dtype = {
+        name
+        for name, factory in vars(gdtx).items()
+        if "dtype" in getattr(getattr(factory, "__gdtx_signature__", None), "parameters", ())
+    }  # fmt: skip
+    assert with_dtype == set(LINKS_WITH_DTYPE) - {"nesterov"}
+
+
+@pytest.mark.parametrize("link", LINKS_WITH_DTYPE)
+@pytest.mark.parametrize("params_in", [*HALVES, "float32"])
+@pytest.mark.parametrize("kept_in", [*HALVES, "float32"])
+def test_buffers_are_kept_in_the_dtype_asked_for(link, params_in, kept_in):
+    tx, params = LINKS_WITH_DTYPE[link](kept_in), draw(0, params_in)
+    state = tx.init(params)
+    assert dtypes(state) == {kept_in}
+    updates, state = tx.update(draw(1, params_in), state, params)
+    assert dtypes(state) == {kept_in}
+    # The rule computes in float32 whatever the buffer is kept in.
+    assert dtypes(updates) == {"float32"}
+
+
+# A gradient of 1000 has no square in float16. Where nothing divides by the gradients, they are
+# smaller: RAdam's first steps are plain momentum too.
+SCALE = 1000.0
+SMALLER = {"sgd", "momentum", "nesterov", "ema_sgd", "ema_sgd corrected"}
+SMALLER |= {name for name in METHODS if name.startswith("radam")}
+# AdaGrad's steps shrink and AdaDelta's start at sqrt(eps), so both are given larger ones.
+RATES = {"adagrad": 0.3, "adagrad from 0": 0.3, "adadelta": 3.0, "adadelta with decay": 3.0}
+
+
+def train(tx, dtype, steps, scale=SCALE, first=1.0):
+    r"""Distance to the minimum of $\frac12 s\,\theta^2$ over the last steps, from 1.
+
+    The minimum is at 0, where numbers are dense in any format: what stalls is not the parameter.
+    The first gradient is multiplied by `first`.
+    """
+
+    def step(carry, t):
+        theta, state = carry
+        g = (scale * theta.astype("float32") * jnp.where(t == 0, first, 1.0)).astype(dtype)
+        updates, state = tx.update(g, state, theta)
+        theta = gdtx.apply_updates(theta, updates)
+        return (theta, state), jnp.max(jnp.abs(theta))
+
+    theta = jnp.array([1.0, -0.7, 0.4], dtype)
+    distances = jax.jit(lambda: jax.lax.scan(step, (theta, tx.init(theta)), jnp.arange(steps))[1])()
+    return float(jnp.max(distances[-steps // 20 :].astype("float32")))
+
+
+@by_method
+@by_half
+def test_training_in_half_precision_does_not_stall(name, half):
+    tx = METHODS[name].make(RATES.get(name, METHODS[name].learning_rate))
+    scale = 10.0 if name in SMALLER else SCALE
+    reached = train(tx, "float32", 1000, scale)
+    assert reached < 0.1
+    assert train(tx, half, 1000, scale) < 1.5 * reached + 0.01
+
+
+@pytest.mark.parametrize(
+    "name", ["adam", "adam, eps inside", "adamw", "nadam", "nadam with momentum schedule", "nadamw"]
+)
+@by_half
+def test_second_moments_forget_in_half_precision(name, half):
+    """One gradient 60 times the largest that follows; then 12000 steps with b2 = 0.999.
+
+    In bfloat16, 0.999 v rounds to v: a second moment kept there never forgets the outlier, and the
+    step stays what it was.
+    """
+    tx = METHODS[name].make(0.01)
+    reached = train(tx, "float32", 12000, first=60.0)
+    assert reached < 0.1
+    assert train(tx, half, 12000, first=60.0) < 1.5 * reached + 0.01
+
+
+def as_arrays(tx, dtype):
+    """The same transformation, its numbers given as arrays."""
+    numbers = {k: jnp.asarray(v, dtype) for k, v in tx.arguments.items() if isinstance(v, float)}
+    return tx.replace(**numbers)
+
+
+def as_schedules(tx, dtype):
+    """The same transformation, its numbers given as functions of the step."""
+    numbers = {k: v for k, v in tx.arguments.items() if isinstance(v, float)}
+    return tx.replace(
+        **{k: gdtx.constant_schedule(jnp.asarray(v, dtype)) for k, v in numbers.items()}
+    )
+
+
+GIVEN = {
+    "numbers": lambda tx, dtype: tx,
+    "arrays": as_arrays,
+    "schedules": as_schedules,
+}
+
+
+@by_method
+@pytest.mark.parametrize("given", GIVEN)
+@pytest.mark.parametrize(("tree", "hyper"), [("float32", "float64"), ("float64", "float32")])
+def test_the_tree_decides_the_precision(name, given, tree, hyper, x64):
+    """With 64-bit types on, float32 stays what it is, and float64 is not lost."""
+    tx, params = GIVEN[given](make(name), hyper), draw(0, tree)
+    state = tx.init(params)
+    kinds = [str(x.dtype) for x in jax.tree.leaves(state)]
+    assert set(kinds) <= {tree, "int32"}
+    for i in range(2):
+        updates, state = tx.update(draw(1 + i, tree), state, params)
+        assert dtypes(updates) == {tree}
+        assert [str(x.dtype) for x in jax.tree.leaves(state)] == kinds
+    assert dtypes(gdtx.apply_updates(params, updates)) == {tree}
+
+
+LARGEST = {
+    "float16": 6e4,
+    "bfloat16": 3e38,
+    "float32": 3e38,
+    "float64": 1.5e308,
+}
+# The smallest normal number: those below it count as 0 on some devices.
+SMALLEST = {dtype: float(jnp.finfo(dtype).tiny) for dtype in LARGEST}
+SIZES = {"largest": LARGEST, "smallest": SMALLEST, "zero": dict.fromkeys(LARGEST, 0.0)}
+by_dtype = pytest.mark.parametrize("dtype", LARGEST)
+by_size = pytest.mark.parametrize("size", SIZES)
+
+
+def equal_numbers(dtype, size):
+    """Sixteen numbers of one size and both signs, in two leaves, and a leaf without any."""
+    value = SIZES[size][dtype]
+    return {
+        "a": jnp.full((3, 4), value, dtype),
+        "b": jnp.full(4, -value, dtype),
+        "empty": jnp.zeros((0, 2), dtype),
+    }
+
+
+def exact_norm(updates):
+    return 4 * np.longdouble(float(updates["a"][0, 0]))
+
+
+# XLA may divide by a number by multiplying with its reciprocal, which for a large one is 0. What
+# it does depends on what is compiled together, so all that a caller may do is tried.
+def by_operation(f):
+    def without_jit(updates):
+        with jax.disable_jit():
+            return f(updates)
+
+    return without_jit
+
+
+@by_dtype
+@by_size
+@pytest.mark.parametrize("call", [lambda f: f, jax.jit, by_operation], ids=["eager", "jit", "ops"])
+class TestExtremeNumbers:
+    def test_global_norm(self, dtype, size, call, x64):
+        updates = equal_numbers(dtype, size)
+        norm = call(gdtx.global_norm)(updates)
+        wide = "float64" if dtype == "float64" else "float32"
+        assert norm.dtype == wide
+        expected = min(exact_norm(updates), np.longdouble(float(jnp.finfo(wide).max)))
+        np.testing.assert_allclose(float(norm), float(expected), rtol=1e-6)
+        for leaf in jax.tree.leaves(call(jax.grad(gdtx.global_norm))(updates)):
+            assert jnp.all(jnp.isfinite(leaf))
+
+    @pytest.mark.parametrize("max_norm", [1.0, 1e-30, 1e30])
+    def test_clip_by_global_norm(self, dtype, size, call, max_norm, x64):
+        updates = equal_numbers(dtype, size)
+        tx = gdtx.clip_by_global_norm(max_norm)
+        clipped = call(lambda u: tx.update(u, ())[0])(updates)
+        exact = exact_norm(updates)
+        for key, u in updates.items():
+            assert clipped[key].dtype == ("float64" if dtype == "float64" else "float32")
+            wanted = np.asarray(u, np.longdouble) * min(1, max_norm / exact if exact else 1)
+            got = np.asarray(clipped[key], np.longdouble)
+            np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=0)
+
+
+def test_global_norm_of_mixed_and_of_infinite_numbers():
+    mixed = {"f16": jnp.array([6e4], "float16"), "f32": jnp.array([8e4])}
+    np.testing.assert_allclose(gdtx.global_norm(mixed), 1e5, rtol=1e-3)
+    assert gdtx.global_norm({}) == 0
+    assert gdtx.global_norm({"a": jnp.array([jnp.inf, 1.0])}) == jnp.inf
+    assert jnp.isnan(gdtx.global_norm({"a": jnp.array([jnp.nan, 1.0])}))
