@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from ._kinds import Kind, checked, is_array, kind_of
 
@@ -214,7 +215,9 @@ class Call:
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
-        if type(self) is not type(other) or self._constants != other._constants:
+        if type(self) is not type(other) or not isinstance(other, Call):
+            return False
+        if self._constants != other._constants:
             return False
         return all(map(_same_array, self._leaves, other._leaves))
 
@@ -245,7 +248,7 @@ def show(value: Any) -> str:
 def _same_array(one: Any, other: Any) -> bool:
     if one is other:
         return True
-    if isinstance(one, jax.core.Tracer) or isinstance(other, jax.core.Tracer):
+    if isinstance(one, Tracer) or isinstance(other, Tracer):
         return False
     if not (is_array(one) and is_array(other)):
         return bool(one == other)
@@ -260,5 +263,5 @@ def recorded(cls: type[C], factory: Callable[P, Any], schedules: bool) -> Callab
     def make(*args: P.args, **kwargs: P.kwargs) -> C:
         return cls.of(make, signature.bind(args, kwargs))
 
-    make.__gdtx_signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
+    make.__gdtx_signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
     return make

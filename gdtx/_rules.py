@@ -24,7 +24,7 @@ class RecurState(NamedTuple):
 class CountState(NamedTuple):
     """State of a rule that depends on the step: the number of updates done."""
 
-    count: jax.Array
+    step: jax.Array
 
 
 @transformation
@@ -207,7 +207,7 @@ def counted(f: Function) -> GradientTransformation:
         updates: PyTree, state: CountState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, CountState]:
         check_state(state, CountState)
-        count = increment(state.count)
+        count = increment(state.step)
         leaves, structure = jax.tree.flatten(updates)
         return structure.unflatten(each_leaf(f(count), structure, leaves)), CountState(count)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn, ParamSpec
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ._call import Call, Signature, merge, recorded, split
 from ._errors import at_work, describe, fail, is_outermost
@@ -114,9 +115,9 @@ class GradientTransformation(Call):
         if not schedules:
             return self.body(self.arguments).update(updates, state, params, **extra_args)
         check_state(state, ScheduledState)
-        inner = self._at(state.count, schedules)
+        inner = self._at(state.step, schedules)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
-        return updates, ScheduledState(increment(state.count), inner_state)
+        return updates, ScheduledState(increment(state.step), inner_state)
 
     def _at(self, count: jax.Array, schedules: Mapping[str, Callable[[Any], Any]]) -> Any:
         values = {name: jnp.asarray(schedule(count)) for name, schedule in schedules.items()}
@@ -132,7 +133,7 @@ class GradientTransformation(Call):
 class ScheduledState(NamedTuple):
     """State of a transformation some of whose hyperparameters are schedules."""
 
-    count: jax.Array
+    step: jax.Array
     inner: PyTree
 
 
@@ -254,7 +255,7 @@ def _can_dispatch(arrays: PyTree, others: PyTree) -> bool:
     """Whether all is at hand: no tracer anywhere, nothing but arrays where arrays belong."""
     array_types = set(map(type, jax.tree.leaves(arrays)))
     types = array_types | set(map(type, jax.tree.leaves(others)))
-    traced = any(issubclass(kind, jax.core.Tracer) for kind in types)
+    traced = any(issubclass(kind, Tracer) for kind in types)
     return not traced and all(map(_is_array_type, array_types))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from ._errors import at_work, describe, fail
 
@@ -85,7 +86,7 @@ def scalar_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
     Left where it is made by default, it would move at the first update and compile it twice.
     """
     leaf = next((x for x in jax.tree.leaves(params) if isinstance(x, jax.Array)), None)
-    if leaf is None or isinstance(leaf, jax.core.Tracer) or not leaf.committed:
+    if leaf is None or isinstance(leaf, Tracer) or not leaf.committed:
         return jnp.asarray(value, dtype)
     sharding = leaf.sharding
     if isinstance(sharding, jax.sharding.NamedSharding):

@@ -56,7 +56,7 @@ def bias_correction(decay: Decay, ahead: Count = 0) -> GradientTransformation:
 class ProductState(NamedTuple):
     """State of a bias correction whose decay changes: updates done, product of their decays."""
 
-    count: jax.Array
+    step: jax.Array
     product: jax.Array
 
 
@@ -69,7 +69,7 @@ def scheduled_bias_correction(schedule: Function, ahead: Count = 0) -> GradientT
         ahead: continue the product by that many decays.
 
     Returns:
-        A transformation whose state is a count and the product.
+        A transformation whose state is the count of steps and the product.
 
     References:
         Dozat 2016, Incorporating Nesterov Momentum into Adam, ICLR workshop.
@@ -89,13 +89,13 @@ def scheduled_bias_correction(schedule: Function, ahead: Count = 0) -> GradientT
         updates: PyTree, state: ProductState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ProductState]:
         check_state(state, ProductState)
-        product = cast(state.product * schedule(state.count), state.product.dtype)
+        product = cast(state.product * schedule(state.step), state.product.dtype)
         seen = product
         for later in range(1, ahead + 1):
-            seen = seen * schedule(state.count + later)
+            seen = seen * schedule(state.step + later)
         leaves, structure = jax.tree.flatten(updates)
         corrected = each_leaf(lambda u: u / (1 - seen), structure, leaves)
-        return structure.unflatten(corrected), ProductState(increment(state.count), product)
+        return structure.unflatten(corrected), ProductState(increment(state.step), product)
 
     return GradientTransformation(init, update)
 
