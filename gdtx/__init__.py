@@ -7,6 +7,7 @@ from ._combine import join as join
 from ._combine import multiply as multiply
 from ._combine import plus as plus
 from ._combine import subtract as subtract
+from ._expand import expand as expand
 from ._kinds import Count as Count
 from ._kinds import Decay as Decay
 from ._kinds import FloatDType as FloatDType
@@ -16,13 +17,13 @@ from ._kinds import Kind as Kind
 from ._kinds import NonNegative as NonNegative
 from ._kinds import Positive as Positive
 from ._kinds import Scalar as Scalar
-from ._rules import CountState as CountState
-from ._rules import RecurState as RecurState
-from ._rules import accumulate as accumulate
-from ._rules import counted as counted
+from ._memory import CountState as CountState
+from ._memory import RecurState as RecurState
+from ._memory import accumulate as accumulate
+from ._memory import counted as counted
+from ._memory import recur as recur
 from ._rules import elementwise as elementwise
 from ._rules import identity as identity
-from ._rules import recur as recur
 from ._rules import set_to_zero as set_to_zero
 from ._rules import treewise as treewise
 from ._rules import with_params as with_params
@@ -32,7 +33,6 @@ from ._select import MaskedState as MaskedState
 from ._select import masked as masked
 from ._transformation import GradientTransformation as GradientTransformation
 from ._transformation import ScheduledState as ScheduledState
-from ._transformation import expand as expand
 from ._transformation import transformation as transformation
 from ._tree import apply_updates as apply_updates
 from .links.arithmetic import absolute as absolute

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 
-from ._errors import describe, fail
+from ._errors import describe, fail, foreign_state
 from ._kinds import Function
-from ._rules import RecurState, each_leaf
-from ._transformation import GradientTransformation, foreign_state, transformation
+from ._memory import RecurState
+from ._rules import each_leaf
+from ._transformation import GradientTransformation, transformation
 from ._tree import PyTree, leaves_as
 
 

@@ -61,3 +61,16 @@ def describe(value: Any) -> str:
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
     text = repr(value)
     return f"{text if len(text) < 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def check_state(state: Any, expected: type) -> None:
+    """Raise unless the state is of this class."""
+    if not isinstance(state, expected):
+        foreign_state(f"a {expected.__name__}", state)
+
+
+def foreign_state(expected: str, state: Any) -> NoReturn:
+    came = type(state).__name__ if hasattr(state, "_fields") else describe(state)
+    fail(
+        ValueError, f"the state is that of another transformation: expected {expected}, got {came}"
+    )

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ._errors import describe, fail
-from ._transformation import GradientTransformation, check_state, transformation
+from ._errors import check_state, describe, fail
+from ._transformation import GradientTransformation, transformation
 from ._tree import PyTree, broadcast_prefix, leaf_path
 
 

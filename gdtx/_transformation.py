@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ._call import Call, Signature, merge, recorded, split
-from ._errors import at_work, describe, fail, is_outermost
+from ._errors import at_work, check_state, describe, fail, is_outermost
 from ._kinds import Function, Kind, is_array, register_kind
 from ._numerics import increment
 from ._tree import PyTree, check_arrays, check_shapes, leaves_as, scalar_like
@@ -163,47 +163,6 @@ def transformation(
     return recorded(GradientTransformation, factory, schedules=True)
 
 
-def expand(tx: GradientTransformation) -> GradientTransformation:
-    """The formula of a transformation, one level down.
-
-    Args:
-        tx: any transformation.
-
-    Returns:
-        The expression that its factory returns. A bare pair of functions, and a link whose rule
-        itself depends on a schedule, are not made of others: they are returned as they are.
-
-    >>> import gdtx
-    >>> gdtx.expand(gdtx.adamax(0.1, eps=0.0))  # doctest: +NORMALIZE_WHITESPACE
-    chain(scale_by_adamax(b1=0.9, b2=0.999, eps=0.0),
-          scale_by_learning_rate(learning_rate=0.1, flip_sign=True))
-    """
-    if tx.factory is GradientTransformation:
-        return tx
-    schedules = tx.signature.scheduled(tx.arguments)
-    try:
-        expression = tx.body(tx.arguments)
-    except TypeError:
-        if schedules:
-            return tx
-        raise
-    handed_on = all(_contains(expression, schedule) for schedule in schedules.values())
-    return expression if handed_on else tx
-
-
-def check_state(state: Any, expected: type) -> None:
-    """Raise unless the state is of this class."""
-    if not isinstance(state, expected):
-        foreign_state(f"a {expected.__name__}", state)
-
-
-def foreign_state(expected: str, state: Any) -> NoReturn:
-    came = type(state).__name__ if hasattr(state, "_fields") else describe(state)
-    fail(
-        ValueError, f"the state is that of another transformation: expected {expected}, got {came}"
-    )
-
-
 def _check(updates: PyTree, params: PyTree) -> None:
     check_arrays(updates, "updates")
     if params is None:
@@ -228,17 +187,6 @@ def _accepted(update: Callable[..., Any], extra_args: Mapping[str, Any]) -> dict
         return dict(extra_args)
     names = {parameter.name for parameter in parameters}
     return {name: value for name, value in extra_args.items() if name in names}
-
-
-def _contains(tree: Any, value: Any) -> bool:
-    def is_value(leaf: Any) -> bool:
-        return type(leaf) is type(value) and leaf == value
-
-    arguments = tree.arguments.values() if isinstance(tree, Call) else [tree]
-    return any(
-        is_value(leaf) or (isinstance(leaf, Call) and _contains(leaf, value))
-        for leaf in jax.tree.leaves(list(arguments), is_leaf=lambda x: isinstance(x, Call))
-    )
 
 
 def _is_array_type(kind: type) -> bool:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._errors import check_state
 from .._kinds import Count, Decay, Function, LengthThreshold
+from .._memory import counted
 from .._numerics import (
     average_length,
     cast,
@@ -17,8 +19,8 @@ from .._numerics import (
     increment,
     one_minus_power,
 )
-from .._rules import counted, each_leaf
-from .._transformation import GradientTransformation, check_state, transformation
+from .._rules import each_leaf
+from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
 
 

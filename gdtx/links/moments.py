@@ -6,7 +6,8 @@ import jax.numpy as jnp
 
 from .._combine import chain, join, subtract
 from .._kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, Scalar
-from .._rules import accumulate, identity
+from .._memory import accumulate
+from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from .arithmetic import scale, square
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from .._combine import chain
 from .._errors import LeafError
 from .._kinds import Growth, InnerDecay, NonNegative, Positive
-from .._rules import recur
+from .._memory import recur
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale
 

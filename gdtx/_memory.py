@@ -1,0 +1,160 @@
+"""Makers with memory: a rule on one array and its buffers, or on the step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._errors import check_state, foreign_state
+from ._kinds import FloatDType, Function
+from ._numerics import cast, compute_dtype, increment, narrow
+from ._rules import each_leaf
+from ._transformation import GradientTransformation, transformation
+from ._tree import PyTree, check_shapes, leaves_as, scalar_like
+
+
+class RecurState(NamedTuple):
+    """State of a rule that remembers: each buffer is a tree like the parameters."""
+
+    buffers: dict[str, PyTree]
+
+
+class CountState(NamedTuple):
+    """State of a rule that depends on the step: the number of updates done."""
+
+    step: jax.Array
+
+
+@transformation
+def recur(
+    rule: Function, dtype: FloatDType | None = None, **initial: Any
+) -> GradientTransformation:
+    r"""A rule that remembers: $(u, a_1, a_2, \dots) \mapsto (u', \{a_1, a_2, \dots\})$.
+
+    Buffers are at least float32, or `dtype`; the rule computes in at least float32.
+
+    Args:
+        rule: function of the update and, by name, its buffers; returns the new update and a dict
+            of the new buffers.
+        dtype: in which buffers are kept; by default the parameter's, at least float32.
+        **initial: the buffers' names and first values, each a number or a scalar array.
+
+    Returns:
+        A transformation whose state holds one array per buffer and parameter.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> change = gdtx.recur(lambda u, last: (u - last, {"last": u}), last=0.0)
+    >>> state = change.init(jnp.zeros(()))
+    >>> _, state = change.update(jnp.array(5.0), state)
+    >>> change.update(jnp.array(7.0), state)[0]
+    Array(2., dtype=float32)
+    """
+
+    def init(params: PyTree) -> RecurState:
+        def full(value: Any) -> PyTree:
+            return jax.tree.map(
+                lambda p: jnp.full_like(p, value, dtype=_buffer_dtype(p.dtype, dtype)), params
+            )
+
+        return RecurState({name: full(value) for name, value in initial.items()})
+
+    def update(
+        updates: PyTree, state: RecurState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, RecurState]:
+        check_state(state, RecurState)
+        if set(state.buffers) != set(initial):
+            foreign_state(f"buffers {sorted(initial)}", state.buffers)
+        leaves, structure = jax.tree.flatten(updates)
+        buffers = {name: leaves_as(structure, tree, "state", "updates")
+                   for name, tree in state.buffers.items()}  # fmt: skip
+        for old in buffers.values():
+            check_shapes(updates, old, "state")
+
+        def step(u: jax.Array, *old: jax.Array) -> tuple[Any, ...]:
+            wide = compute_dtype(u.dtype, *(a.dtype for a in old))
+            named = dict(zip(buffers, (cast(a, wide) for a in old), strict=True))
+            result, new = rule(cast(u, wide), **named)
+            new = [
+                jnp.asarray(new[name]).astype(a.dtype) for name, a in zip(buffers, old, strict=True)
+            ]
+            return narrow(result, wide), *new
+
+        results = each_leaf(step, structure, leaves, *buffers.values(), raw=True)
+        columns = list(zip(*results, strict=True)) or [()] * (1 + len(buffers))
+        out, *new = map(structure.unflatten, columns)
+        return out, RecurState(dict(zip(buffers, new, strict=True)))
+
+    return GradientTransformation(init, update)
+
+
+@transformation
+def accumulate(
+    f: Function, initial: Any = 0.0, dtype: FloatDType | None = None, nesterov: bool = False
+) -> GradientTransformation:
+    r"""Replace the update by a running value: $a_t = f(u_t, a_{t-1})$, emitting $a_t$.
+
+    Args:
+        f: function of the update and the buffer that returns the new buffer.
+        initial: first value of the buffer, a number or a scalar array.
+        dtype: in which the buffer is kept; by default the parameter's, at least float32.
+        nesterov: emit $f(u_t, a_t)$ instead: the value after one more such update, looked ahead.
+
+    Returns:
+        A transformation whose state holds one buffer per array.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> total = gdtx.accumulate(lambda u, a: a + u)
+    >>> u, state = total.update(jnp.array(2.0), total.init(jnp.zeros(())))
+    >>> total.update(jnp.array(3.0), state)[0]
+    Array(5., dtype=float32)
+    """
+
+    def rule(u: jax.Array, value: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        value = f(u, value)
+        return f(u, value) if nesterov else value, {"value": value}
+
+    return recur(rule, dtype, value=initial)
+
+
+@transformation
+def counted(f: Function) -> GradientTransformation:
+    r"""A rule that changes with the step: $t \leftarrow t + 1$, then $u \leftarrow f(t)(u)$.
+
+    `f` runs once per update, not once per array, so what depends on the step alone is computed
+    once.
+
+    Args:
+        f: function of the step, an int32 scalar that is 1 on the first update, that returns a
+            function of one array.
+
+    Returns:
+        A transformation whose state is one count. It stays at the largest int32.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> mean = gdtx.chain(gdtx.running_sum(), gdtx.counted(lambda t: lambda u: u / t))
+    >>> u, state = mean.update(jnp.array(2.0), mean.init(jnp.zeros(())))
+    >>> mean.update(jnp.array(4.0), state)[0]
+    Array(3., dtype=float32)
+    """
+
+    def init(params: PyTree) -> CountState:
+        return CountState(scalar_like(params, 0, jnp.int32))
+
+    def update(
+        updates: PyTree, state: CountState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, CountState]:
+        check_state(state, CountState)
+        count = increment(state.step)
+        leaves, structure = jax.tree.flatten(updates)
+        return structure.unflatten(each_leaf(f(count), structure, leaves)), CountState(count)
+
+    return GradientTransformation(init, update)
+
+
+def _buffer_dtype(param: Any, asked: str | None) -> Any:
+    if asked is None or jnp.issubdtype(param, jnp.complexfloating):
+        # There is no narrow complex dtype to ask for.
+        return compute_dtype(param)
+    return jnp.dtype(asked)
