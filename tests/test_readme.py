@@ -1,0 +1,55 @@
+"""The README's programs run, and say what it says they say."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gdtx
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_python_blocks_run(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    programs = [block for block in blocks if not block.startswith(">>>")]
+    assert len(programs) >= 3
+    names = {}
+    for program in programs:
+        exec(program, names)
+    assert capsys.readouterr().out == "[ 1.  -2.   0.5]\n"
+    assert names["losses"].shape == (3,)
+    assert np.isfinite(names["hypergradient"].arguments["learning_rate"])
+    with pytest.raises(ValueError, match=re.escape("sign_momentum: decay must be in [0, 1), got")):
+        names["sign_momentum"](0.1, decay=1.5)
+
+
+def test_shown_expansion_is_the_real_one():
+    """Shortened in the README to positional arguments; as an expression it must be equal."""
+    shown = re.search(r">>> gdtx\.expand\(gdtx\.scale_by_adam\(\)\)\n(.*?)```", README, re.DOTALL)
+    formula = eval(shown.group(1), vars(gdtx))
+    g = jnp.array([1.0, -3.0])
+    for tx in (formula, gdtx.expand(gdtx.scale_by_adam())):
+        assert tx.factory is gdtx.join
+    updates = [tx.update(g, tx.init(g))[0] for tx in (formula, gdtx.scale_by_adam())]
+    np.testing.assert_array_equal(*updates)
+
+
+def test_every_public_name_is_documented():
+    names = [name for name in vars(gdtx) if not name.startswith("_")]
+    public = {name for name in names if callable(getattr(gdtx, name))}
+    missing = {name for name in public if not getattr(gdtx, name).__doc__}
+    assert not missing
+    methods = {p.stem for p in (ROOT / "gdtx" / "methods").glob("[a-z]*.py")}
+    assert all(f"`{name}" in README for name in methods)
+
+
+def test_floor_of_jax_is_the_one_tested():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    floor = re.search(r"jax>=([\d.]+)", project["dependencies"][0]).group(1)
+    assert f"jax=={floor}" in (ROOT / ".ci" / "run").read_text()
+    assert f"jax {floor.removesuffix('.0')} or later" in README
