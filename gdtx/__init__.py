@@ -8,6 +8,10 @@ from ._combine import multiply as multiply
 from ._combine import plus as plus
 from ._combine import subtract as subtract
 from ._expand import expand as expand
+from ._hyperparams import as_arrays as as_arrays
+from ._hyperparams import hyperparams as hyperparams
+from ._hyperparams import replace as replace
+from ._hyperparams import sweep as sweep
 from ._kinds import Count as Count
 from ._kinds import Decay as Decay
 from ._kinds import FloatDType as FloatDType
@@ -88,3 +92,6 @@ from .schedules.basic import piecewise_constant_schedule as piecewise_constant_s
 from .schedules.basic import polynomial_schedule as polynomial_schedule
 from .schedules.joined import join_schedules as join_schedules
 from .schedules.joined import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+from .wrappers.tunable import TunableState as TunableState
+from .wrappers.tunable import set_hyperparams as set_hyperparams
+from .wrappers.tunable import tunable as tunable

@@ -74,20 +74,54 @@ class Call:
         args, kwargs = self.signature.unbind(arguments)
         return self.factory.__wrapped__(*args, **kwargs)  # pyright: ignore[reportFunctionMemberAccess]
 
+    def parts(self) -> Iterator[tuple[str, str, Any]]:
+        """Path, argument and value of all that was given; `*` and dicts of calls one by one."""
+        for name, value in self.arguments.items():
+            if name == self.signature.varargs:
+                yield from ((str(i), name, item) for i, item in enumerate(value))
+            elif _holds_calls(value):
+                yield from ((f"{name}.{key}", name, item) for key, item in value.items())
+            else:
+                yield name, name, value
+
+    def paths(self) -> Iterator[str]:
+        """The paths of all arguments, and of those of calls among them."""
+        for path, _, value in self.parts():
+            yield path
+            if isinstance(value, Call):
+                yield from (f"{path}.{below}" for below in value.paths())
+
     def replace(self, **changes: Any) -> Self:
         """The same call with some arguments changed, checked like those of a new one.
 
+        Paths reach into other calls among the arguments, as in :func:`gdtx.replace`.
+
         Raises:
-            TypeError: for an unknown name; the message lists the known ones.
+            TypeError: for an unknown name or path; the message lists the known ones.
         """
-        unknown = [name for name in changes if name not in self.arguments]
-        if unknown:
-            hint = self.signature.suggestion(unknown[0])
-            raise TypeError(
-                f"{self.signature.name}: no argument {unknown[0]!r} to replace{hint}; "
-                f"it has {', '.join(self.arguments)}"
-            )
-        args, kwargs = self.signature.unbind({**self.arguments, **changes})
+        known = list(self.paths())
+        for path in changes:
+            if path not in known:
+                raise TypeError(
+                    f"{self.signature.name}: no argument {path!r} to replace"
+                    f"{self.signature.suggestion(path)}; it has {', '.join(known)}"
+                )
+        arguments = dict(self.arguments)
+        for path, name, value in self.parts():
+            below = {
+                longer.removeprefix(f"{path}."): new
+                for longer, new in changes.items()
+                if longer.startswith(f"{path}.")
+            }
+            new = value.replace(**below) if below else changes.get(path, value)
+            if name == self.signature.varargs:
+                i = int(path)
+                arguments[name] = (*arguments[name][:i], new, *arguments[name][i + 1 :])
+            elif path != name:
+                arguments[name] = {**arguments[name], path.removeprefix(f"{name}."): new}
+            else:
+                arguments[name] = new
+        args, kwargs = self.signature.unbind(arguments)
         return self.factory(*args, **kwargs)
 
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
@@ -148,6 +182,10 @@ def show(value: Any) -> str:
     if isinstance(value, Call):
         return repr(value)
     return getattr(value, "__name__", None) or repr(value)
+
+
+def _holds_calls(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(item, Call) for item in value.values())
 
 
 def _same_array(one: Any, other: Any) -> bool:

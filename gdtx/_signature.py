@@ -78,12 +78,19 @@ class Signature:
 
     def scheduled(self, arguments: Mapping[str, Any]) -> dict[str, Callable[[Any], Any]]:
         """The scalar hyperparameters that were given as functions of the step."""
-        found = {}
-        for name, value in arguments.items():
-            kind, _ = self.kinds.get(name, (None, False))
-            if kind is not None and kind.scalar and callable(value) and not is_array(value):
-                found[name] = value
-        return found
+        return {
+            name: value
+            for name, value in arguments.items()
+            if self.is_scalar(name) and callable(value) and not is_array(value)
+        }
+
+    def is_scalar(self, name: str) -> bool:
+        """Whether this argument is a scalar hyperparameter."""
+        return (kind := self.kind(name)) is not None and kind.scalar
+
+    def kind(self, name: str) -> Kind | None:
+        """The kind of an argument, if its annotation names one."""
+        return self.kinds.get(name, (None, False))[0]
 
     def _check(self, label: str, value: Any, name: str) -> Any:
         kind, optional = self.kinds[name]

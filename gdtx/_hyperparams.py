@@ -1,0 +1,184 @@
+"""Hyperparameters by path: read, replaced, turned into arrays, swept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from ._call import Call
+from ._kinds import is_array
+from ._transformation import GradientTransformation, ScheduledState
+from ._tree import PyTree
+
+C = TypeVar("C", bound=Call)
+R = TypeVar("R")
+
+
+def hyperparams(tx: GradientTransformation, state: PyTree = None) -> dict[str, Any]:
+    """The hyperparameters of a transformation, by path.
+
+    Args:
+        tx: any transformation.
+        state: its state, if the current values of schedules are asked for.
+
+    Returns:
+        A flat dict. The path of an argument is its name; in a transformation given to another, that
+        of the other and the name joined by a dot, with the number of a link in a chain:
+        `"0.learning_rate"`. Schedules are shown as they are, or with a state, as the value that the
+        next update will use.
+
+    >>> import gdtx
+    >>> gdtx.hyperparams(gdtx.sgd(0.1, momentum=0.9))
+    {'learning_rate': 0.1, 'momentum': 0.9, 'nesterov': False}
+    >>> gdtx.hyperparams(gdtx.chain(gdtx.clip(1.0), gdtx.scale(-0.1)))
+    {'0.max_delta': 1.0, '1.factor': -0.1}
+    """
+    found: dict[str, Any] = {}
+    current: dict[str, Any] = {}
+    if isinstance(state, ScheduledState):
+        schedules = tx.signature.scheduled(tx.arguments)
+        current = {name: jnp.asarray(rule(state.step)) for name, rule in schedules.items()}
+        state = state.inner
+    for path, name, value in tx.parts():
+        if isinstance(value, GradientTransformation):
+            inner = hyperparams(value, _state_of(path, name, state))
+            # What `tunable` holds in its state is what is used, not what it was made with.
+            inner |= getattr(state, "hyperparams", {})
+            found |= {f"{path}.{below}": item for below, item in inner.items()}
+        elif tx.signature.is_scalar(name) or (
+            tx.signature.kind(name) is not None and isinstance(value, int)
+        ):
+            found[path] = current.get(name, value)
+    return found
+
+
+def replace(call: C, changes: Mapping[str, Any]) -> C:
+    """The same transformation or schedule with some hyperparameters changed.
+
+    Args:
+        call: a transformation or a schedule.
+        changes: from paths, as in :func:`hyperparams`, to new values. The arguments of a schedule
+            are reached too: `"learning_rate.init_value"`.
+
+    Returns:
+        A new transformation or schedule, checked like one made by hand.
+
+    Raises:
+        TypeError: for an unknown path; the message lists the known ones.
+
+    >>> import gdtx
+    >>> tx = gdtx.chain(gdtx.clip(1.0), gdtx.adamax(gdtx.constant_schedule(0.1)))
+    >>> gdtx.replace(tx, {"0.max_delta": 2.0, "1.learning_rate.value": 0.5})
+    ... # doctest: +NORMALIZE_WHITESPACE
+    chain(clip(max_delta=2.0),
+          adamax(learning_rate=constant_schedule(value=0.5), b1=0.9, b2=0.999, eps=1e-08))
+    """
+    return call.replace(**changes)
+
+
+def as_arrays(tx: C, *names: str) -> C:
+    """Turn constants into runtime values, so that changing them compiles nothing again.
+
+    Args:
+        tx: a transformation.
+        *names: paths of hyperparameters, as in :func:`hyperparams`; all scalar ones by default,
+            those of schedules included.
+
+    Returns:
+        The same transformation with arrays in place of numbers: float32, or float64 where that is
+        enabled, whatever the dtype of the parameters.
+
+    Raises:
+        TypeError: for an unknown path, or for one that does not lead to a number.
+
+    >>> import gdtx, jax
+    >>> tx = gdtx.as_arrays(gdtx.adam(1e-3), "learning_rate")
+    >>> tx
+    adam(learning_rate=Array(0.001, dtype=float32), b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
+    """
+    return replace(tx, numbers(tx, *names))
+
+
+def numbers(tx: Call, *names: str) -> dict[str, jax.Array]:
+    """Scalar hyperparameters as arrays, by path: those named, or all that are numbers.
+
+    Not weakly typed, so that any float of their dtype may take their place in a program.
+    """
+    scalars = {path: value for path, value in _scalars(tx).items() if _is_number(value)}
+    for name in names:
+        if name not in scalars:
+            raise TypeError(
+                f"{tx.signature.name}: {name!r} is not the path of a number; those are "
+                f"{', '.join(scalars)}"
+            )
+    return {
+        path: jnp.asarray(value, jnp.result_type(float))
+        for path, value in scalars.items()
+        if not names or path in names
+    }
+
+
+def sweep(
+    train: Callable[[GradientTransformation], R],
+    tx: GradientTransformation,
+    settings: Mapping[str, Any],
+) -> R:
+    """Train with many settings at once, as one program over a batch of transformations.
+
+    Args:
+        train: function of a transformation, that JAX can trace.
+        tx: the transformation whose hyperparameters are swept.
+        settings: from paths, as in :func:`hyperparams`, to as many values each; the i-th of all
+            make the i-th setting.
+
+    Returns:
+        What `train` returns, with a leading axis over the settings.
+
+    Raises:
+        ValueError: if the numbers of values differ.
+
+    >>> import gdtx, jax, jax.numpy as jnp
+    >>> def train(tx):
+    ...     theta, state = jnp.ones(()), tx.init(jnp.ones(()))
+    ...     for _ in range(10):
+    ...         updates, state = tx.update(theta, state)
+    ...         theta = gdtx.apply_updates(theta, updates)
+    ...     return theta
+    >>> gdtx.sweep(train, gdtx.sgd(0.1), {"learning_rate": [0.0, 1.0]})
+    Array([1., 0.], dtype=float32)
+    """
+    values = {path: jnp.asarray(column) for path, column in settings.items()}
+    lengths = {path: len(column) for path, column in values.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"sweep: every setting needs as many values as the others, got {lengths}")
+    return jax.jit(jax.vmap(lambda one: train(replace(tx, one))))(values)
+
+
+def _scalars(call: Call) -> dict[str, Any]:
+    found = {}
+    for path, name, value in call.parts():
+        if isinstance(value, Call):
+            found |= {f"{path}.{below}": item for below, item in _scalars(value).items()}
+        elif call.signature.is_scalar(name):
+            found[path] = value
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return is_array(value) or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _state_of(path: str, name: str, state: PyTree) -> PyTree:
+    """The part of a state that belongs to the transformation given under this path.
+
+    Chains keep a tuple in the order of the links, joins a dict by branch, and wrappers a field
+    with the name of the argument; a state without such a part is the inner transformation's own.
+    """
+    if isinstance(state, tuple) and path.isdigit():
+        return state[int(path)]
+    if isinstance(state, dict):
+        return state.get(name)
+    return getattr(state, name, state)
