@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from ._errors import is_outermost
 from ._kinds import is_array
 from ._signature import Signature
 
@@ -204,7 +205,11 @@ def recorded(cls: type[C], factory: Callable[P, Any], schedules: bool) -> Callab
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> C:
-        return cls.of(make, signature.bind(args, kwargs))
+        call = cls.of(make, signature.bind(args, kwargs))
+        if is_outermost() and not call._leaves and not signature.scheduled(call.arguments):
+            # What is wrong between arguments is known now, and should not wait for an update.
+            call.body(call.arguments)
+        return call
 
     make.__gdtx_signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
     return make

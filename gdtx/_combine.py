@@ -92,6 +92,9 @@ def join(merge: Function, **branches: GradientTransformation) -> GradientTransfo
     Array([ 1., -1.], dtype=float32)
     """
 
+    if not branches:
+        raise TypeError("join: needs at least one branch, as in join(divide, mu=..., nu=...)")
+
     def init(params: PyTree) -> dict[str, PyTree]:
         return {name: branch.init(params) for name, branch in branches.items()}
 

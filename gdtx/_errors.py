@@ -27,7 +27,11 @@ _plumbing = {
 
 
 class LeafError(Exception):
-    """Raised by a rule on one array; the maker that walks the tree adds the leaf's path."""
+    """Raised by a rule on one array, to become an error of this kind with the leaf's path."""
+
+    def __init__(self, kind: type[Exception], message: str):
+        super().__init__(message)
+        self.kind = kind
 
 
 @contextlib.contextmanager
@@ -56,9 +60,19 @@ def fail(kind: type[Exception], message: str) -> NoReturn:
 
 
 def describe(value: Any) -> str:
-    """What came, in few words: shape and dtype of arrays, the value and type of others."""
+    """What came, in few words: shape and dtype of arrays, the names in containers, or the value."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+    if hasattr(value, "_fields"):
+        return f"a {type(value).__name__}"
+    if isinstance(value, dict) and value:
+        return f"a dict of {', '.join(map(str, value))}"
+    if isinstance(value, tuple | list) and value:
+        return f"a {type(value).__name__} of {len(value)}"
+    if hasattr(value, "factory"):
+        return f"{value.factory.__name__}(...)"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
     text = repr(value)
     return f"{text if len(text) < 60 else text[:57] + '...'} ({type(value).__name__})"
 
@@ -70,7 +84,7 @@ def check_state(state: Any, expected: type) -> None:
 
 
 def foreign_state(expected: str, state: Any) -> NoReturn:
-    came = type(state).__name__ if hasattr(state, "_fields") else describe(state)
     fail(
-        ValueError, f"the state is that of another transformation: expected {expected}, got {came}"
+        ValueError,
+        f"the state is that of another transformation: expected {expected}, got {describe(state)}",
     )

@@ -22,13 +22,15 @@ class Kind:
     Args:
         expected: completes the sentence "b1 must be ...".
         accepts: whether a Python value is of this kind.
-        scalar: a number; then an array or a schedule is accepted in its place.
+        scalar: a real number; then an array or a schedule is accepted in its place.
+        integer: an integer that is a constant.
         convert: the form in which an accepted value is kept.
     """
 
     expected: str
     accepts: Callable[[Any], bool]
     scalar: bool = False
+    integer: bool = False
     convert: Callable[[Any], Any] = lambda value: value
 
 
@@ -45,7 +47,11 @@ def _is_float_dtype(value: Any) -> bool:
 
 _scalar = _number("a finite number", math.isfinite)
 _flag = Kind("True or False", lambda value: isinstance(value, bool))
-_integer = Kind("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool))
+_integer = Kind(
+    "an integer",
+    lambda value: isinstance(value, int) and not isinstance(value, bool),
+    integer=True,
+)
 
 # `Any`, because a scalar is a number, an array or a schedule to the caller, and a number or an
 # array, never a schedule, to the body of the factory: no one type says both.
@@ -57,7 +63,10 @@ Fraction = Annotated[Any, _number("in [0, 1]", lambda x: 0 <= x <= 1)]
 InnerDecay = Annotated[Any, _number("in (0, 1)", lambda x: 0 < x < 1)]
 Growth = Annotated[Any, _number("at least 1", lambda x: x >= 1)]
 LengthThreshold = Annotated[Any, _number("at least 4", lambda x: x >= 4)]
-Count = Annotated[Any, Kind("a non-negative integer", lambda x: _integer.accepts(x) and x >= 0)]
+Count = Annotated[
+    Any,
+    Kind("a non-negative integer", lambda x: _integer.accepts(x) and x >= 0, integer=True),
+]
 StepCount = Annotated[Any, _number("a positive number of steps", lambda x: 0 < x < math.inf)]
 FloatDType = Annotated[
     Any,
@@ -91,6 +100,14 @@ def kind_of(parameter: inspect.Parameter) -> tuple[Kind | None, bool]:
     return None, optional
 
 
+def brief(value: Any) -> str:
+    """A value in a message; functions by name, and what to do about one that was not called."""
+    if not (callable(value) and hasattr(value, "__name__")):
+        return repr(value)
+    name = f"the function {value.__name__}"
+    return f"{name}: call it" if hasattr(value, "__gdtx_signature__") else name
+
+
 def is_array(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray)
 
@@ -111,10 +128,13 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
         if callable(value) and schedules:
             return value
         if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"{label} must be {kind.expected}{alternatives}, got {value!r}")
+            number = "" if kind.expected.startswith("a ") else "a number "
+            expected = f"{number}{kind.expected}{alternatives}"
+            raise TypeError(f"{label} must be {expected}, got {brief(value)}")
     if not kind.accepts(value):
-        error = ValueError if isinstance(value, Real) else TypeError
-        raise error(f"{label} must be {kind.expected}, got {value!r}")
+        is_number = isinstance(value, Real) and (kind.scalar or kind.integer)
+        error = ValueError if is_number else TypeError
+        raise error(f"{label} must be {kind.expected}, got {brief(value)}")
     return kind.convert(value)
 
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._errors import check_state, foreign_state
-from ._kinds import FloatDType, Function
-from ._numerics import cast, compute_dtype, increment, narrow
-from ._rules import each_leaf
+from ._errors import LeafError, check_state, describe, fail, foreign_state
+from ._kinds import FloatDType, Function, Scalar, is_array
+from ._numerics import cast, compute_dtype, increment
+from ._rules import checked_result, each_leaf, walk
 from ._transformation import GradientTransformation, transformation
 from ._tree import PyTree, check_shapes, leaves_as, scalar_like
 
@@ -53,12 +53,16 @@ def recur(
     """
 
     def init(params: PyTree) -> RecurState:
-        def full(value: Any) -> PyTree:
+        def full(name: str, value: Any) -> PyTree:
+            if not (is_array(value) or isinstance(value, int | float | complex)):
+                fail(TypeError, f"{name} must be a scalar, got {describe(value)}")
+            if jnp.shape(value) != ():
+                fail(ValueError, f"{name} must be a scalar, got {describe(value)}")
             return jax.tree.map(
                 lambda p: jnp.full_like(p, value, dtype=_buffer_dtype(p.dtype, dtype)), params
             )
 
-        return RecurState({name: full(value) for name, value in initial.items()})
+        return RecurState({name: full(name, value) for name, value in initial.items()})
 
     def update(
         updates: PyTree, state: RecurState, params: PyTree = None, **extra_args: Any
@@ -72,16 +76,20 @@ def recur(
         for old in buffers.values():
             check_shapes(updates, old, "state")
 
-        def step(u: jax.Array, *old: jax.Array) -> tuple[Any, ...]:
+        def step(u: jax.Array, *kept: jax.Array) -> tuple[Any, ...]:
+            # Of complex parameters, what reaches a link may be real, as squares are. Its buffers
+            # hold real numbers then, and the rule sees them so.
+            is_real = not jnp.iscomplexobj(u)
+            old = [a.real if is_real else a for a in kept]
             wide = compute_dtype(u.dtype, *(a.dtype for a in old))
             named = dict(zip(buffers, (cast(a, wide) for a in old), strict=True))
-            result, new = rule(cast(u, wide), **named)
-            new = [
-                jnp.asarray(new[name]).astype(a.dtype) for name, a in zip(buffers, old, strict=True)
-            ]
-            return narrow(result, wide), *new
+            result, new = _returned(rule(cast(u, wide), **named), buffers)
+            return checked_result(result, u, wide), *(
+                checked_result(new[name], u, wide).astype(a.dtype)
+                for name, a in zip(buffers, kept, strict=True)
+            )
 
-        results = each_leaf(step, structure, leaves, *buffers.values(), raw=True)
+        results = walk(step, structure, leaves, *buffers.values())
         columns = list(zip(*results, strict=True)) or [()] * (1 + len(buffers))
         out, *new = map(structure.unflatten, columns)
         return out, RecurState(dict(zip(buffers, new, strict=True)))
@@ -91,7 +99,7 @@ def recur(
 
 @transformation
 def accumulate(
-    f: Function, initial: Any = 0.0, dtype: FloatDType | None = None, nesterov: bool = False
+    f: Function, initial: Scalar = 0.0, dtype: FloatDType | None = None, nesterov: bool = False
 ) -> GradientTransformation:
     r"""Replace the update by a running value: $a_t = f(u_t, a_{t-1})$, emitting $a_t$.
 
@@ -148,9 +156,23 @@ def counted(f: Function) -> GradientTransformation:
         check_state(state, CountState)
         count = increment(state.step)
         leaves, structure = jax.tree.flatten(updates)
-        return structure.unflatten(each_leaf(f(count), structure, leaves)), CountState(count)
+        rule = f(count)
+        if not callable(rule):
+            fail(TypeError, f"f must return a function of one array, got {describe(rule)}")
+        return structure.unflatten(each_leaf(rule, structure, leaves)), CountState(count)
 
     return GradientTransformation(init, update)
+
+
+def _returned(returned: Any, buffers: Any) -> tuple[Any, Any]:
+    """What a rule returned, which must be the new update and a dict of its buffers."""
+    if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)):
+        expected = "the rule must return the new update and a dict of buffers"
+        raise LeafError(TypeError, f": {expected}, got {describe(returned)}")
+    if returned[1].keys() != buffers.keys():
+        names = [", ".join(map(repr, tree)) for tree in (buffers, returned[1])]
+        raise LeafError(TypeError, f": the rule must return the buffers {names[0]}, got {names[1]}")
+    return returned
 
 
 def _buffer_dtype(param: Any, asked: str | None) -> Any:

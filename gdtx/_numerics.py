@@ -31,7 +31,6 @@ def narrow(result: jax.Array, dtype: Any) -> jax.Array:
 
     Keeps a float64 hyperparameter from making float32 updates float64.
     """
-    result = jnp.asarray(result)
     if not jnp.issubdtype(result.dtype, jnp.inexact):
         return result.astype(dtype)
     if jnp.finfo(result.dtype).bits <= jnp.finfo(dtype).bits:

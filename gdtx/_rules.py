@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._errors import LeafError, fail, foreign_state
+from ._errors import LeafError, describe, fail, foreign_state
 from ._kinds import Function
 from ._numerics import cast, compute_dtype, narrow
 from ._transformation import GradientTransformation, transformation
-from ._tree import PyTree, leaf_path, leaves_as
+from ._tree import PyTree, check_shapes, leaf_path, leaves_as
 
 
 @transformation
@@ -71,7 +71,10 @@ def treewise(f: Function) -> GradientTransformation:
     """
 
     def rule(leaves: list[Any], params: PyTree, structure: Any) -> list[Any]:
-        return leaves_as(structure, f(structure.unflatten(leaves)), "the result", "updates")
+        updates = structure.unflatten(leaves)
+        results = leaves_as(structure, f(updates), "the result", "updates")
+        check_shapes(updates, results, "result")
+        return results
 
     return _stateless(rule)
 
@@ -112,19 +115,34 @@ def _stateless(rule: Callable[[list[Any], PyTree, Any], list[Any]]) -> GradientT
     return GradientTransformation(lambda params: (), update)
 
 
-def each_leaf(
-    f: Callable[..., Any], structure: Any, *columns: list[Any], raw: bool = False
-) -> list[Any]:
-    """`f` on each leaf, in at least float32 unless `raw`; errors of leaves get their path."""
+def each_leaf(f: Callable[..., Any], structure: Any, *columns: list[Any]) -> list[Any]:
+    """`f` on the arrays of each leaf, in at least float32."""
+
+    def wide(*arrays: Any) -> jax.Array:
+        dtype = compute_dtype(*(x.dtype for x in arrays))
+        return checked_result(f(*(cast(x, dtype) for x in arrays)), arrays[0], dtype)
+
+    return walk(wide, structure, *columns)
+
+
+def walk(f: Callable[..., Any], structure: Any, *columns: list[Any]) -> list[Any]:
+    """`f` on the arrays of each leaf; what it finds wrong with a leaf is reported with its path."""
     results = []
     for i, arrays in enumerate(zip(*columns, strict=True)):
         try:
-            if raw:
-                results.append(f(*arrays))
-                continue
-            wide = compute_dtype(*(x.dtype for x in arrays))
-            results.append(narrow(f(*(cast(x, wide) for x in arrays)), wide))
+            results.append(f(*arrays))
         except LeafError as error:
             path = leaf_path(structure.unflatten(columns[0]), i)
-            fail(TypeError, f"updates{path} {error}")
+            fail(error.kind, f"updates{path} {error}".replace(" :", ":"))
     return results
+
+
+def checked_result(result: Any, u: jax.Array, dtype: Any) -> jax.Array:
+    """What a rule made of `u`, in no more than this precision; an array hyperparameter of another
+    shape would have broadcast it."""
+    if not hasattr(result, "dtype") and not isinstance(result, int | float | complex):
+        raise LeafError(TypeError, f": the rule returned {describe(result)}")
+    result = narrow(jnp.asarray(result), dtype)
+    if result.shape != u.shape:
+        raise LeafError(ValueError, f"has shape {u.shape}, the rule made it {result.shape}")
+    return result

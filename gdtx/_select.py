@@ -9,7 +9,7 @@ import numpy as np
 
 from ._errors import check_state, describe, fail
 from ._transformation import GradientTransformation, transformation
-from ._tree import PyTree, broadcast_prefix, leaf_path
+from ._tree import PyTree, broadcast_prefix
 
 
 class MaskedState(NamedTuple):
@@ -67,14 +67,12 @@ def masked(inner: GradientTransformation, mask: Any) -> GradientTransformation:
 def _selection(mask: Any, tree: PyTree) -> list[bool]:
     # A callable pytree, such as a module, is a tree of booleans and not a function.
     is_function = callable(mask) and jax.tree_util.treedef_is_leaf(jax.tree.structure(mask))
-    selection = broadcast_prefix(mask(tree) if is_function else mask, tree, "mask", "params")
-    for i, chosen in enumerate(selection):
+    mask = mask(tree) if is_function else mask
+    for path, chosen in jax.tree_util.tree_flatten_with_path(mask)[0]:
         if not isinstance(chosen, bool | np.bool_):
-            fail(
-                TypeError,
-                f"mask{leaf_path(tree, i)} is {describe(chosen)}, expected True or False",
-            )
-    return selection
+            where = jax.tree_util.keystr(path)
+            fail(TypeError, f"mask{where} is {describe(chosen)}, expected True or False")
+    return broadcast_prefix(mask, tree, "mask", "params")
 
 
 def _selected(tree: PyTree, selection: list[bool]) -> PyTree:

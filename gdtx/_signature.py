@@ -97,7 +97,9 @@ class Signature:
         return checked(f"{self.name}: {label}", value, kind, optional, self.schedules)
 
     def _explain(self, kwargs: Mapping[str, Any], error: TypeError) -> str:
-        takes = f"{self.name} takes ({', '.join(self.parameters)})"
+        stars = {self.varargs: "*", self.varkeywords: "**"}
+        takes = ", ".join(stars.get(name, "") + name for name in self.parameters)
+        takes = f"{self.name} takes ({takes})"
         for key in kwargs:
             if key not in self.parameters and self.varkeywords is None:
                 return f"{self.name}: unknown argument {key!r}{self.suggestion(key)}; {takes}"

@@ -82,7 +82,7 @@ class GradientTransformation(Call):
             TypeError: if a leaf is not a floating-point or complex array, or an extra argument
                 that a link needs is missing.
         """
-        if is_outermost() and _can_dispatch((updates, params), (self, state, extra_args)):
+        if is_outermost() and _can_dispatch((updates, state, params), (self, extra_args)):
             leaves, layout = split(extra_args, _is_runtime)
             return _compiled(self, updates, state, params, leaves, layout=layout)
         return self._inline(updates, state, params, extra_args)
@@ -101,7 +101,7 @@ class GradientTransformation(Call):
             return self.arguments["init"](params)
         schedules = self.signature.scheduled(self.arguments)
         if not schedules:
-            return self.body(self.arguments).init(params)
+            return self._formula(self.arguments).init(params)
         count = scalar_like(params, 0, jnp.int32)
         return ScheduledState(count, self._at(count, schedules).init(params))
 
@@ -110,24 +110,45 @@ class GradientTransformation(Call):
     ) -> tuple[PyTree, PyTree]:
         if self.factory is GradientTransformation:
             update = self.arguments["update"]
-            return update(updates, state, params, **_accepted(update, extra_args))
+            result = update(updates, state, params, **_accepted(update, extra_args))
+            if type(result) is not tuple or len(result) != 2:
+                came = describe(result)
+                fail(TypeError, f"update must return the pair (updates, state), got {came}")
+            return result
         schedules = self.signature.scheduled(self.arguments)
         if not schedules:
-            return self.body(self.arguments).update(updates, state, params, **extra_args)
+            return self._formula(self.arguments).update(updates, state, params, **extra_args)
         check_state(state, ScheduledState)
         inner = self._at(state.step, schedules)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         return updates, ScheduledState(increment(state.step), inner_state)
 
-    def _at(self, count: jax.Array, schedules: Mapping[str, Callable[[Any], Any]]) -> Any:
-        values = {name: jnp.asarray(schedule(count)) for name, schedule in schedules.items()}
+    def _at(self, step: jax.Array, schedules: Mapping[str, Callable[[Any], Any]]) -> Any:
+        values = {name: schedule(step) for name, schedule in schedules.items()}
         for name, value in values.items():
-            if value.shape != ():
+            expected = f"the schedule of {name} must return a scalar"
+            if not (is_array(value) or isinstance(value, int | float | np.generic)):
+                fail(TypeError, f"{expected}, got {describe(value)}")
+            if jnp.iscomplexobj(value):
+                fail(TypeError, f"{expected.replace('scalar', 'real')}, got {describe(value)}")
+            if jnp.shape(value) != ():
+                fail(ValueError, f"{expected}, got {describe(value)}")
+        return self._formula({**self.arguments, **jax.tree.map(jnp.asarray, values)})
+
+    def _formula(self, arguments: Mapping[str, Any]) -> GradientTransformation:
+        """What the factory returns, for arguments that are ready for use."""
+        for name, value in arguments.items():
+            # Only here, because a batch of values is what `jax.vmap` is given.
+            if self.signature.is_scalar(name) and is_array(value) and value.shape != ():
                 fail(
                     ValueError,
-                    f"the schedule of {name} must return a scalar, got {describe(value)}",
+                    f"{name} must be a scalar, got {describe(value)} (map over it with jax.vmap)",
                 )
-        return self.body({**self.arguments, **values})
+        formula = self.body(arguments)
+        if not isinstance(formula, GradientTransformation):
+            expected = "the factory must return a transformation"
+            fail(TypeError, f"{expected}, got {describe(formula)}")
+        return formula
 
 
 class ScheduledState(NamedTuple):

@@ -25,7 +25,7 @@ def check_arrays(tree: PyTree, what: str) -> None:
             fail(
                 TypeError,
                 f"{what}{jax.tree_util.keystr(path)} has dtype {leaf.dtype}, expected a "
-                "floating-point or complex array (mask or leave out what is not trained)",
+                "floating-point or complex array (leave out what is not trained: None is skipped)",
             )
 
 
@@ -40,6 +40,9 @@ def leaves_as(structure: Any, tree: PyTree, what: str, like: str) -> list[Any]:
 
 def _structure_mismatch(tree: PyTree, expected: PyTree, what: str, like: str) -> str:
     here, there = ({path for path, _ in _paths(side)} for side in (tree, expected))
+    containers = _containers(tree, expected, "", what, like)
+    if containers:
+        return containers
     for path, _ in _paths(expected):
         if path not in here:
             return f"{what} has no leaf {what}{path}, which {like} has"
@@ -47,6 +50,27 @@ def _structure_mismatch(tree: PyTree, expected: PyTree, what: str, like: str) ->
         if path not in there:
             return f"{what} has a leaf {what}{path}, which {like} has not"
     return f"{what} has the same paths as {like} but other containers: {jax.tree.structure(tree)}"
+
+
+def _containers(one: PyTree, other: PyTree, path: str, what: str, like: str) -> str | None:
+    """Where one tree has a list and the other a tuple, and the like."""
+    kinds = (dict, list, tuple)
+    if not (isinstance(one, kinds) and isinstance(other, kinds)):
+        return None
+    if type(one) is not type(other):
+        names = type(one).__name__, type(other).__name__
+        return f"{what}{path} is a {names[0]}, {like}{path} a {names[1]}"
+    parts = _parts(one), _parts(other)
+    found = (
+        _containers(part, parts[1][key], f"{path}[{key!r}]", what, like)
+        for key, part in parts[0].items()
+        if key in parts[1]
+    )
+    return next(filter(None, found), None)
+
+
+def _parts(container: Any) -> dict[Any, PyTree]:
+    return container if isinstance(container, dict) else dict(enumerate(container))
 
 
 def _paths(tree: PyTree) -> list[tuple[str, Any]]:
@@ -76,8 +100,22 @@ def broadcast_prefix(prefix: PyTree, tree: PyTree, what: str, like: str) -> list
             lambda value, below: jax.tree.map(lambda _: value, below), prefix, tree
         )
     except ValueError:
-        fail(ValueError, _structure_mismatch(prefix, tree, what, like))
+        fail(ValueError, _prefix_mismatch(prefix, tree, what, like))
     return jax.tree.leaves(spread)
+
+
+def _prefix_mismatch(prefix: PyTree, tree: PyTree, what: str, like: str) -> str:
+    containers = _containers(prefix, tree, "", what, like)
+    if containers:
+        return containers
+    given, wanted = ([path for path, _ in _paths(side)] for side in (prefix, tree))
+    for path in given:
+        if not any(longer.startswith(path) for longer in wanted):
+            return f"{what} has a leaf {what}{path}, which {like} has not"
+    for path in wanted:
+        if not any(path.startswith(shorter) for shorter in given):
+            return f"{what} has no leaf {what}{path} or above it, where {like} has one"
+    return f"{what} is no prefix of {like}: {jax.tree.structure(prefix)}"
 
 
 def scalar_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
@@ -125,9 +163,11 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
 
 
 def _added(path: Any, p: Any, u: Any) -> Any:
-    if p is None or u is None:
+    if u is None:
         return p
     where = jax.tree_util.keystr(path)
+    if p is None:
+        fail(ValueError, f"params{where} is None, updates{where} is {describe(u)}")
     check_arrays(p, f"params{where}")
     check_arrays(u, f"updates{where}")
     if u.shape != p.shape:

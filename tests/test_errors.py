@@ -147,7 +147,8 @@ NUMBERS = [
         rprop, 0.1, min_step_size=1.0, max_step_size=0.5),
     bad(ValueError, "sgd: nesterov=True needs a momentum, got momentum=None",
         sgd, 0.1, nesterov=True),
-    bad(ValueError, "decay must be in (0, 1), got 0.0", rmsprop, 0.1, decay=0.0, centered=True),
+    bad(ValueError, "scale_by_stddev: decay must be in (0, 1), got 0.0",
+        rmsprop, 0.1, decay=0.0, centered=True),
     bad(ValueError, "linear_schedule: transition_steps must be a positive number of steps, got 0",
         linear_schedule, 1.0, 0.0, 0),
     bad(ValueError, "linear_schedule: transition_begin must be a non-negative integer, got -1",
@@ -188,7 +189,7 @@ TYPES = [
         ema, 0.9, dtype="int32"),
     bad(TypeError, "ema: dtype must be a floating-point or complex dtype, got 'float12'",
         ema, 0.9, dtype="float12"),
-    bad(TypeError, "bias_correction: ahead must be a non-negative integer, got <function",
+    bad(TypeError, "bias_correction: ahead must be a non-negative integer, got the function mean",
         bias_correction, 0.9, ahead=np.mean),
     bad(TypeError, "constant_schedule: value must be a finite number or an array, got 'x'",
         constant_schedule, "x"),
@@ -248,12 +249,14 @@ NAMES = [
         join, divide, identity()),
     bad(TypeError, "adam: no argument 'lr' to replace, did you mean 'learning_rate'?; it has "
         "learning_rate, b1, b2, eps, eps_root", replace, adam(0.1), lr=0.2),
-    bad(TypeError, "chain: no argument 'learning_rate' to replace; it has links",
+    bad(TypeError, "chain: no argument 'learning_rate' to replace; it has 0, 0.learning_rate, 0.b1",
         replace, chain(adam(0.1)), learning_rate=0.2),
     bad(ValueError, "adam: b1 must be in [0, 1), got 2.0", replace, adam(0.1), b1=2.0),
 ]  # fmt: skip
 
-NOT_TRAINED = "expected a floating-point or complex array (mask or leave out what is not trained)"
+NOT_TRAINED = (
+    "expected a floating-point or complex array (leave out what is not trained: None is skipped)"
+)
 LEAVES = [
     bad(TypeError, f"adam: params['layer']['b'] has dtype int32, {NOT_TRAINED}",
         init, adam(0.1), tree(b=INTS)),
@@ -359,7 +362,7 @@ OTHERS = "the state is that of another transformation: expected"
 STATES = [
     bad(ValueError, f"sgd > trace: {OTHERS} a RecurState, got",
         foreign, sgd(0.1, 0.9), adam(0.1)),
-    bad(ValueError, f"adam > scale_by_adam: {OTHERS} a dict of mu, nu, got RecurState",
+    bad(ValueError, f"adam > scale_by_adam: {OTHERS} a dict of mu, nu, got a RecurState",
         foreign, adam(0.1), sgd(0.1, 0.9)),
     bad(ValueError, f"adam: {OTHERS} a tuple of 2, one state per link, got ()",
         foreign, adam(0.1), sgd(0.1)),
@@ -368,12 +371,12 @@ STATES = [
     bad(ValueError, f"adam > scale_by_adam: {OTHERS} a tuple of 3, one state per link, got",
         foreign, adam(0.1), amsgrad(0.1)),
     bad(ValueError, f"nadam > scale_by_nadam > scheduled_bias_correction: {OTHERS} a ProductState, "
-        "got CountState", foreign, nadam(0.1, momentum_decay=0.004), nadam(0.1)),
+        "got a CountState", foreign, nadam(0.1, momentum_decay=0.004), nadam(0.1)),
     bad(ValueError, f"scale_by_rprop: {OTHERS} buffers ['sign', 'step'], got",
         foreign, scale_by_rprop(0.1), trace(0.9)),
     bad(ValueError, f"chain > trace: {OTHERS} a RecurState, got",
         foreign, chain(trace(0.9), adam(0.1)), chain(adam(0.1), trace(0.9))),
-    bad(ValueError, f"adam: {OTHERS} a tuple of 2, one state per link, got ScheduledState",
+    bad(ValueError, f"adam: {OTHERS} a tuple of 2, one state per link, got a ScheduledState",
         foreign, adam(0.1), adam(constant_schedule(0.1))),
     bad(ValueError, f"adam: {OTHERS} a ScheduledState, got",
         foreign, adam(constant_schedule(0.1)), adam(0.1)),
@@ -438,7 +441,7 @@ RETURNED = [
     bad(TypeError, "counted: f must return a function", update, counted(lambda t: t)),
     bad(TypeError, "elementwise: ...['head'][0] ... None", update, elementwise(lambda u: None)),
     bad(TypeError, "accumulate: initial must be ... 'x'",
-        init, accumulate(lambda u, a: a, initial="x"), PARAMS),
+        accumulate, lambda u, a: a, initial="x"),
     bad(ValueError, "accumulate: initial must be a scalar, got an array of shape (2,)",
         init, accumulate(lambda u, a: a, initial=ones(2)), PARAMS),
     bad(TypeError, "feedback: the last link of a feedback's statistic must emit its buffer",

@@ -1,7 +1,5 @@
 """Half precision trains, float64 neither appears nor gets lost, and norms do not overflow."""
 
-import inspect
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -95,7 +93,9 @@ SCALE = 1000.0
 SMALLER = {"sgd", "momentum", "nesterov", "ema_sgd", "ema_sgd corrected"}
 SMALLER |= {name for name in METHODS if name.startswith("radam")}
 # AdaGrad's steps shrink and AdaDelta's start at sqrt(eps), so both are given larger ones.
+# With a long memory the variance is small for long.
 RATES = {"adagrad": 0.3, "adagrad from 0": 0.3, "adadelta": 3.0, "adadelta with decay": 3.0}
+RATES["radam, long memory"] = 0.05
 
 
 def train(tx, dtype, steps, scale=SCALE, first=1.0):
@@ -128,19 +128,19 @@ def test_training_in_half_precision_does_not_stall(name, half):
 
 
 @pytest.mark.parametrize(
-    "name", ["adam", "adam, eps inside", "adamw", "nadam", "nadam with momentum schedule", "nadamw"]
+    "name", ["adam", "adam, eps inside", "nadam", "nadam with momentum schedule"]
 )
 @by_half
 def test_second_moments_forget_in_half_precision(name, half):
-    """One gradient 60 times the largest that follows; then 12000 steps with b2 = 0.999.
+    """One gradient 60000 times the largest that follows; then 12000 steps with b2 = 0.999.
 
     In bfloat16, 0.999 v rounds to v: a second moment kept there never forgets the outlier, and the
-    step stays what it was.
+    steps stay too short. In float16 it is infinite, and they are none.
     """
-    tx = METHODS[name].make(0.01)
-    reached = train(tx, "float32", 12000, first=60.0)
+    tx = METHODS[name].make(0.1)
+    reached = train(tx, "float32", 12000, scale=1.0, first=6e4)
     assert reached < 0.1
-    assert train(tx, half, 12000, first=60.0) < 1.5 * reached + 0.01
+    assert train(tx, half, 12000, scale=1.0, first=6e4) < 1.5 * reached + 0.01
 
 
 def as_arrays(tx, dtype):

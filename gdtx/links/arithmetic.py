@@ -140,7 +140,9 @@ def clip(max_delta: Positive) -> GradientTransformation:
 
     def rule(u: jnp.ndarray) -> jnp.ndarray:
         if jnp.iscomplexobj(u):
-            raise LeafError("is complex, clip orders real numbers (see clip_by_global_norm)")
+            raise LeafError(
+                TypeError, "is complex, clip orders real numbers (see clip_by_global_norm)"
+            )
         return jnp.clip(u, -max_delta, max_delta)
 
     return elementwise(rule)

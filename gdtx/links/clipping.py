@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from .. import _numerics
+from .._errors import at_work
 from .._kinds import Positive
 from .._rules import treewise
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree
+from .._tree import PyTree, check_arrays
 
 
 def global_norm(updates: PyTree) -> jax.Array:
@@ -29,6 +30,8 @@ def global_norm(updates: PyTree) -> jax.Array:
     >>> gdtx.global_norm({"a": jnp.array([3e30]), "b": jnp.array(4e30)})
     Array(5.e+30, dtype=float32)
     """
+    with at_work("global_norm"):
+        check_arrays(updates, "updates")
     power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
     norm = scaled / power
     return jnp.where(jnp.isfinite(scaled), jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from .._combine import chain, join, subtract
+from .._errors import LeafError
 from .._kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, Scalar
 from .._memory import accumulate
 from .._rules import identity
@@ -88,7 +90,13 @@ def running_max(decay: Fraction = 1.0, dtype: FloatDType | None = None) -> Gradi
     >>> tx.update(jnp.array(1.0), state)[0]
     Array(3., dtype=float32)
     """
-    return accumulate(lambda u, a: jnp.maximum(decay * a, u), dtype=dtype)
+
+    def rule(u: jax.Array, a: jax.Array) -> jax.Array:
+        if jnp.iscomplexobj(u):
+            raise LeafError(TypeError, "is complex, running_max needs real ones, as of absolute")
+        return jnp.maximum(decay * a, u)
+
+    return accumulate(rule, dtype=dtype)
 
 
 @transformation

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from .._combine import chain
 from .._errors import LeafError
-from .._kinds import Growth, InnerDecay, NonNegative, Positive
+from .._kinds import Growth, InnerDecay, NonNegative, Positive, is_array
 from .._memory import recur
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale
@@ -55,11 +55,18 @@ def scale_by_rprop(
     Array([-0.12], dtype=float32)
     """
 
+    limits = min_step_size, max_step_size
+    if not any(map(is_array, limits)) and min_step_size > max_step_size:
+        raise ValueError(
+            "rprop: min_step_size must be at most max_step_size, got "
+            f"{min_step_size} and {max_step_size}"
+        )
+
     def rule(
         u: jax.Array, sign: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         if jnp.iscomplexobj(u):
-            raise LeafError("is complex, Rprop needs the sign of real numbers")
+            raise LeafError(TypeError, "is complex, Rprop needs the sign of real numbers")
         agreement = jnp.sign(u) * sign
         factor = jnp.where(agreement > 0, eta_plus, jnp.where(agreement < 0, eta_minus, 1.0))
         step = jnp.clip(step * factor, min_step_size, max_step_size)

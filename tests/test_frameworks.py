@@ -1,0 +1,395 @@
+"""gdtx inside Optax, Flax, Equinox and plain JAX, unchanged, and Optax inside gdtx.
+
+Twenty steps of one regression. Whoever runs the loop, every step ends where the plain gdtx loop's
+does, and where Optax's own method's does. In float64, because Optax's bias correction has lost
+four of float32's seven digits on the first step.
+"""
+
+import copy
+import functools
+import pickle
+
+import chex
+import cloudpickle
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gdtx
+
+optax = pytest.importorskip("optax", reason="Optax is installed by the extra 'test'")
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+STEPS = 20
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(16, 3))
+Y = X @ RNG.normal(size=(3, 2)) + 0.5
+PARAMS = {"w": RNG.normal(size=(3, 2)), "b": np.zeros(2)}
+ONLY_W, ONLY_B = {"w": True, "b": False}, {"w": False, "b": True}
+
+# Ours, and theirs with the same rule. Their schedules are float32: exact are quarters over 32.
+PAIRS = {
+    "adam": (gdtx.adam(0.1), optax.adam(0.1)),
+    "adamw": (gdtx.adamw(0.1, weight_decay=0.1), optax.adamw(0.1, weight_decay=0.1)),
+    "momentum": (gdtx.sgd(0.05, momentum=0.9), optax.sgd(0.05, momentum=0.9)),
+    "scheduled": (
+        gdtx.adam(gdtx.linear_schedule(0.25, 0.0, 32)),
+        optax.adam(optax.linear_schedule(0.25, 0.0, 32)),
+    ),
+    "array": (gdtx.adam(np.array(0.1), b1=np.array(0.8)), optax.adam(0.1, b1=0.8)),
+}
+by_pair = pytest.mark.parametrize(("ours", "theirs"), PAIRS.values(), ids=PAIRS)
+
+
+def predict(params, x):
+    return x @ params["w"] + params["b"][None]
+
+
+def loss(params, x=X, y=Y):
+    return jnp.mean((predict(params, x) - y) ** 2)
+
+
+def train(tx, apply_updates=gdtx.apply_updates, scales=(1.0,) * STEPS, **extra_args):
+    """The plain loop: the parameters after each step, and the last state."""
+
+    @jax.jit
+    def step(params, state, scale):
+        gradient = jax.tree.map(lambda g: g * scale, jax.grad(loss)(params))
+        updates, state = tx.update(gradient, state, params, **extra_args)
+        return apply_updates(params, updates), state
+
+    params = jax.tree.map(jnp.asarray, PARAMS)
+    state, path = tx.init(params), []
+    for scale in scales:
+        params, state = step(params, state, scale)
+        path.append(params)
+    return path, state
+
+
+@functools.cache
+def reference(theirs):
+    return train(theirs, optax.apply_updates)[0]
+
+
+def assert_same(path, expected):
+    chex.assert_trees_all_close(path, expected, rtol=1e-9, atol=1e-12)
+    assert loss(path[-1]) < 0.7 * loss(PARAMS)
+
+
+@by_pair
+def test_plain_jax(ours, theirs):
+    path, state = train(ours)
+    assert_same(path, reference(theirs))
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = ours.update(jax.grad(loss)(params), state, params)
+        params = gdtx.apply_updates(params, updates)
+        return (params, state), params
+
+    start = (PARAMS, ours.init(PARAMS))
+    (_, last), scanned = jax.lax.scan(step, jax.tree.map(jnp.asarray, start), length=STEPS)
+    assert_same([jax.tree.map(lambda x, t=t: x[t], scanned) for t in range(STEPS)], path)
+    chex.assert_trees_all_close(last, state, rtol=1e-9)
+
+    params, state = PARAMS, ours.init(PARAMS)
+    for _ in range(STEPS):
+        updates, state = ours.update(jax.grad(loss)(params), state, params)
+        params = gdtx.apply_updates(params, updates)
+    assert_same([params], path[-1:])
+
+
+# How Optax wraps a transformation, theirs or ours.
+WRAPPERS = {
+    "chain": lambda tx: optax.chain(optax.clip_by_global_norm(0.5), tx, optax.scale(0.5)),
+    "nested chain": lambda tx: optax.chain(optax.chain(tx), optax.identity()),
+    "masked": lambda tx: optax.chain(
+        optax.masked(tx, ONLY_W), optax.masked(optax.set_to_zero(), ONLY_B)
+    ),
+    "partition": lambda tx: optax.partition(
+        {"ours": tx, "sgd": optax.sgd(0.1)}, {"w": "ours", "b": "sgd"}
+    ),
+    "MultiSteps": lambda tx: optax.MultiSteps(tx, every_k_schedule=2),
+    "apply_if_finite": lambda tx: optax.apply_if_finite(tx, max_consecutive_errors=3),
+    "flatten": optax.flatten,
+    "conditionally_mask": lambda tx: optax.conditionally_mask(tx, lambda step: step % 2 == 0),
+}
+
+
+@by_pair
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_in_optax(ours, theirs, wrapper):
+    wrap = WRAPPERS[wrapper]
+    assert_same(
+        train(wrap(ours), optax.apply_updates)[0], train(wrap(theirs), optax.apply_updates)[0]
+    )
+
+
+@by_pair
+def test_optax_skips_what_is_not_finite(ours, theirs):
+    def run(tx):
+        path, state = train(optax.apply_if_finite(tx, 3), scales=[1.0, np.nan] + [1.0] * STEPS)
+        assert state.total_notfinite == 1
+        return path
+
+    assert_same(run(ours), run(theirs))
+
+
+def test_optax_injects_hyperparameters():
+    """It calls the factory with arrays and finds its arguments in the signature."""
+    tx = optax.inject_hyperparams(gdtx.adam)(learning_rate=0.1)
+    path, state = train(tx)
+    assert_same(path, train(PAIRS["adam"][0])[0])
+    np.testing.assert_allclose(state.hyperparams["learning_rate"], 0.1)
+
+
+SCHEDULES = {
+    "theirs in ours": lambda: gdtx.adam(optax.linear_schedule(0.25, 0.0, 32)),
+    "ours in theirs": lambda: optax.adam(gdtx.linear_schedule(0.25, 0.0, 32)),
+}
+
+
+@pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
+def test_schedules_are_exchanged(make):
+    assert_same(train(make())[0], train(PAIRS["scheduled"][0])[0])
+
+
+# Optax's transformations among ours, and the same without Optax.
+MIXTURES = {
+    "chain": (
+        gdtx.chain(optax.clip_by_global_norm(0.5), optax.scale_by_adam(), gdtx.scale(-0.1)),
+        gdtx.chain(gdtx.clip_by_global_norm(0.5), gdtx.adam(0.1)),
+    ),
+    "chain with decay": (
+        gdtx.chain(gdtx.scale_by_adam(), optax.add_decayed_weights(0.1), optax.scale(-0.1)),
+        gdtx.adamw(0.1, weight_decay=0.1),
+    ),
+    "join": (
+        gdtx.join(gdtx.plus, adam=optax.adam(0.05), momentum=gdtx.sgd(0.01, 0.9)),
+        gdtx.join(gdtx.plus, adam=gdtx.adam(0.05), momentum=gdtx.sgd(0.01, 0.9)),
+    ),
+    "masked": (
+        gdtx.chain(gdtx.masked(optax.adamw(0.1), ONLY_W), gdtx.masked(optax.sgd(0.1), ONLY_B)),
+        gdtx.chain(gdtx.masked(gdtx.adamw(0.1), ONLY_W), gdtx.masked(gdtx.sgd(0.1), ONLY_B)),
+    ),
+    "both ways": (
+        optax.chain(gdtx.chain(optax.chain(gdtx.scale_by_adam())), optax.scale(-0.1)),
+        gdtx.adam(0.1),
+    ),
+    "by its pair": (gdtx.GradientTransformation(*optax.adam(0.1)), gdtx.adam(0.1)),
+    "from our pair": (optax.GradientTransformation(*gdtx.adam(0.1)), gdtx.adam(0.1)),
+}
+
+
+@pytest.mark.parametrize(("mixed", "pure"), MIXTURES.values(), ids=MIXTURES)
+def test_optax_in_gdtx(mixed, pure):
+    assert_same(train(mixed)[0], train(pure)[0])
+
+
+def test_extra_arguments_reach_optax():
+    """Their Polyak step needs the loss; a link of ours before it does not mind."""
+    tx = gdtx.chain(gdtx.identity(), optax.polyak_sgd(max_learning_rate=0.1))
+    expected = train(optax.polyak_sgd(max_learning_rate=0.1), value=0.2)[0]
+    assert_same(train(tx, value=0.2)[0], expected)
+
+
+@by_pair
+def test_flax_train_state(ours, theirs):
+    train_state = pytest.importorskip("flax.training.train_state")
+
+    traced = []
+
+    @jax.jit
+    def step(state):
+        traced.append(state.tx)
+        return state.apply_gradients(grads=jax.grad(loss)(state.params))
+
+    def create(tx):
+        params = jax.tree.map(jnp.asarray, PARAMS)
+        return train_state.TrainState.create(apply_fn=predict, params=params, tx=tx)
+
+    state, path = create(ours), []
+    for _ in range(STEPS):
+        state = step(state)
+        path.append(state.params)
+    assert_same(path, reference(theirs))
+    # The transformation is a static field there: an equal one finds the compiled step.
+    step(create(pickle.loads(pickle.dumps(ours))))
+    assert len(traced) == 1
+
+
+@by_pair
+def test_flax_nnx_optimizer(ours, theirs):
+    nnx = pytest.importorskip("flax.nnx")
+
+    class Regression(nnx.Module):
+        def __init__(self):
+            self.w, self.b = (nnx.Param(jnp.asarray(PARAMS[k])) for k in ("w", "b"))
+
+    def nnx_loss(model):
+        return loss({"w": model.w[...], "b": model.b[...]})
+
+    @nnx.jit
+    def step(model, optimizer):
+        optimizer.update(model, nnx.grad(nnx_loss)(model))
+
+    if jax.tree.leaves(ours):
+        # Flax keeps it as a constant and takes no arrays there. Bare functions hide them.
+        with pytest.raises(ValueError, match="Found data"):
+            nnx.Optimizer(Regression(), ours, wrt=nnx.Param)
+        ours = optax.GradientTransformation(*ours)
+    model = Regression()
+    optimizer, path = nnx.Optimizer(model, ours, wrt=nnx.Param), []
+    for _ in range(STEPS):
+        step(model, optimizer)
+        path.append({"w": model.w[...], "b": model.b[...]})
+    assert_same(path, reference(theirs))
+
+
+@by_pair
+@pytest.mark.parametrize("theirs_applies", [True, False])
+def test_equinox(ours, theirs, theirs_applies):
+    eqx = pytest.importorskip("equinox")
+    apply_updates = eqx.apply_updates if theirs_applies else gdtx.apply_updates
+
+    class Regression(eqx.Module):
+        w: jax.Array
+        b: jax.Array
+        activation: object = jax.nn.identity  # what is not an array is not trained
+
+    @eqx.filter_jit
+    def step(model, state, tx):
+        gradient = eqx.filter_grad(lambda m: loss({"w": m.w, "b": m.b}))(model)
+        updates, state = tx.update(gradient, state, eqx.filter(model, eqx.is_inexact_array))
+        if theirs_applies:
+            return eqx.apply_updates(model, updates), state
+        trained, rest = eqx.partition(model, eqx.is_inexact_array)
+        return eqx.combine(apply_updates(trained, updates), rest), state
+
+    model = Regression(jnp.asarray(PARAMS["w"]), jnp.asarray(PARAMS["b"]))
+    state, path = ours.init(eqx.filter(model, eqx.is_inexact_array)), []
+    for _ in range(STEPS):
+        model, state = step(model, state, ours)
+        path.append({"w": model.w, "b": model.b})
+    assert_same(path, reference(theirs))
+
+
+def warm_restart(step):
+    return 0.1 / (1 + step % 10)
+
+
+@gdtx.transformation
+def heavy_ball(learning_rate: gdtx.NonNegative, momentum: gdtx.Decay = 0.9):
+    return gdtx.chain(gdtx.trace(momentum), gdtx.scale_by_learning_rate(learning_rate))
+
+
+COPIED = {name: ours for name, (ours, _) in PAIRS.items()} | {
+    "clipped": gdtx.chain(gdtx.clip_by_global_norm(0.5), gdtx.adam(0.1)),
+    "joined": gdtx.join(gdtx.plus, a=gdtx.adam(0.05), b=gdtx.sgd(0.01)),
+    "masked": gdtx.masked(gdtx.adam(0.1), ONLY_W),
+    "numpy mask": gdtx.adamw(0.1, mask={"w": np.True_, "b": np.False_}),
+    "two schedules": gdtx.sgd(
+        gdtx.join_schedules([gdtx.constant_schedule(0.05), gdtx.exponential_decay(0.05, 9, 0.5)],
+                            [9]),
+        momentum=gdtx.linear_schedule(0.5, 0.9, STEPS),
+    ),
+    "function": gdtx.adam(warm_restart),
+    "user's": heavy_ball(0.05),
+}  # fmt: skip
+COPIES = {
+    "pickle": lambda x: pickle.loads(pickle.dumps(x)),
+    "cloudpickle": lambda x: cloudpickle.loads(cloudpickle.dumps(x)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "tree": lambda x: jax.tree.map(lambda leaf: leaf, x),
+}
+by_copied = pytest.mark.parametrize("tx", COPIED.values(), ids=COPIED)
+by_copy = pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+
+
+@by_copied
+@by_copy
+def test_copies_are_equal_and_share_compilation(tx, copied):
+    twin = copied(tx)
+    assert twin == tx
+    assert hash(twin) == hash(tx)
+    assert repr(twin) == repr(tx)
+    traced = []
+
+    @jax.jit(static_argnums=0)
+    def updated(tx, gradient, state):
+        traced.append(tx)
+        return tx.update(gradient, state, gradient)[0]
+
+    state = tx.init(PARAMS)
+    chex.assert_trees_all_equal(updated(tx, PARAMS, state), updated(twin, PARAMS, state))
+    assert len(traced) == 1
+
+
+@by_copied
+@by_copy
+def test_a_copied_state_goes_on(tx, copied):
+    gradients = [jax.tree.map(lambda p, t=t: p + t, PARAMS) for t in range(1, 7)]
+
+    def run(gradients, state):
+        for g in gradients:
+            updates, state = tx.update(g, state, PARAMS)
+        return updates, state
+
+    _, halfway = run(gradients[:3], tx.init(PARAMS))
+    twin = copied(halfway)
+    assert jax.tree.structure(twin) == jax.tree.structure(halfway)
+    chex.assert_trees_all_equal(run(gradients[3:], twin), run(gradients[3:], halfway))
+
+
+def test_cloudpickle_carries_what_a_notebook_defines():
+    """Factories and functions of `__main__` travel by value; the copy is another function."""
+
+    @gdtx.transformation
+    def local(learning_rate: gdtx.NonNegative):
+        return gdtx.chain(gdtx.elementwise(lambda u: jnp.tanh(u)), gdtx.scale(-learning_rate))
+
+    tx = local(lambda step: 0.3 / (1 + 0.1 * step))
+    twin = cloudpickle.loads(cloudpickle.dumps(tx))
+    assert repr(twin) == repr(tx)
+    assert_same(train(twin)[0], train(tx)[0])
+    with pytest.raises(ValueError, match="local: learning_rate must be"):
+        twin.replace(learning_rate=-1.0)
+
+
+def test_what_differs_does_not_share():
+    """Equality is of the configuration: numbers, and the values and dtypes of arrays."""
+    different = [
+        gdtx.adam(0.1),
+        gdtx.adam(0.2),
+        gdtx.adamw(0.1),
+        gdtx.adam(jnp.float32(0.5)),
+        gdtx.adam(jnp.float32(0.25)),
+        gdtx.adam(jnp.bfloat16(0.5)),
+        gdtx.adam(gdtx.constant_schedule(0.1)),
+        gdtx.adam(gdtx.constant_schedule(jnp.float32(0.1))),
+        gdtx.chain(gdtx.adam(0.1)),
+        gdtx.scale_by_adam(),
+    ]
+    for i, one in enumerate(different):
+        for j, other in enumerate(different):
+            assert (one == other) == (i == j)
+    assert len(set(different)) == len(different)
+    assert gdtx.adam(0.1) != 0.1
+
+
+def test_arrays_in_one_transformation_change_without_a_compilation():
+    traced = []
+
+    @jax.jit
+    def updated(tx, gradient, state):
+        traced.append(tx)
+        return tx.update(gradient, state)[0]
+
+    tx = gdtx.adam(jnp.float32(0.1))
+    state = tx.init(PARAMS)
+    one, two = (updated(t, PARAMS, state) for t in (tx, tx.replace(learning_rate=jnp.float32(0.2))))
+    chex.assert_trees_all_close(jax.tree.map(lambda u: 2 * u, one), two, rtol=1e-6)
+    assert len(traced) == 1
