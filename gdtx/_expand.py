@@ -7,24 +7,88 @@ from typing import Any
 import jax
 
 from ._call import Call
+from ._memory import accumulate, counted, recur
+from ._rules import elementwise, treewise, with_params
+from ._signature import Signature
 from ._transformation import GradientTransformation
 
+_makers = (elementwise, with_params, treewise, accumulate, recur, counted)
 
-def expand(tx: GradientTransformation) -> GradientTransformation:
-    """The formula of a transformation, one level down.
+
+def expand(tx: GradientTransformation, depth: int | None = 1) -> GradientTransformation:
+    """The formula of a transformation, one level down or several.
 
     Args:
         tx: any transformation.
+        depth: how many levels, None for all. Below the first, links stay that are made of no
+            others, such as :func:`ema`: what their makers are given has no name. Combinators are
+            no level of their own.
 
     Returns:
-        The expression that its factory returns. A bare pair of functions, and a link whose rule
+        An expression of the same transformation: the one that its factory returns, with the
+        transformations in it expanded likewise. A bare pair of functions, and a link whose rule
         itself depends on a schedule, are not made of others: they are returned as they are.
+
+    Raises:
+        TypeError: if `tx` is not a transformation.
+        ValueError: if the depth is negative.
 
     >>> import gdtx
     >>> gdtx.expand(gdtx.adamax(0.1, eps=0.0))  # doctest: +NORMALIZE_WHITESPACE
     chain(scale_by_adamax(b1=0.9, b2=0.999, eps=0.0),
           scale_by_learning_rate(learning_rate=0.1, flip_sign=True))
+    >>> gdtx.expand(gdtx.sgd(0.1, momentum=0.9), depth=None)
+    chain(trace(decay=0.9, nesterov=False, dtype=None), scale(factor=-0.1))
     """
+    arguments = Signature(expand, schedules=False).bind((tx, depth), {})
+    tx = arguments["tx"]
+    if depth is not None and depth < 0:
+        raise ValueError(f"expand: depth must be a non-negative integer or None, got {depth}")
+    if depth is None:
+        return _expanded(tx, -1)
+    formula = _formula(tx)
+    if depth and formula.factory in _makers:
+        return formula
+    return _expanded(tx, depth)
+
+
+def _expanded(tx: GradientTransformation, depth: int) -> GradientTransformation:
+    """`depth` counts down to 0; from below it never comes there."""
+    if depth == 0:
+        return tx
+    formula = _formula(tx)
+    if formula.factory is GradientTransformation:
+        # A combinator, most likely: what it combines may be made of others.
+        return _inside(tx, depth)
+    return tx if formula is tx or _is_made(formula) else _expanded(formula, depth - 1)
+
+
+def _inside(tx: GradientTransformation, depth: int) -> GradientTransformation:
+    """The same call of transformations expanded."""
+
+    def expanded(value: Any) -> Any:
+        if isinstance(value, GradientTransformation):
+            return _expanded(value, depth)
+        if type(value) in (tuple, list):
+            return type(value)(map(expanded, value))
+        if type(value) is dict:
+            return {key: expanded(item) for key, item in value.items()}
+        return value
+
+    if tx.factory is GradientTransformation:
+        return tx
+    arguments = {name: expanded(value) for name, value in tx.arguments.items()}
+    return GradientTransformation.of(tx.factory, arguments)
+
+
+def _is_made(expression: GradientTransformation) -> bool:
+    """Whether makers are all that an expression is made of."""
+    nested = [x for x in expression.arguments.values() if isinstance(x, GradientTransformation)]
+    return expression.factory in _makers or (bool(nested) and all(map(_is_made, nested)))
+
+
+def _formula(tx: GradientTransformation) -> GradientTransformation:
+    """What the factory returns, if it is the whole transformation."""
     if tx.factory is GradientTransformation:
         return tx
     schedules = tx.signature.scheduled(tx.arguments)
@@ -34,6 +98,8 @@ def expand(tx: GradientTransformation) -> GradientTransformation:
         if schedules:
             return tx
         raise
+    if not isinstance(expression, GradientTransformation):
+        return tx
     handed_on = all(_contains(expression, schedule) for schedule in schedules.values())
     return expression if handed_on else tx
 

@@ -145,10 +145,10 @@ class GradientTransformation(Call):
                     f"{name} must be a scalar, got {describe(value)} (map over it with jax.vmap)",
                 )
         formula = self.body(arguments)
-        if not isinstance(formula, GradientTransformation):
+        if not _is_pair(formula):
             expected = "the factory must return a transformation"
             fail(TypeError, f"{expected}, got {describe(formula)}")
-        return formula
+        return _as_transformation(formula)
 
 
 class ScheduledState(NamedTuple):

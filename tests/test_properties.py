@@ -221,8 +221,9 @@ def test_is_data(name):
     assert hash(tx) == hash(make(name))
     assert tx != make(name, 0.123)
     assert eval(repr(tx), vars(gdtx)) == tx
-    for same in (copy.copy(tx), copy.deepcopy(tx), pickle.loads(pickle.dumps(tx)),
-                 cloudpickle.loads(cloudpickle.dumps(tx)), jax.tree.map(lambda x: x, tx)):  # fmt: skip
+    copies = [copy.copy(tx), copy.deepcopy(tx), jax.tree.map(lambda x: x, tx)]
+    copies += [library.loads(library.dumps(tx)) for library in (pickle, cloudpickle)]
+    for same in copies:
         assert same == tx
         assert repr(same) == repr(tx)
     assert jax.tree.leaves(tx) == []

@@ -18,6 +18,7 @@ from .._numerics import (
     final_average_length,
     increment,
     one_minus_power,
+    sqrt,
 )
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
@@ -141,7 +142,10 @@ def rectify(b2: Decay, threshold: LengthThreshold = 4.0) -> GradientTransformati
         # Below the threshold the root may be imaginary; its value and derivative must not be.
         length = jnp.where(tractable, length, 5.0)
         ratio = (length - 4) * (length - 2) * final / ((final - 4) * (final - 2) * length)
-        rectifier = jnp.sqrt(jnp.where(tractable, ratio, 1))
-        return lambda d: jnp.where(tractable, d / rectifier, 1)
+        # 0 where there is none, and asked for as such: compilers copy cheap scalar arithmetic, the
+        # comparison above and all before it, into the loop over every array, but not a root.
+        rectifier = sqrt(jnp.where(tractable, ratio, 0))
+        safe = jnp.where(rectifier > 0, rectifier, 1)
+        return lambda d: jnp.where(rectifier > 0, d / safe, 1)
 
     return counted(at)

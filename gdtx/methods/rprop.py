@@ -88,7 +88,8 @@ def rprop(
 
     $\theta_t = \theta_{t-1} - \operatorname{sign}(g_t)\,\Delta_t$.
 
-    :func:`scale_by_rprop`, downhill.
+    :func:`scale_by_rprop`, downhill. The learning rate is the length of the first step only; on a
+    network it is `max_step_size` that wants tuning, since steps of 50 leave any basin.
 
     Args:
         learning_rate, eta_minus, eta_plus, min_step_size, max_step_size: as in

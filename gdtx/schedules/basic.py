@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Count, Positive, Scalar, StepCount
-from .._schedule import schedule
+from .._kinds import Count, Kind, Positive, Scalar, StepCount
+from .._schedule import Rule, schedule
 
-Rule = Callable[[jax.Array], Any]
+V = TypeVar("V")
+
+Factors = Annotated[
+    Any, Kind("a dict from steps to factors", lambda value: isinstance(value, Mapping))
+]
 
 
-def _left(step: jax.Array, steps: Any, begin: Any = 0) -> jax.Array:
-    """How much of `steps` is left at `step`, from 1 to 0."""
-    # Counts are subtracted before they become floats, which are exact to 2^24 only. Times 1.0, and
-    # not divided, because that makes a float as wide as what it is used with, not float32.
-    return 1.0 * jnp.clip(steps - (step - begin), 0, steps) / steps
+def choice(label: str, options: Mapping[str, V], name: str) -> V:
+    """The option of this name, or an error that begins with `label` and lists them all."""
+    if name not in options:
+        names = " or ".join(map(repr, options))
+        raise ValueError(f"{label} must be {names}, got {name!r}")
+    return options[name]
+
+
+# Counts are subtracted and divided with remainder before they become floats, which are exact to
+# 2^24 only. Times 1.0, and not divided, because that makes a float as wide as what it is used
+# with, not float32.
+
+
+def _shares(step: jax.Array, steps: Any, begin: Any = 0) -> tuple[jax.Array, jax.Array]:
+    """How much of `steps` is done, from 0 to 1, and how much is left."""
+    done = jnp.clip(step - begin, 0, steps)
+    return 1.0 * done / steps, 1.0 * (steps - done) / steps
+
+
+def _passed(step: jax.Array, steps: Any, staircase: bool) -> jax.Array:
+    """How often `steps` have passed, in full if it is a staircase."""
+    return 1.0 * (step // steps) if staircase else 1.0 * step / steps
+
+
+def exact_power(base: Any, exponent: jax.Array) -> jax.Array:
+    """$r^x$; a number near 1 is not rounded before its power is taken, as `**` would do."""
+    if isinstance(base, int | float):
+        return jnp.exp(math.log(base) * exponent)
+    return base**exponent
 
 
 @schedule
 def constant_schedule(value: Scalar) -> Rule:
-    r"""$s(t) = c$.
+    r"""$s(t) = c$ at every step.
 
     Args:
         value: $c$.
@@ -32,28 +61,33 @@ def constant_schedule(value: Scalar) -> Rule:
     >>> float(gdtx.constant_schedule(0.5)(100))
     0.5
     """
-    return lambda step: value
+    return lambda step: 1.0 * value
 
 
 @schedule
 def linear_schedule(
     init_value: Scalar, end_value: Scalar, transition_steps: StepCount, transition_begin: Count = 0
 ) -> Rule:
-    r"""A straight line from one value to another.
-
-    :func:`polynomial_schedule` of power 1: `init_value` until `transition_begin`, `end_value`
-    from `transition_begin + transition_steps` on.
+    r"""$s(t) = a (1 - f) + b f$, $f = \min(\max((t - t_0)/T, 0), 1)$: a straight line.
 
     Args:
-        init_value, end_value, transition_steps, transition_begin: as in
-            :func:`polynomial_schedule`.
+        init_value: $a$, the value until step $t_0$.
+        end_value: $b$, the value from step $t_0 + T$ on.
+        transition_steps: $T$.
+        transition_begin: $t_0$.
 
     >>> import gdtx
     >>> line = gdtx.linear_schedule(1.0, 0.0, transition_steps=10)
     >>> float(line(0)), float(line(5)), float(line(10)), float(line(99))
     (1.0, 0.5, 0.0, 0.0)
     """
-    return polynomial_schedule(init_value, end_value, 1.0, transition_steps, transition_begin)
+
+    def at(step: jax.Array) -> jax.Array:
+        # Not init + (end - init) * done, which rounds a small value to the precision of a large.
+        done, left = _shares(step, transition_steps, transition_begin)
+        return init_value * left + end_value * done
+
+    return at
 
 
 @schedule
@@ -64,7 +98,7 @@ def polynomial_schedule(
     transition_steps: StepCount,
     transition_begin: Count = 0,
 ) -> Rule:
-    r"""$s(t) = b + (a - b)(1 - f)^p$, $f = \min(\max((t - t_0)/T, 0), 1)$.
+    r"""$s(t) = a (1 - f)^p + b (1 - (1 - f)^p)$, $f = \min(\max((t - t_0)/T, 0), 1)$.
 
     Args:
         init_value: $a$, the value until step $t_0$.
@@ -79,8 +113,8 @@ def polynomial_schedule(
     """
 
     def at(step: jax.Array) -> jax.Array:
-        left = _left(step, transition_steps, transition_begin)
-        return (init_value - end_value) * left**power + end_value
+        share = _shares(step, transition_steps, transition_begin)[1] ** power
+        return init_value * share + end_value * (1 - share)
 
     return at
 
@@ -97,7 +131,7 @@ def exponential_decay(
     r"""$s(t) = a\,r^{(t - t_0)/T}$ from $t_0$ on, $a$ before.
 
     Args:
-        init_value: $a$.
+        init_value: $a$, the value until step $t_0$.
         transition_steps: $T$, the steps in which the value changes by the factor $r$.
         decay_rate: $r$.
         transition_begin: $t_0$.
@@ -111,8 +145,8 @@ def exponential_decay(
     """
 
     def at(step: jax.Array) -> jax.Array:
-        done = 1.0 * jnp.maximum(step - transition_begin, 0) / transition_steps
-        value = init_value * decay_rate ** (jnp.floor(done) if staircase else done)
+        done = _passed(jnp.maximum(step - transition_begin, 0), transition_steps, staircase)
+        value = init_value * exact_power(decay_rate, done)
         if end_value is None:
             return value
         bounded = jnp.where(
@@ -132,7 +166,7 @@ def inverse_time_decay(
     r"""$s(t) = a / (1 + r\,t / T)$: the $O(1/t)$ that the theory of stochastic descent asks for.
 
     Args:
-        init_value: $a$.
+        init_value: $a$, the value at step 0.
         transition_steps: $T$.
         decay_rate: $r$.
         staircase: whether to change every $T$ steps only, $\lfloor t/T \rfloor$.
@@ -146,8 +180,7 @@ def inverse_time_decay(
     """
 
     def at(step: jax.Array) -> jax.Array:
-        done = 1.0 * step / transition_steps
-        return init_value / (1 + decay_rate * (jnp.floor(done) if staircase else done))
+        return init_value / (1 + decay_rate * _passed(step, transition_steps, staircase))
 
     return at
 
@@ -175,23 +208,35 @@ def cosine_decay_schedule(
 
     def at(step: jax.Array) -> jax.Array:
         # (1 + cos(pi f)) / 2 without its cancellation toward the end.
-        cosine = jnp.sin(0.5 * jnp.pi * _left(step, decay_steps)) ** 2
+        cosine = jnp.sin(0.5 * jnp.pi * _shares(step, decay_steps)[1]) ** 2
         return init_value * ((1 - alpha) * cosine**exponent + alpha)
 
     return at
 
 
+def steps_and_factors(name: str, boundaries_and_scales: Mapping[int, Any] | None) -> dict[int, Any]:
+    """Factors by the steps from which they apply, in order; they must not be negative."""
+    factors = dict(sorted((boundaries_and_scales or {}).items()))
+    for boundary, factor in factors.items():
+        if isinstance(factor, int | float) and not factor >= 0:
+            raise ValueError(
+                f"{name}: boundaries_and_scales[{boundary}] must be non-negative, got {factor!r}"
+            )
+    return factors
+
+
 @schedule
 def piecewise_constant_schedule(
-    init_value: Scalar, boundaries_and_scales: Mapping[int, float] | None = None
+    init_value: Scalar, boundaries_and_scales: Factors | None = None
 ) -> Rule:
     r"""A constant, multiplied by a factor from each of some steps on.
 
     $s(t) = a \prod_{i:\, t_i \le t} c_i$.
 
     Args:
-        init_value: $a$.
-        boundaries_and_scales: from $t_i$ to $c_i$, none by default.
+        init_value: $a$, the value before the first boundary.
+        boundaries_and_scales: from $t_i$ to $c_i$, none by default. The value at a boundary is
+            scaled already; after the last it stays.
 
     Raises:
         ValueError: if a factor is negative.
@@ -201,16 +246,10 @@ def piecewise_constant_schedule(
     >>> float(steps(9)), float(steps(10)), float(steps(20))
     (1.0, 0.5, 0.25)
     """
-    factors = dict(boundaries_and_scales or {})
-    for boundary, factor in factors.items():
-        if isinstance(factor, int | float) and factor < 0:
-            raise ValueError(
-                f"piecewise_constant_schedule: boundaries_and_scales[{boundary}] must be "
-                f"non-negative, got {factor!r}"
-            )
+    factors = steps_and_factors("piecewise_constant_schedule", boundaries_and_scales)
 
     def at(step: jax.Array) -> Any:
-        value = init_value
+        value = 1.0 * init_value
         for boundary, factor in factors.items():
             value = value * jnp.where(step < boundary, 1.0, factor)
         return value

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Count, Positive, Scalar, StepCount, is_array, is_zero
-from .._schedule import schedule
-from .basic import Rule, cosine_decay_schedule, linear_schedule
+from .._kinds import Scalar, brief
+from .._schedule import Rule, Schedule, schedule
+from .basic import (
+    Factors,
+    choice,
+    constant_schedule,
+    cosine_decay_schedule,
+    linear_schedule,
+    steps_and_factors,
+)
 
 
 @schedule
@@ -25,12 +33,18 @@ def join_schedules(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequen
 
     Raises:
         ValueError: if there is not one boundary fewer than schedules, or they do not increase.
+        TypeError: if a schedule is not a function.
 
     >>> import gdtx
     >>> both = gdtx.join_schedules([gdtx.linear_schedule(0.0, 1.0, 10), lambda t: 1.0 - t], [10])
     >>> float(both(5)), float(both(10)), float(both(11))
     (0.5, 1.0, 0.0)
     """
+    for i, piece in enumerate(schedules):
+        if not callable(piece):
+            raise TypeError(
+                f"join_schedules: schedules[{i}] must be a function, got {brief(piece)}"
+            )
     if len(boundaries) != len(schedules) - 1:
         raise ValueError(
             f"join_schedules: {len(schedules)} schedules need {len(schedules) - 1} boundaries, "
@@ -41,57 +55,83 @@ def join_schedules(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequen
         raise ValueError(f"join_schedules: boundaries must increase, got {known}")
 
     def at(step: jax.Array) -> jax.Array:
-        value = jnp.asarray(schedules[0](step))
-        for following, boundary in zip(schedules[1:], boundaries, strict=True):
-            value = jnp.where(step < boundary, value, following(step - boundary))
+        def within(i: int) -> jax.Array:
+            begin = boundaries[i - 1] if i else 0
+            inside = step >= begin
+            if i < len(boundaries):
+                inside &= step < boundaries[i]
+            # Elsewhere it may be infinite, and a derivative through it not a number.
+            return jnp.asarray(schedules[i](jnp.where(inside, step - begin, 0)))
+
+        value = within(0)
+        for i, boundary in enumerate(boundaries, start=1):
+            value = jnp.where(step < boundary, value, within(i))
         return value
 
     return at
 
 
-@schedule
-def warmup_cosine_decay_schedule(
-    init_value: Scalar,
-    peak_value: Scalar,
-    warmup_steps: Count,
-    decay_steps: StepCount,
-    end_value: Scalar = 0.0,
-    exponent: Positive = 1.0,
-) -> Rule:
-    r"""A line up to the peak, then a cosine down.
+def _cosine(start: Any, end: Any, steps: Any) -> Schedule:
+    share = cosine_decay_schedule(1.0, steps)
+    return share * start + (1 - share) * end
 
-    :func:`linear_schedule` over `warmup_steps`, then :func:`cosine_decay_schedule` over the rest.
+
+# From one value to another in so many steps.
+interpolations: dict[str, Callable[[Any, Any, Any], Rule]] = {
+    "linear": linear_schedule,
+    "cosine": _cosine,
+}
+
+
+def interpolated(
+    name: str, interpolate_type: str, values: Sequence[Any], boundaries: Sequence[int]
+) -> Rule:
+    """From the first value at step 0 to each other at its boundary; equal boundaries jump."""
+    between = choice(f"{name}: interpolate_type", interpolations, interpolate_type)
+    pieces, ends = [], []
+    for (start, end), (begin, until) in zip(
+        pairwise(values), pairwise((0, *boundaries)), strict=True
+    ):
+        if begin != until:
+            pieces.append(between(start, end, until - begin))
+            ends.append(until)
+    return join_schedules([*pieces, constant_schedule(values[-1])], ends)
+
+
+@schedule
+def piecewise_interpolate_schedule(
+    interpolate_type: str,
+    init_value: Scalar,
+    boundaries_and_scales: Factors | None = None,
+) -> Rule:
+    r"""Lines or cosines through a value that is multiplied by a factor from step to step.
+
+    $s(t_i) = a \prod_{j \le i} c_j$, and for $t_i \le t < t_{i+1}$
+
+    $$s(t) = s(t_i)\,w + s(t_{i+1})\,(1 - w), \quad w = 1 - f \text{ or } (1 + \cos \pi f)/2, \quad
+    f = (t - t_i) / (t_{i+1} - t_i).$$
 
     Args:
-        init_value: value at step 0.
-        peak_value: value at step `warmup_steps`.
-        warmup_steps: length of the line.
-        decay_steps: length of the whole, warmup included; `end_value` from then on.
-        end_value: value at the end.
-        exponent: as in :func:`cosine_decay_schedule`.
+        interpolate_type: "linear" or "cosine".
+        init_value: $a$, the value at step $t_0 = 0$.
+        boundaries_and_scales: from $t_i$ to $c_i$, none by default. The value at a boundary is
+            scaled already; after the last it stays.
 
     Raises:
-        ValueError: if `decay_steps` is not larger than `warmup_steps`.
-
-    References:
-        Goyal et al. 2017, Accurate, Large Minibatch SGD, arXiv:1706.02677 (warmup); Loshchilov &
-        Hutter 2017, see :func:`cosine_decay_schedule`.
+        ValueError: for another interpolation, a negative boundary or a negative factor.
 
     >>> import gdtx
-    >>> lr = gdtx.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps=10, decay_steps=110)
-    >>> float(lr(5)), float(lr(10)), float(lr(110))
-    (0.5, 1.0, 0.0)
+    >>> down = gdtx.piecewise_interpolate_schedule("linear", 1.0, {4: 0.5, 8: 0.0})
+    >>> [float(down(t)) for t in (0, 2, 4, 6, 8, 99)]
+    [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     """
-    if not is_array(decay_steps) and decay_steps <= warmup_steps:
-        raise ValueError(
-            "warmup_cosine_decay_schedule: decay_steps must be larger than warmup_steps, got "
-            f"{decay_steps} and {warmup_steps}"
-        )
-    # The peak may be 0 (a frozen group): its fraction is then 0 too, not undefined.
-    alpha = 0.0 if is_zero(peak_value) else end_value / peak_value
-    falling = cosine_decay_schedule(peak_value, decay_steps - warmup_steps, alpha, exponent)
-    if warmup_steps == 0:
-        return falling
-    return join_schedules(
-        [linear_schedule(init_value, peak_value, warmup_steps), falling], [warmup_steps]
-    )
+    name = "piecewise_interpolate_schedule"
+    values = [init_value]
+    factors = steps_and_factors(name, boundaries_and_scales)
+    for boundary, factor in factors.items():
+        if boundary < 0:
+            raise ValueError(
+                f"{name}: boundaries_and_scales must not begin before step 0, got {boundary}"
+            )
+        values.append(values[-1] * factor)
+    return interpolated(name, interpolate_type, values, list(factors))

@@ -1,0 +1,1 @@
+"""What notebooks use: states, schedules and learning rates, read and drawn."""

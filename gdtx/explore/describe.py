@@ -1,0 +1,100 @@
+"""A transformation in training, as scalars for a logger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.tree_util import keystr, tree_flatten_with_path
+
+from .._hyperparams import hyperparams
+from .._kinds import is_array
+from .._transformation import GradientTransformation
+from .._tree import PyTree
+from ..links.clipping import global_norm
+from .find import Buffer, buffers
+
+
+def describe(
+    tx: GradientTransformation,
+    state: PyTree,
+    updates: PyTree = None,
+    params: PyTree = None,
+    *,
+    grads: PyTree = None,
+) -> dict[str, Any]:
+    """Step, hyperparameters and norms, as a flat dict that any logger takes.
+
+    Args:
+        tx: any transformation.
+        state: its state.
+        updates: what it returned, if their norm is asked for.
+        params: the parameters, if their norm is asked for, and with `updates` the ratios.
+        grads: the gradients, if their norm is asked for.
+
+    Returns:
+        Scalars by name: Python numbers, or arrays inside a traced function. They are
+
+        - each hyperparameter that is one number, by its path in :func:`hyperparams`; schedules as
+          the value that the next update will use;
+        - `step`, the number of updates done, where the state counts them;
+        - `grad_norm`, `update_norm`, `param_norm`: see :func:`global_norm`;
+        - `update_ratio`, `update_norm` over `param_norm`, and the same of each leaf as
+          `update_ratio/path/of/leaf`. It is 0 where the update is 0, else infinite where the
+          parameter is 0.
+
+    Raises:
+        ValueError: if updates and parameters have other structures.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> params = {"w": jnp.array([3.0, 4.0])}
+    >>> tx = gdtx.adam(gdtx.linear_schedule(0.5, 0.0, 10), b2=0.9)
+    >>> updates, state = tx.update(params, tx.init(params), params)
+    >>> facts = gdtx.describe(tx, state, updates, params)
+    >>> facts["step"], round(facts["learning_rate"], 3), round(facts["update_ratio/w"], 3)
+    (1, 0.45, 0.141)
+    """
+    facts = {path: value for path, value in hyperparams(tx, state).items() if _is_number(value)}
+    counts = [buffer.tree for buffer in buffers(state) if _is_step(buffer)]
+    if counts:
+        # All count the same updates, but for those inside of a wrapper, which comes first.
+        facts["step"] = counts[0]
+    for name, tree in (("grad", grads), ("update", updates), ("param", params)):
+        if tree is not None:
+            facts[f"{name}_norm"] = global_norm(tree)
+    if updates is not None and params is not None:
+        facts["update_ratio"] = _ratio(facts["update_norm"], facts["param_norm"])
+        facts |= _leaf_ratios(updates, params)
+    if any(isinstance(value, Tracer) for value in facts.values()):
+        return facts
+    return {name: np.asarray(value).item() for name, value in jax.device_get(facts).items()}
+
+
+def _is_step(buffer: Buffer) -> bool:
+    return buffer.is_count and buffer.path.split(".")[-1] in ("step", "count")
+
+
+def _leaf_ratios(updates: PyTree, params: PyTree) -> dict[str, jax.Array]:
+    paths, structure = tree_flatten_with_path(params)
+    ratios = {}
+    try:
+        leaves = structure.flatten_up_to(updates)
+    except ValueError as error:
+        raise ValueError(f"describe: updates are not a tree like params: {error}") from None
+    for (path, p), u in zip(paths, leaves, strict=True):
+        if u is not None:
+            name = "/".join(["update_ratio", *(keystr((key,), simple=True) for key in path)])
+            ratios[name] = _ratio(global_norm(u), global_norm(p))
+    return ratios
+
+
+def _ratio(update: jax.Array, param: jax.Array) -> jax.Array:
+    is_zero = update == 0
+    return jnp.where(is_zero, 0, update / jnp.where(is_zero, 1, param))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (is_array(value) and value.shape == ())

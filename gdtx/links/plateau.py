@@ -1,0 +1,134 @@
+"""A factor that shrinks when a value stops improving."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._errors import check_state, describe, fail
+from .._kinds import Decay, Fraction, Growth, InnerDecay, NonNegative
+from .._numerics import increment
+from .._rules import each_leaf
+from .._transformation import GradientTransformation, transformation
+from .._tree import PyTree, scalar_like
+
+
+class PlateauState(NamedTuple):
+    """State of a reduction on plateaus: its factor, and what it knows of the values."""
+
+    scale: jax.Array
+    best_value: jax.Array
+    avg_value: jax.Array
+    avg_count: jax.Array
+    plateau_count: jax.Array
+    cooldown_count: jax.Array
+
+
+@transformation
+def reduce_on_plateau(
+    factor: InnerDecay = 0.1,
+    patience: Growth = 10,
+    rtol: Decay = 1e-4,
+    atol: NonNegative = 0.0,
+    cooldown: NonNegative = 0,
+    accumulation_size: Growth = 1,
+    min_scale: Fraction = 0.0,
+) -> GradientTransformation:
+    r"""Scale the updates down when a value stops improving: $u \leftarrow c\,u$.
+
+    $c$ is 1 at first. A value improves if it is below $(1 - r) v^* - a$, with $v^*$ the last that
+    did; NaN never does. After as many values in a row without improvement as `patience` says,
+    $c \leftarrow \max(f c, c_{\min})$.
+
+    Every `update` needs `value=`: a validation loss, or the training loss averaged over
+    `accumulation_size` updates. A link for the end of a chain; earlier, it scales what the links
+    after it see.
+
+    Args:
+        factor: $f$.
+        patience: number of values in a row without improvement at which to reduce.
+        rtol, atol: $r$ and $a$, by how much a value must be better.
+        cooldown: number of values after a reduction that are not counted as without improvement.
+        accumulation_size: number of values whose mean counts as one.
+        min_scale: $c_{\min}$.
+
+    Returns:
+        A transformation whose state is six scalars; the values and $c$ are float32.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+        TypeError: from `update`, if it is called without `value`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.reduce_on_plateau(factor=0.5, patience=2)
+    >>> state = tx.init(jnp.zeros(()))
+    >>> for value in (3.0, 2.0, 2.0, 2.0, 1.0):
+    ...     u, state = tx.update(jnp.array(1.0), state, value=value)
+    ...     print(u)
+    1.0
+    1.0
+    1.0
+    0.5
+    0.5
+    """
+
+    def init(params: PyTree) -> PlateauState:
+        return PlateauState(
+            scale=scalar_like(params, 1, jnp.float32),
+            best_value=scalar_like(params, jnp.inf, jnp.float32),
+            avg_value=scalar_like(params, 0, jnp.float32),
+            avg_count=scalar_like(params, 0, jnp.int32),
+            plateau_count=scalar_like(params, 0, jnp.int32),
+            cooldown_count=scalar_like(params, 0, jnp.int32),
+        )
+
+    def judged(value: jax.Array, state: PlateauState) -> PlateauState:
+        improved = value < (1 - rtol) * state.best_value - atol
+        plateau = jnp.where(improved, 0, increment(state.plateau_count))
+        cooling = state.cooldown_count > 0
+        reduced = ~cooling & (plateau >= patience)
+        return PlateauState(
+            scale=jnp.where(reduced, jnp.maximum(factor * state.scale, min_scale), state.scale),
+            best_value=jnp.where(improved, value, state.best_value),
+            avg_value=jnp.zeros_like(state.avg_value),
+            avg_count=jnp.zeros_like(state.avg_count),
+            plateau_count=jnp.where(cooling | reduced, 0, plateau),
+            cooldown_count=jnp.where(reduced, cooldown, jnp.maximum(state.cooldown_count - 1, 0)),
+        )
+
+    def update(
+        updates: PyTree,
+        state: PlateauState,
+        params: PyTree = None,
+        *,
+        value: Any,
+        **extra_args: Any,
+    ) -> tuple[PyTree, PlateauState]:
+        check_state(state, PlateauState)
+        count = increment(state.avg_count)
+        mean = (state.avg_count * state.avg_value + _real_scalar(value)) / count
+        pending = state._replace(avg_value=mean, avg_count=count)
+        complete = count >= accumulation_size
+        state = jax.tree.map(
+            lambda old, new, kept: jnp.where(complete, new, kept).astype(old.dtype),
+            state,
+            judged(mean, state),
+            pending,
+        )
+        leaves, structure = jax.tree.flatten(updates)
+        return structure.unflatten(each_leaf(lambda u: state.scale * u, structure, leaves)), state
+
+    return GradientTransformation(init, update)
+
+
+def _real_scalar(value: Any) -> jax.Array:
+    """The value that was given, or an error: it must be a number."""
+    try:
+        value = jnp.asarray(value)
+    except (TypeError, ValueError):
+        fail(TypeError, f"value must be a number, got {describe(value)}")
+    if value.shape != () or jnp.iscomplexobj(value):
+        fail(ValueError, f"value must be a real scalar, got {describe(value)}")
+    return value.astype(jnp.float32)

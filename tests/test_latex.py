@@ -1,0 +1,285 @@
+"""The formula that a user reads is the method: the printed string is evaluated, step by step."""
+
+from decimal import Decimal
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from latex_equations import Equations
+from latex_parser import symbols
+from methods import METHODS
+
+import gdtx
+from gdtx import latex
+
+STEPS = 12
+SYMBOLS = {
+    "learning_rate": r"\eta",
+    "b1": r"\beta_1",
+    "b2": r"\beta_2",
+    "decay": r"\beta",
+    "momentum": r"\mu",
+    "rho": r"\rho",
+    "eps": r"\epsilon",
+    "eps_root": r"\epsilon_{\mathrm{root}}",
+    "weight_decay": r"\lambda",
+    "momentum_decay": r"\psi",
+    "eta_minus": "\\eta^{-}",
+    "eta_plus": "\\eta^{+}",
+    "min_step_size": r"\Delta_{\min}",
+    "max_step_size": r"\Delta_{\max}",
+}
+
+by_method = pytest.mark.parametrize("name", METHODS)
+
+
+def sample(seed=0):
+    rng = np.random.default_rng(seed)
+    gradients = rng.choice([-1.0, 1.0], (STEPS, 3)) * 10.0 ** rng.uniform(-2, 2, (STEPS, 3))
+    return gradients, rng.normal(size=3)
+
+
+def given(tx):
+    names = {**SYMBOLS, "decay": r"\rho"} if tx.factory is gdtx.rmsprop else SYMBOLS
+    return {
+        names[name]: Decimal(repr(value)) for name, value in tx.arguments.items()
+        if name in names and isinstance(value, float)
+    }  # fmt: skip
+
+
+def evaluated(text, gradients, theta, constants=None, functions=None):
+    """The updates of all steps, according to a printed formula."""
+    columns = []
+    for column, start in zip(gradients.T, theta, strict=True):
+        inputs = {f"g_{{{t}}}": Decimal(float(g)) for t, g in enumerate(column, 1)}
+        inputs[r"\theta_0"] = Decimal(float(start))
+        equations = Equations(text, {**inputs, **(constants or {})}, functions)
+        if r"\theta_t &=" in text:
+            thetas = [equations(rf"\theta_{{{t}}}", t) for t in range(STEPS + 1)]
+            columns.append([float(b - a) for a, b in pairwise(thetas)])
+        else:
+            columns.append([float(equations(f"u_{{{t}}}", t)) for t in range(1, STEPS + 1)])
+    return np.array(columns).T
+
+
+def trajectory(tx, gradients, theta):
+    """What the transformation itself does, in one scan per number: each is a tree of its own."""
+
+    def train(column, start):
+        def step(carry, g):
+            params, state = carry
+            updates, state = tx.update({"w": g}, state, params)
+            return (gdtx.apply_updates(params, updates), state), updates["w"]
+
+        params = {"w": start}
+        return jax.lax.scan(step, (params, tx.init(params)), column)[1]
+
+    return jnp.stack([train(jnp.asarray(g), jnp.asarray(p))
+                      for g, p in zip(gradients.T, theta, strict=True)], axis=1)  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [False, True], ids=["symbols", "values"])
+@by_method
+def test_printed_formula_is_that_of_the_paper(name, values):
+    method = METHODS[name]
+    gradients, theta = sample()
+    tx = method.make(method.learning_rate)
+    got = evaluated(latex(tx, values), gradients, theta, {} if values else given(tx))
+    want = method.oracle(gradients, theta, method.learning_rate)
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=0)
+
+
+@by_method
+def test_scheduled_rate_is_stated(name, x64):
+    method = METHODS[name]
+    gradients, theta = sample(1)
+    tx = method.make(gdtx.linear_schedule(0.3, 0.1, 5))
+    functions = {"linear_schedule": gdtx.linear_schedule}
+    got = evaluated(latex(tx), gradients, theta, given(tx), functions)
+    want = method.oracle(gradients, theta, lambda t: np.interp(t, [0, 5], [0.3, 0.1]))
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=0)
+
+
+@by_method
+def test_symbols_are_defined_before_they_are_used(name):
+    method = METHODS[name]
+    lines = Equations(latex(method.make(method.learning_rate)), {}).sides
+    now = ("symbol", "t", ())
+    seen = {"g"}
+    for left, right in lines:
+        used = {s[1] for s in symbols(right) if s[2] and s[2][-1] == now}
+        assert used <= seen
+        seen |= {s[1] for s in left}
+
+
+@gdtx.transformation
+def softened(learning_rate: gdtx.NonNegative, p: gdtx.Positive = 2.0):
+    return gdtx.chain(
+        gdtx.elementwise(lambda u: u / (1 + abs(u)) ** p),
+        gdtx.scale_by_learning_rate(learning_rate),
+    )
+
+
+@gdtx.transformation
+def sharpened(p: gdtx.Positive):
+    return gdtx.elementwise(lambda u: jnp.sign(u) * jnp.abs(u) ** p)
+
+
+def change(u, last):
+    return u - last, {"last": u}
+
+
+def smooth(u, short, long):
+    short = 0.5 * short + 0.5 * u
+    return short * short + long, {"short": short, "long": 0.9 * long + 0.1 * u}
+
+
+g, mean, power, root = (
+    gdtx.identity(),
+    gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9)),
+    gdtx.chain(gdtx.square(), gdtx.ema(0.999), gdtx.bias_correction(0.999)),
+    gdtx.chain(gdtx.sqrt(), gdtx.add(1e-8)),
+)
+
+EXPRESSIONS = [
+    gdtx.chain(),
+    gdtx.chain(gdtx.scale_by_learning_rate(0.1), gdtx.trace(0.9)),
+    gdtx.chain(gdtx.clip(1.0), gdtx.sgd(0.1, momentum=0.9, nesterov=True)),
+    gdtx.chain(gdtx.clip_by_global_norm(2.0), gdtx.adam(0.1)),
+    gdtx.chain(gdtx.clip_by_global_norm(2.0), gdtx.add_decayed_weights(0.1), gdtx.rmsprop(0.1)),
+    gdtx.chain(gdtx.join(gdtx.divide, mu=mean, nu=gdtx.chain(power, root)), gdtx.scale(-0.1)),
+    gdtx.join(gdtx.subtract, slow=gdtx.ema(0.99), fast=gdtx.ema(0.5)),
+    gdtx.join(
+        gdtx.plus, one=gdtx.trace(0.5), two=gdtx.join(gdtx.multiply, g=g, size=gdtx.absolute())
+    ),
+    gdtx.join(lambda a, b, c: a * b - c, a=g, b=gdtx.running_max(0.5), c=gdtx.running_sum(0.5)),
+    gdtx.chain(gdtx.trace(0.5), gdtx.rmsprop(0.1, initial_scale=0.5, momentum=0.9)),
+    gdtx.chain(gdtx.ema(0.5), gdtx.ema(0.6), gdtx.ema(0.7), gdtx.ema(0.5)),
+    gdtx.chain(gdtx.adam(0.1), gdtx.adam(0.2, b1=0.8)),
+    gdtx.chain(gdtx.running_sum(), gdtx.counted(lambda t: lambda u: u / t)),
+    gdtx.feedback(gdtx.subtract, gdtx.running_sum()),
+    gdtx.chain(gdtx.scale_by_adadelta(), gdtx.scale_by_adadelta(0.5)),
+    gdtx.chain(gdtx.recur(change, last=0.0), gdtx.scale(-0.1)),
+    gdtx.recur(smooth, short=1.0, long=2.0),
+    gdtx.accumulate(lambda u, a: a * a / (1 + a * a) + u, initial=0.5, nesterov=True),
+    gdtx.scale_by_schedule(lambda step: 1 / (step + 2.0)),
+    gdtx.sgd(lambda step: 0.1 * 0.5**step),
+    gdtx.sgd(gdtx.inverse_time_decay(0.1, 10, 0.5)),
+    gdtx.sgd(gdtx.constant_schedule(0.1), momentum=lambda step: 0.5 + 0.01 * step),
+    gdtx.adamw(lambda step: 0.1, weight_decay=lambda step: 1 / (1.0 + step)),
+    gdtx.adam(0.1, b1=lambda step: 0.9 - 0.5 / (step + 1.0)),
+    gdtx.ema(0.9, initial=0.5),
+    gdtx.chain(gdtx.with_params(lambda u, p: u * p - p * p), gdtx.scale(-0.01)),
+    gdtx.chain(gdtx.set_to_zero(), gdtx.add(-1.0)),
+    softened(0.1),
+]
+
+
+@pytest.mark.parametrize("tx", EXPRESSIONS, ids=repr)
+def test_printed_expression_is_what_is_computed(tx, x64):
+    gradients, theta = sample(2)
+    got = evaluated(latex(tx, values=True), gradients, theta)
+    np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize(
+    ("tx", "numbers"),
+    [
+        (EXPRESSIONS[2], {r"\delta": 1.0, r"\eta": 0.1, r"\mu": 0.9}),
+        (EXPRESSIONS[4], {"c": 2.0, r"\lambda": 0.1, r"\eta": 0.1, r"\rho": 0.9,
+                          r"\epsilon": 1e-8}),
+        (EXPRESSIONS[5], {r"\beta_1": 0.9, r"\beta_2": 0.999}),
+        (EXPRESSIONS[10], {r"\beta": 0.5, r"\bar{\beta}": 0.6, r"\breve{\beta}": 0.7}),
+        (
+            EXPRESSIONS[11],
+            {r"\beta_1": 0.9, r"\bar{\beta}_1": 0.8, r"\beta_2": 0.999, r"\epsilon": 1e-8,
+             r"\eta": 0.1, r"\bar{\eta}": 0.2},
+        ),
+        (EXPRESSIONS[-1], {r"\eta": 0.1, "p": 2.0}),
+    ],
+)  # fmt: skip
+def test_each_number_has_its_symbol(tx, numbers, x64):
+    gradients, theta = sample(3)
+    constants = {name: Decimal(repr(value)) for name, value in numbers.items()}
+    got = evaluated(latex(tx), gradients, theta, constants)
+    np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda mask: gdtx.adamw(0.1, weight_decay=0.1, mask=mask),
+        lambda mask: gdtx.chain(gdtx.masked(gdtx.trace(0.9), mask), gdtx.scale(-0.1)),
+        lambda mask: gdtx.chain(gdtx.masked(gdtx.add(0.5), mask), gdtx.masked(g, mask)),
+    ],
+)
+def test_masks(make, chosen, x64):
+    gradients, theta = sample(4)
+    tx = make(chosen)
+    constants = {"where the mask is true": chosen}
+    got = evaluated(latex(tx, values=True), gradients, theta, constants)
+    np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9)
+
+
+def test_arrays_are_symbols_or_their_numbers():
+    assert latex(gdtx.adam(jnp.array(0.1))) == latex(gdtx.adam(0.1))
+    assert latex(gdtx.adam(jnp.array(0.1)), values=True) == latex(gdtx.adam(0.1), values=True)
+    assert latex(gdtx.sgd(jnp.array([0.1, 0.2])), values=True) == latex(gdtx.sgd(0.1))
+    # A constant 0 needs no parameters and has no term; what may change keeps it.
+    assert r"\lambda" not in latex(gdtx.adamw(0.1, weight_decay=0.0))
+    assert r"\lambda \theta_{t-1}" in latex(gdtx.adamw(0.1, weight_decay=jnp.array(0.0)))
+    assert r"\lambda_t \theta_{t-1}" in latex(
+        gdtx.adamw(0.1, weight_decay=gdtx.linear_schedule(0.0, 0.1, 10))
+    )
+    printed = []
+    jax.make_jaxpr(lambda rate: printed.append(latex(gdtx.adam(rate))) or rate)(0.1)
+    assert printed == [latex(gdtx.adam(0.1))]
+
+
+def test_what_cannot_be_read_has_its_name():
+    def last(text):
+        return text.splitlines()[-2]
+
+    def hidden(updates, state, params=None):
+        return updates, state
+
+    bare = gdtx.GradientTransformation(lambda params: (), hidden)
+    assert last(latex(bare)) == r"u_t &= \operatorname{hidden}\left( g_t \right)"
+    assert last(latex(sharpened(2.0))) == r"u_t &= \operatorname{sharpened}\left( g_t \right)"
+    tx = gdtx.chain(sharpened(2.0), gdtx.elementwise(jnp.tanh), gdtx.sgd(0.1))
+    assert last(latex(tx)) == (
+        r"\theta_t &= \theta_{t-1} - \eta \operatorname{tanh}\left( "
+        r"\operatorname{sharpened}\left( g_t \right) \right)"
+    )
+    by_size = gdtx.join(jnp.hypot, one=g, two=gdtx.trace(0.5))
+    assert last(latex(by_size)) == r"u_t &= \operatorname{hypot}\left( g_t, v_t \right)"
+    tx = gdtx.accumulate(lambda u, a: jnp.logaddexp(u, a))
+    assert last(latex(tx)) == r"u_t &= \operatorname{f}\left( g_t \right)"
+    assert r"\operatorname{schedule}\left( t - 1 \right)" in latex(gdtx.sgd(lambda t: jnp.exp(-t)))
+
+
+def test_shared_statistics_and_inputs_are_printed_once():
+    twice = gdtx.join(gdtx.plus, one=mean, two=gdtx.chain(mean, gdtx.square()))
+    assert latex(twice).count("m_t &=") == 1
+    clipped = latex(gdtx.chain(gdtx.clip(1.0), gdtx.adam(0.1)))
+    assert clipped.count(r"\delta \right)") == 2  # once, inside max and outside
+    schedule = gdtx.cosine_decay_schedule(0.1, 10)
+    shared = latex(gdtx.adamw(schedule, weight_decay=schedule))
+    assert shared.count("cosine") == 1
+    assert r"\lambda_t &= \eta_t" in shared
+
+
+def test_sign_decides_the_last_line():
+    assert latex(gdtx.scale_by_adam()).splitlines()[-2].startswith("u_t &=")
+    assert latex(gdtx.adam(0.1)).splitlines()[-2].startswith(r"\theta_t &= \theta_{t-1} - ")
+    ascent = gdtx.scale_by_learning_rate(0.1, flip_sign=False)
+    assert latex(ascent).splitlines()[-2] == r"u_t &= \eta g_t"
+
+
+@pytest.mark.parametrize("tx", [3, gdtx.adam])
+def test_takes_transformations_only(tx):
+    with pytest.raises(TypeError, match="latex: tx must be a transformation"):
+        latex(tx)

@@ -1,0 +1,197 @@
+"""reduce_on_plateau against Optax's and a plain loop, and as any other link."""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax.contrib
+import pytest
+
+import gdtx
+
+SETTINGS = [
+    {},
+    {"factor": 0.5, "patience": 3},
+    {"factor": 0.5, "patience": 1},
+    {"factor": 0.5, "patience": 2, "cooldown": 3},
+    {"factor": 0.5, "patience": 2, "min_scale": 0.2},
+    {"factor": 0.5, "patience": 2, "accumulation_size": 3},
+    {"factor": 0.5, "patience": 2, "accumulation_size": 2, "cooldown": 1},
+    {"factor": 0.9, "patience": 2, "rtol": 0.1},
+    {"factor": 0.9, "patience": 2, "rtol": 0.0, "atol": 0.05},
+]
+NAN = float("nan")
+SEQUENCES = {
+    "falling": [1 / (1 + t) for t in range(60)],
+    "flat": [1.0] * 60,
+    "noisy": list(np.random.default_rng(0).uniform(0.5, 1.5, 60) + np.linspace(1, 0, 60)),
+    "steps": [3.0] * 20 + [2.0] * 20 + [1.0] * 20,
+    "NaN": [2.0, 1.0, NAN, NAN, NAN, NAN, 0.5, 0.4, NAN, *[0.4] * 10],
+    "infinite": [math.inf] * 10 + [1.0] * 5,
+    "negative": list(np.linspace(0.1, -1, 30)),
+}
+
+
+def scales(tx, values, params=None):
+    """The factors by which an update is scaled, one update per value."""
+    params = jnp.zeros(()) if params is None else params
+    step = jax.jit(tx.update)
+    state, factors = tx.init(params), []
+    for value in values:
+        update, state = step(jnp.ones_like(params), state, params, value=value)
+        factors.append(float(update))
+    return factors
+
+
+def plain(values, factor=0.1, patience=10, rtol=1e-4, atol=0.0, cooldown=0, accumulation_size=1,
+          min_scale=0.0):  # fmt: skip
+    """The rule in a loop, as its docstring says it."""
+    scale, best, bad, rest, collected = 1.0, math.inf, 0, 0, []
+    for value in values:
+        collected.append(np.float32(value))
+        if len(collected) == accumulation_size:
+            mean, collected = np.mean(collected), []
+            improved = mean < (1 - rtol) * best - atol
+            best = mean if improved else best
+            if rest:
+                rest, bad = rest - 1, 0
+            else:
+                bad = 0 if improved else bad + 1
+                if bad == patience:
+                    scale, bad, rest = max(scale * factor, min_scale), 0, cooldown
+        yield scale
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_trajectory(name, settings):
+    values = SEQUENCES[name]
+    ours = scales(gdtx.reduce_on_plateau(**settings), values)
+    np.testing.assert_array_equal(ours, scales(optax.contrib.reduce_on_plateau(**settings), values))
+    np.testing.assert_allclose(ours, list(plain(values, **settings)), rtol=1e-6)
+
+
+def test_the_table_reduces():
+    """Not every sequence may leave the factor at 1, or the comparison would say nothing."""
+    reduced = [
+        min(plain(values, **settings)) < 1 for values in SEQUENCES.values() for settings in SETTINGS
+    ]
+    assert 0.4 < np.mean(reduced) < 1
+
+
+def test_order_of_arguments_is_optax():
+    ours = gdtx.reduce_on_plateau(0.5, 2, 1e-3, 0.1, 3, 4, 0.2).arguments
+    assert dict(ours) == {"factor": 0.5, "patience": 2, "rtol": 1e-3, "atol": 0.1, "cooldown": 3,
+                          "accumulation_size": 4, "min_scale": 0.2}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
+@pytest.mark.parametrize(
+    "value",
+    [1, 1.0, np.float64(1), np.float32(1), jnp.float32(1), jnp.bfloat16(1), jnp.asarray(1)],
+    ids=lambda value: f"{type(value).__name__}-{getattr(value, 'dtype', '')}",
+)
+def test_state_stays_as_it_is(dtype, value):
+    tx = gdtx.reduce_on_plateau(0.5, 1, cooldown=2, accumulation_size=2)
+    params = {"a": jnp.ones(3, dtype), "b": jnp.ones((), dtype)}
+    state = tx.init(params)
+    signature = jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state)
+    assert state.scale.dtype == np.float32
+    for update in (tx.update, jax.jit(tx.update)):
+        updates, new = update(params, state, params, value=value)
+        assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), new) == signature
+        assert updates["a"].dtype == jnp.promote_types(dtype, jnp.float32)
+
+
+def test_float64_stays_and_brings_none_of_it(x64):
+    tx = gdtx.reduce_on_plateau(jnp.asarray(0.5), 1)
+    for dtype in (jnp.float32, jnp.float64):
+        params = jnp.ones(2, dtype)
+        updates, state = tx.update(params, tx.init(params), value=jnp.asarray(2.0))
+        assert updates.dtype == dtype
+        assert {leaf.dtype.name for leaf in state} == {"float32", "int32"}
+
+
+def test_scan_and_donation_and_one_compilation():
+    tx = gdtx.reduce_on_plateau(0.5, 2)
+    values = jnp.asarray(SEQUENCES["steps"])
+    params = jnp.zeros(3)
+
+    def body(state, value):
+        updates, state = tx.update(jnp.ones(3), state, params, value=value)
+        return state, updates[0]
+
+    _, scanned = jax.lax.scan(body, tx.init(params), values)
+    step = jax.jit(lambda state, value: body(state, value), donate_argnums=0)
+    state, looped = tx.init(params), []
+    for value in values:
+        state, factor = step(state, value)
+        looped.append(factor)
+    np.testing.assert_array_equal(scanned, jnp.stack(looped))
+    assert step._cache_size() == 1
+
+
+def test_at_the_end_of_a_chain():
+    tx = gdtx.chain(gdtx.adam(0.1), gdtx.reduce_on_plateau(0.5, 1))
+    adam = gdtx.adam(0.1)
+    params = {"w": jnp.ones(3)}
+    state, plain_state = tx.init(params), adam.init(params)
+    for want in (1.0, 0.5, 0.25):
+        updates, state = tx.update(params, state, params, value=1.0)
+        alone, plain_state = adam.update(params, plain_state, params)
+        chex.assert_trees_all_close(updates, jax.tree.map(lambda u, w=want: u * w, alone))
+
+
+def test_sweep_of_patience():
+    def last(patience):
+        tx = gdtx.reduce_on_plateau(0.5, patience)
+
+        def body(state, value):
+            update, state = tx.update(jnp.ones(()), state, value=value)
+            return state, update
+
+        return jax.lax.scan(body, tx.init(jnp.zeros(())), jnp.ones(12))[1][-1]
+
+    patience = jnp.array([1, 2, 5])
+    # The first value improves on infinity, the other 11 do not.
+    np.testing.assert_allclose(jax.jit(jax.vmap(last))(patience), [0.5**11, 0.5**5, 0.5**2])
+
+
+def test_empty_tree():
+    tx = gdtx.reduce_on_plateau()
+    assert tx.update({}, tx.init({}), value=1.0)[0] == {}
+
+
+BAD = [
+    ({"factor": 0.0}, r"factor must be in \(0, 1\), got 0.0"),
+    ({"factor": 1.0}, r"factor must be in \(0, 1\), got 1.0"),
+    ({"patience": 0}, "patience must be at least 1, got 0"),
+    ({"rtol": 1.0}, r"rtol must be in \[0, 1\), got 1.0"),
+    ({"atol": -0.1}, "atol must be a non-negative finite number, got -0.1"),
+    ({"cooldown": -1}, "cooldown must be a non-negative finite number, got -1"),
+    ({"accumulation_size": 0}, "accumulation_size must be at least 1, got 0"),
+    ({"min_scale": 1.5}, r"min_scale must be in \[0, 1\], got 1.5"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD)
+def test_bad_arguments(settings, message):
+    with pytest.raises(ValueError, match=f"^reduce_on_plateau: {message}"):
+        gdtx.reduce_on_plateau(**settings)
+
+
+def test_bad_values():
+    tx = gdtx.reduce_on_plateau()
+    state = tx.init(jnp.zeros(()))
+    with pytest.raises(TypeError, match=r"^reduce_on_plateau.* needs the extra argument 'value'"):
+        tx.update(jnp.ones(()), state)
+    with pytest.raises(TypeError, match=r"^reduce_on_plateau: value must be a number, got None"):
+        tx.update(jnp.ones(()), state, value=None)
+    with pytest.raises(ValueError, match=r"value must be a real scalar, got an array of shape \(2"):
+        tx.update(jnp.ones(()), state, value=jnp.ones(2))
+    with pytest.raises(ValueError, match=r"value must be a real scalar, got an array .* complex64"):
+        tx.update(jnp.ones(()), state, value=1j)
+    with pytest.raises(ValueError, match=r"expected a PlateauState, got"):
+        tx.update(jnp.ones(()), (), value=1.0)
