@@ -52,6 +52,7 @@ from .explore.range_test import lr_range_test as lr_range_test
 from .explore.range_test import plot_lr_range_test as plot_lr_range_test
 from .explore.state_table import StateTable as StateTable
 from .explore.state_table import state_table as state_table
+from .explore.tree import tree as tree
 from .links.arithmetic import absolute as absolute
 from .links.arithmetic import add as add
 from .links.arithmetic import clip as clip

@@ -144,7 +144,7 @@ def feedback(
         if readout is not None:
             emitted, memory = readout.update(emitted, readout.init(emitted), params, **extra_args)
             if jax.tree.leaves(memory):
-                fail(TypeError, f"the readout must be stateless, got {readout}")
+                fail(TypeError, f"the readout must be stateless, got {readout!r}")
         updates = _merged(merge, updates, emitted)
         _, state = statistic.update(updates, state, params, **extra_args)
         return updates, state

@@ -87,6 +87,20 @@ class GradientTransformation(Call):
             return _compiled(self, updates, state, params, leaves, layout=layout)
         return self._inline(updates, state, params, extra_args)
 
+    # Imported late, because the core knows nothing of its readers.
+
+    def __str__(self) -> str:
+        """The call as one would write it: no defaults, a line for each part of a long one."""
+        from .explore.tree import tree
+
+        return tree(self, depth=0)
+
+    def _repr_latex_(self) -> str:
+        """The formula, for notebooks."""
+        from .explore.latex import latex
+
+        return f"$${latex(self)}$$"
+
     def _inline(
         self, updates: PyTree, state: PyTree, params: PyTree, extra_args: Mapping[str, Any]
     ) -> tuple[PyTree, PyTree]:

@@ -123,7 +123,7 @@ class Parser:
             return ("cases", self.block("cases"))
         if token[0].isdigit():
             return ("number", self.take())
-        if token == r"\frac":
+        if token in (r"\frac", r"\dfrac"):
             self.take()
             return ("/", self.group(), self.group())
         if token == r"\sqrt":
@@ -135,7 +135,7 @@ class Parser:
         if token == r"\text":
             self.take()
             return ("text", self.word())
-        if token == r"\operatorname":
+        if token == r"\operatorname" or (token == r"\mathrm" and self.names_a_function()):
             self.take()
             value = ("function", self.word(), self.bracketed("(", ")"))
             return ("call", value, self.bracketed("(", ")")) if self.next == r"\left" else value
@@ -144,6 +144,10 @@ class Parser:
                 self.take(expected)
             return ("prod", self.group(), self.power())
         return self.symbol()
+
+    def names_a_function(self):
+        end = self.tokens.index("}", self.place)
+        return self.tokens[end + 1 : end + 3] == [r"\left", "("]
 
     def symbol(self):
         token = self.take()

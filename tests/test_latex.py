@@ -224,6 +224,12 @@ def test_masks(make, chosen, x64):
     np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9)
 
 
+def test_each_mask_has_its_symbol():
+    first, second = (gdtx.add_decayed_weights(0.1, {"w": True, "b": b}) for b in (True, False))
+    assert latex(gdtx.chain(first, first)).count("M &=") == 1
+    assert r"g_t + M \lambda \theta_{t-1} + \bar{M} \lambda" in latex(gdtx.chain(first, second))
+
+
 def test_arrays_are_symbols_or_their_numbers():
     assert latex(gdtx.adam(jnp.array(0.1))) == latex(gdtx.adam(0.1))
     assert latex(gdtx.adam(jnp.array(0.1)), values=True) == latex(gdtx.adam(0.1), values=True)

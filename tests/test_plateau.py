@@ -133,6 +133,26 @@ def test_scan_and_donation_and_one_compilation():
     assert step._cache_size() == 1
 
 
+@pytest.mark.parametrize("cooldown", [0, 2])
+def test_many_updates_in_one_program(cooldown):
+    """Unrolled, their scalars are one kernel, which a compiler once failed to build."""
+    settings = {"factor": 0.5, "patience": 2, "cooldown": cooldown}
+    values = SEQUENCES["steps"][:30]
+
+    def factors(patience, values):
+        tx = gdtx.reduce_on_plateau(**settings | {"patience": patience})
+        state, found = tx.init(jnp.zeros(())), []
+        for i in range(30):
+            update, state = tx.update(jnp.ones(()), state, value=values[i])
+            found.append(update)
+        return jnp.stack(found)
+
+    want = list(plain(values, **settings))
+    np.testing.assert_allclose(jax.jit(factors)(2, jnp.asarray(values)), want)
+    batch = jax.jit(jax.vmap(factors, (0, None)))(jnp.array([2, 2]), jnp.asarray(values))
+    np.testing.assert_allclose(batch, [want, want])
+
+
 def test_at_the_end_of_a_chain():
     tx = gdtx.chain(gdtx.adam(0.1), gdtx.reduce_on_plateau(0.5, 1))
     adam = gdtx.adam(0.1)

@@ -11,6 +11,7 @@ from .expression import Apply, Expression, Number, Symbol, leading, product
 from .formula import formula
 from .rewriting import Definition, t
 from .rules import RULES
+from .symbols import word
 
 
 def latex(tx: GradientTransformation, values: bool = False) -> str:
@@ -77,12 +78,13 @@ def _show(value: Expression) -> str:
     assert isinstance(value, Apply)
     if value.head in _shapes:
         return _shapes[value.head](*value.args)
-    head = value.head if value.head.startswith("\\") else operator(value.head)
+    head = value.head if value.head.startswith("\\") else _operator(value.head)
     return f"{head}{_bracketed(', '.join(map(_show, value.args)))}"
 
 
-def operator(name: str) -> str:
-    return rf"\operatorname{{{name.replace('_', chr(92) + '_')}}}"
+def _operator(name: str) -> str:
+    # In an operator's name LaTeX sets underscores as apart.
+    return _show(word(name)) if "_" in name else rf"\operatorname{{{name}}}"
 
 
 def _bracketed(text: str) -> str:
@@ -147,10 +149,15 @@ def _power(base: Expression, exponent: Expression) -> str:
 
 
 def _cases(*args: Expression) -> str:
-    rows = [f"{_show(value)} & {_show(condition)}"
+    # Display style, which a row of cases is not in by itself.
+    rows = [f"{_display(value)} & {_show(condition)}"
             for value, condition in zip(args[::2], args[1::2], strict=False)]  # fmt: skip
-    rows.append(rf"{_show(args[-1])} & \text{{otherwise}}")
+    rows.append(rf"{_display(args[-1])} & \text{{otherwise}}")
     return r"\begin{cases} " + r" \\ ".join(rows) + r" \end{cases}"
+
+
+def _display(value: Expression) -> str:
+    return _show(value).replace(r"\frac", r"\dfrac")
 
 
 def _prod(factor: Expression, last: Expression) -> str:

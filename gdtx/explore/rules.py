@@ -15,6 +15,7 @@ from ..links.clipping import clip_by_global_norm
 from ..links.correction import bias_correction, rectify, scheduled_bias_correction
 from ..links.moments import running_max, variance
 from ..methods.rprop import scale_by_rprop
+from ..wrappers.tunable import tunable
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
 from .rewriting import Definition, contains, rewrite, shifted, t
@@ -63,7 +64,10 @@ def _masked(reader: Reader, u: Expression, inner: GradientTransformation, mask: 
     if out == u:
         return u
     if isinstance(out, Apply) and out.head == "sum" and out.args[: len(whole)] == whole:
-        selected = reader.define((Symbol("M"),), apply("cases", 1, chosen, 0))
+        selected = reader.claim((Symbol("M"),), repr(mask))
+        definition = Definition(selected, apply("cases", 1, chosen, 0))
+        if definition not in reader.definitions:
+            reader.definitions.append(definition)
         return u + selected * total(*out.args[len(whole) :])
     return apply("cases", out, chosen, u)
 
@@ -183,22 +187,23 @@ def _rprop(
     min_step_size: Any, max_step_size: Any,
 ) -> Expression:  # fmt: skip
     u = reader.atom(u)
-    step, last = Symbol(r"\bullet \Delta", time=t - 1), Symbol(r"\bullet s", time=t - 1)
-    turned, stayed = apply("less", u * last, 0), apply("greater", u * last, 0)
-    longer = step * apply("cases", eta_plus, stayed, eta_minus, turned, 1)
-    bounded = apply("\\min", apply("\\max", longer, min_step_size), max_step_size)
-    names, _ = reader.remember_all(
-        {step: (r"\Delta",), last: ("s",)},
-        {step: bounded, last: apply("cases", 0, turned, apply("sign", u))},
-        {step: learning_rate, last: 0},
+    turned = apply("less", u * MEMORY, 0)
+    direction = reader.remember(("s",), apply("cases", 0, turned, apply("sign", u)), 0)
+    agreement = u * direction.at(t - 1)
+    turned, stayed = apply("less", agreement, 0), apply("greater", agreement, 0)
+    factor = reader.define(
+        (Symbol("q", time=t),), apply("cases", eta_plus, stayed, eta_minus, turned, 1)
     )
-    return names[last] * names[step]
+    longer = apply("\\max", factor * MEMORY, min_step_size)
+    step = reader.remember((r"\Delta",), apply("\\min", longer, max_step_size), learning_rate)
+    return direction * step
 
 
 RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = {
     chain: _chain,
     join: _join,
     feedback: _feedback,
+    tunable: lambda reader, u, inner, *names: reader.read(inner, u),
     masked: _masked,
     elementwise: _elementwise,
     with_params: _with_params,

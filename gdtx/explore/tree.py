@@ -12,7 +12,7 @@ from .._transformation import GradientTransformation
 _WIDTH = 88
 
 
-def tree(tx: GradientTransformation, depth: int | None = 0) -> str:
+def tree(tx: GradientTransformation, depth: int | None = None) -> str:
     """A transformation as the expression a reader would write, a line for each part.
 
     What fits in a line stays in one. Arguments that have their default are left out, those
@@ -20,13 +20,13 @@ def tree(tx: GradientTransformation, depth: int | None = 0) -> str:
 
     Args:
         tx: any transformation.
-        depth: how many levels to :func:`expand` first, None for all.
+        depth: how many levels to :func:`expand` first, None for all, 0 for none.
 
     Raises:
         TypeError: if `tx` is not a transformation.
 
     >>> import gdtx
-    >>> print(tree(gdtx.adam(0.001), depth=None))
+    >>> print(gdtx.tree(gdtx.adam(0.001)))
     chain(
         join(
             divide,

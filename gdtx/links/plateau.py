@@ -95,7 +95,9 @@ def reduce_on_plateau(
             avg_value=jnp.zeros_like(state.avg_value),
             avg_count=jnp.zeros_like(state.avg_count),
             plateau_count=jnp.where(cooling | reduced, 0, plateau),
-            cooldown_count=jnp.where(reduced, cooldown, jnp.maximum(state.cooldown_count - 1, 0)),
+            cooldown_count=jnp.where(
+                cooling, state.cooldown_count - 1, jnp.where(reduced, cooldown, 0)
+            ),
         )
 
     def update(
