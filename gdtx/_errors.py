@@ -69,8 +69,9 @@ def describe(value: Any) -> str:
         return f"a dict of {', '.join(map(str, value))}"
     if isinstance(value, tuple | list) and value:
         return f"a {type(value).__name__} of {len(value)}"
-    if hasattr(value, "factory"):
-        return f"{value.factory.__name__}(...)"
+    factory = getattr(value, "factory", None)
+    if factory is not None:
+        return f"{factory.__name__}(...)"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
     text = repr(value)

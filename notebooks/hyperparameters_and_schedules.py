@@ -159,6 +159,7 @@ gdtx.hyperparams(tx, state)
 # Training is a function of the transformation, so it has a gradient with respect to it: for a learning
 # rate, and for the parameters of a schedule. An outer Adam descends on both, on a logarithmic scale.
 
+
 # %%
 def final_loss(log_rates):
     first, last = jnp.exp(log_rates)

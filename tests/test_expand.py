@@ -15,21 +15,26 @@ SETTINGS = {
     "number": lambda make: make(0.125),
     "schedule": lambda make: make(gdtx.linear_schedule(0.5, 0.25, 3)),
 }
+# This one's formula has functions of its own, which are equal to none and have no name.
+by_comparable = pytest.mark.parametrize(
+    "name", [name for name in METHODS if name != "nadam with momentum schedule"]
+)
 by_setting = pytest.mark.parametrize("setting", SETTINGS)
 
 
-def trained(tx):
-    params = {"w": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
+def trained(*transformations):
+    """The parameters after three steps of each, in one program."""
 
-    @jax.jit
-    def step(params, state):
-        updates, state = tx.update(jax.tree.map(lambda p: p * jnp.abs(p), params), state, params)
-        return gdtx.apply_updates(params, updates), state
+    def train(tx):
+        params = {"w": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
+        state = tx.init(params)
+        for _ in range(3):
+            gradients = jax.tree.map(lambda p: p * jnp.abs(p), params)
+            updates, state = tx.update(gradients, state, params)
+            params = gdtx.apply_updates(params, updates)
+        return params
 
-    state = tx.init(params)
-    for _ in range(3):
-        params, state = step(params, state)
-    return params
+    return jax.jit(lambda: [train(tx) for tx in transformations])()
 
 
 def factories(tx):
@@ -45,13 +50,13 @@ def is_transformation(value):
 
 @by_setting
 @by_method
-def test_every_depth_is_the_same_transformation(name, setting):
+def test_expansion_is_the_same_transformation(name, setting):
     tx = SETTINGS[setting](METHODS[name].make)
-    for depth in DEPTHS:
-        chex.assert_trees_all_close(trained(expand(tx, depth)), trained(tx), rtol=1e-6)
+    formula, want = trained(expand(tx, None), tx)
+    chex.assert_trees_all_close(formula, want, rtol=1e-6)
 
 
-@by_method
+@by_comparable
 def test_all_the_way_are_named_links(name):
     formula = expand(METHODS[name].make(0.125), None)
     assert expand(formula, None) == formula
@@ -61,10 +66,7 @@ def test_all_the_way_are_named_links(name):
     assert not any(factory.__module__.startswith("gdtx.methods") for factory in used - {
         gdtx.scale_by_rprop
     })  # fmt: skip
-    by_steps = METHODS[name].make(0.125)
-    for _ in range(5):
-        by_steps = expand(by_steps, 2) if expand(by_steps, None) != by_steps else by_steps
-    assert by_steps == formula
+    assert expand(expand(METHODS[name].make(0.125), 2), None) == formula
 
 
 def test_levels():
@@ -101,12 +103,12 @@ def test_errors(f):
         f(gdtx.adam)
     with pytest.raises(ValueError, match="expand: depth must be a non-negative integer or None"):
         f(gdtx.adam(0.1), -1)
-    with pytest.raises(TypeError, match=r"expand: depth must be an integer, got 1\.5"):
+    with pytest.raises(ValueError, match=r"expand: depth must be an integer, got 1\.5"):
         f(gdtx.adam(0.1), 1.5)
 
 
 @by_setting
-@by_method
+@by_comparable
 def test_tree_is_the_expression(name, setting):
     tx = SETTINGS[setting](METHODS[name].make)
     for depth in DEPTHS:

@@ -73,6 +73,15 @@ def test_table_allocates_nothing():
     assert "sharding" not in str(table)
 
 
+def test_table_of_narrow_and_wide_buffers(x64):
+    params = {"a": jnp.ones(3, jnp.float64), "b": jnp.ones(5, jnp.complex64)}
+    tx = gdtx.chain(gdtx.trace(0.9, dtype="bfloat16"), gdtx.ema(0.9))
+    rows = gdtx.state_table(tx, params).rows
+    assert [(row.dtype, row.bytes) for row in rows] == [
+        ("bfloat16", 6), ("complex64", 40), ("float64", 24), ("complex64", 40),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("abstract", [False, True])
 def test_table_has_the_shardings_of_the_state(abstract):
     mesh = Mesh(np.array(jax.devices()[:8]).reshape(4, 2), ("data", "model"))
@@ -241,6 +250,13 @@ def test_find_counts_by_their_own_name():
     same(list(gdtx.find(nadam, "product").values()), products)
 
 
+def test_find_in_a_branch_that_only_counts():
+    tx = gdtx.join(gdtx.plus, old=gdtx.bias_correction(0.9), g=gdtx.identity())
+    for name in ("old", "g"):
+        with pytest.raises(ValueError, match=f"nothing under the name '{name}'; it keeps old.step"):
+            gdtx.find(tx.init(PARAMS), name)
+
+
 @pytest.mark.parametrize("name", ["lambda", "", "2.value", "layer", "m", "buffers"])
 def test_find_says_what_there_is(name):
     state = gdtx.chain(gdtx.adam(0.1), gdtx.identity()).init({"layer": jnp.zeros(2)})
@@ -342,7 +358,8 @@ def test_describe_leaves_out_what_is_no_scalar():
 def test_describe_frozen_and_empty_leaves():
     params = {"a": jnp.ones(2), "b": jnp.ones(3), "c": jnp.ones((0, 2)), "d": jnp.zeros(2)}
     updates = {"a": jnp.ones(2), "b": None, "c": jnp.ones((0, 2)), "d": jnp.zeros(2)}
-    facts = gdtx.describe(gdtx.sgd(0.1), (), updates, params)
+    with jax.debug_nans(True):
+        facts = gdtx.describe(gdtx.sgd(0.1), (), updates, params)
     ratios = {k: v for k, v in facts.items() if k.startswith("update_ratio/")}
     assert ratios == {"update_ratio/a": 1.0, "update_ratio/c": 0.0, "update_ratio/d": 0.0}
     with pytest.raises(ValueError, match="describe: updates are not a tree like params"):

@@ -137,8 +137,8 @@ def lr_range_test(
             lambda: trained(run, batch, rates[i]),
         )
         total = smoothing * total + (1 - smoothing) * loss
-        smooth = (total / one_minus_power(smoothing, i + 1)).astype(dtype)
-        best = jnp.minimum(best, jnp.where(stopped, jnp.inf, smooth))
+        smooth = total / one_minus_power(smoothing, i + 1)
+        best = jnp.minimum(best, smooth)
         too_far = smooth > best + (divergence - 1) * jnp.abs(best)
         after = stopped | too_far | ~jnp.isfinite(loss)
         return (run, total, best, after), (loss, smooth, stopped, after)
