@@ -50,6 +50,8 @@ def with_params(f: Function) -> GradientTransformation:
     """
 
     def rule(leaves: list[Any], params: PyTree, structure: Any) -> list[Any]:
+        if params is None and not leaves:
+            return []  # nothing to do, or all of it masked out
         if params is None:
             fail(ValueError, "needs the parameters: call update(updates, state, params)")
         return each_leaf(f, structure, leaves, leaves_as(structure, params, "params", "updates"))

@@ -188,6 +188,12 @@ def test_masked_leaves_hold_no_state_and_pass():
     chex.assert_trees_all_equal(updates["b"], want)
 
 
+def test_mask_may_leave_nothing():
+    u = jnp.ones(3)
+    tx = gdtx.add_decayed_weights(0.1, mask=False)
+    chex.assert_trees_all_equal(tx.update(u, tx.init(u), u)[0], u)
+
+
 def test_mask_may_be_a_function():
     decay = gdtx.add_decayed_weights(0.5, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p))
     updates, _ = decay.update(PARAMS, decay.init(PARAMS), PARAMS)

@@ -18,7 +18,7 @@ from methods import METHODS
 
 import gdtx
 from gdtx.explore.plots import milestones
-from gdtx.explore.range_test import suggest
+from gdtx.explore.suggest import suggest
 
 mpl.use("Agg")
 

@@ -173,6 +173,17 @@ EXPRESSIONS = [
     gdtx.ema(0.9, initial=0.5),
     gdtx.chain(gdtx.with_params(lambda u, p: u * p - p * p), gdtx.scale(-0.01)),
     gdtx.chain(gdtx.set_to_zero(), gdtx.add(-1.0)),
+    gdtx.join(
+        gdtx.divide,
+        a=gdtx.join(gdtx.divide, a=g, b=gdtx.chain(gdtx.absolute(), gdtx.add(1.0))),
+        b=gdtx.join(gdtx.divide, a=gdtx.add(99.0), b=gdtx.chain(gdtx.square(), gdtx.add(2.0))),
+    ),
+    gdtx.join(
+        gdtx.divide,
+        a=gdtx.join(gdtx.divide, a=g, b=gdtx.chain(gdtx.absolute(), gdtx.add(1.0))),
+        b=gdtx.chain(gdtx.square(), gdtx.add(2.0)),
+    ),
+    gdtx.tunable(gdtx.adam(0.1), "learning_rate"),
     softened(0.1),
 ]
 
