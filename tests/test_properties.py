@@ -1,6 +1,5 @@
 """What every method must do, written once over the table of methods."""
 
-import contextlib
 import copy
 import pickle
 
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import counted_compilations
 from methods import METHODS
 
 import gdtx
@@ -46,22 +46,6 @@ def loss(tx, steps=10):
     return sum(jnp.sum(jnp.square(p)) for p in jax.tree.leaves(trained(tx, steps)))
 
 
-@contextlib.contextmanager
-def counted_compilations():
-    """Counts programs handed to the compiler, by jax's own monitoring events."""
-    events = []
-
-    def listen(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            events.append(duration)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield events
-    finally:
-        jax.monitoring.clear_event_listeners()
-
-
 def signature(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
 
@@ -88,6 +72,15 @@ def test_one_compilation(name, dtype):
             make(name).update(gradients, state, params)
     assert compilations == []
     assert step._cache_size() == 1
+
+
+def test_compilations_are_seen():
+    """The counter that the tests around this one trust: a new program counts, an old one not."""
+    program, x = jax.jit(lambda x: x * 12345), jnp.ones(3)
+    for expected in (1, 0):
+        with counted_compilations() as compilations:
+            program(x)
+        assert len(compilations) == expected
 
 
 @by_method

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import counted_compilations
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from methods import METHODS
 
@@ -42,13 +43,6 @@ STEPS = 4
 
 # A constant that no earlier test had, so that its compilation is not in the cache.
 fresh_rate = (0.1 + n / 2**20 for n in itertools.count()).__next__
-
-# jax.monitoring is the public record of compilations; a listener cannot be taken off with every
-# JAX that gdtx supports, so there is one for the whole session.
-compilations = []
-jax.monitoring.register_event_duration_secs_listener(
-    lambda name, *_, **__: compilations.append(name) if "backend_compile" in name else None
-)
 
 
 @contextlib.contextmanager
@@ -132,11 +126,11 @@ def test_state_is_born_final(name, place):
             assert x.committed == params["w"].committed, jax.tree_util.keystr(path)
             assert not x.weak_type, jax.tree_util.keystr(path)
         born = described(state)
-        compilations.clear()
-        for g in gradients:
-            updates, state = tx.update(g, state, params)
-            assert described(state) == born
-            assert all(u.sharding == params[k].sharding for k, u in updates.items())
+        with counted_compilations() as compilations:
+            for g in gradients:
+                updates, state = tx.update(g, state, params)
+                assert described(state) == born
+                assert all(u.sharding == params[k].sharding for k, u in updates.items())
         assert len(compilations) == 1
 
 
@@ -154,10 +148,10 @@ def test_training_compiles_once_donates_all_and_equals_the_plain_run(name, place
         buffers = [{s.data.unsafe_buffer_pointer() for s in x.addressable_shards} for x in fresh]
         assert len(set.union(*buffers)) == sum(map(len, buffers))
         jitted = jax.jit(functools.partial(step, tx), donate_argnums=(0, 1))
-        compilations.clear()
-        for g in gradients:
-            params, state = jitted(params, state, g)
-            assert described((params, state)) == born
+        with counted_compilations() as compilations:
+            for g in gradients:
+                params, state = jitted(params, state, g)
+                assert described((params, state)) == born
         assert len(compilations) == 1
         assert all(x.is_deleted() for x in fresh)
         # One program for all rounds sums in another order, and so does one for smaller shards.
