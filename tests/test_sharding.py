@@ -55,7 +55,9 @@ def one_device(device=None):
 def on_mesh(axis_type):
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type, axis_type))
     # An explicit mesh must be the context's, because eager operations look it up.
-    entered = jax.set_mesh(mesh) if axis_type == AxisType.Explicit else contextlib.nullcontext()
+    # Under its older name in the oldest jax.
+    set_mesh = jax.set_mesh if hasattr(jax, "set_mesh") else jax.sharding.use_mesh
+    entered = set_mesh(mesh) if axis_type == AxisType.Explicit else contextlib.nullcontext()
     with entered:
         yield lambda tree: {
             k: jax.device_put(v, NamedSharding(mesh, SPECS[k])) for k, v in tree.items()
