@@ -266,6 +266,38 @@ def test_the_value_of_each_step_is_used_once(schedule, x64):
     np.testing.assert_allclose(theta, 0, atol=1e-9)
 
 
+def test_small_values_at_the_ends_of_a_long_line():
+    """The difference of two numbers near 1 would keep no digit of them."""
+    n = 10**7
+    up, down = gdtx.linear_schedule(0.0, 1.0, n), gdtx.linear_schedule(1.0, 0.0, n)
+    for t in (1, 2, 1000, n - 1000, n - 2, n - 1):
+        np.testing.assert_allclose(up(t), t / n, rtol=1e-6)
+        np.testing.assert_allclose(down(t), (n - t) / n, rtol=1e-6)
+
+
+@pytest.mark.parametrize("period", [10**9, 2**24 + 1, 2**30])
+def test_stairs_that_floats_cannot_count(period):
+    """As a float, the last step before a stair is on it."""
+    schedules = [
+        gdtx.exponential_decay(1.0, period, 0.5, staircase=True),
+        gdtx.inverse_time_decay(1.0, period, 1.0, staircase=True),
+    ]
+    for schedule in schedules:
+        assert [float(schedule(t)) for t in (0, period - 1, period)] == [1.0, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "sqrt"])
+def test_derivative_with_respect_to_a_length(kind):
+    """The root begins with an infinite slope, where the decay does not begin yet."""
+
+    def value(decay_steps, step):
+        return gdtx.warmup_stable_decay_schedule(0.5, 1.0, 5, 5, decay_steps, decay_type=kind)(step)
+
+    for step in (0, 5, 10, 100):
+        np.testing.assert_allclose(jax.grad(value)(20.0, step), 0, atol=1e-8)
+    assert jax.grad(value)(20.0, 15) > 0
+
+
 def test_inverse_sqrt_is_that_of_the_transformer():
     """Whose step is 1 on the first update."""
     d, warmup = 512, 4000
@@ -457,6 +489,14 @@ def test_expressions_are_equal_as_their_parts_are():
     assert LINE.shift(1) != LINE.shift(2)
     assert LINE.clip(0.1) != LINE.clip(0.2)
     assert len({LINE + CYCLE, LINE + CYCLE, LINE * CYCLE}) == 2
+
+
+def test_arrays_of_numpy_stay_arrays():
+    """NumPy would make a product with each of its numbers, and an array of those."""
+    assert len(jax.tree.leaves(np.array(0.5, np.float32) * LINE)) == 1
+    both = np.array([0.5, 2.0], np.float32) * LINE
+    assert isinstance(both, gdtx.Schedule)
+    np.testing.assert_array_equal(both(10), [0.25, 1.0])
 
 
 def test_shift_on_steps_that_are_floats():

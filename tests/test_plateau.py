@@ -114,10 +114,10 @@ def test_state_stays_as_it_is(dtype, value):
 
 
 def test_float64_stays_and_brings_none_of_it(x64):
-    tx = gdtx.reduce_on_plateau(jnp.asarray(0.5), 1)
+    tx = gdtx.reduce_on_plateau(jnp.asarray(0.5, jnp.float64), 1, cooldown=2.0)
     for dtype in (jnp.float32, jnp.float64):
         params = jnp.ones(2, dtype)
-        updates, state = tx.update(params, tx.init(params), value=jnp.asarray(2.0))
+        updates, state = tx.update(params, tx.init(params), value=jnp.asarray(2.0, jnp.float64))
         assert updates.dtype == dtype
         assert {leaf.dtype.name for leaf in state} == {"float32", "int32"}
 
