@@ -107,7 +107,7 @@ class GradientTransformation(Call):
         outermost = is_outermost()
         with at_work(self.signature.name):
             if outermost:
-                _check(updates, params)
+                _check(updates, state, params)
             return self._update(updates, state, params, extra_args)
 
     def _init(self, params: PyTree) -> PyTree:
@@ -198,10 +198,16 @@ def transformation(
     return recorded(GradientTransformation, factory, schedules=True)
 
 
-def _check(updates: PyTree, params: PyTree) -> None:
+def _check(updates: PyTree, state: PyTree, params: PyTree) -> None:
     check_arrays(updates, "updates")
     if params is None:
         return
+    structure = jax.tree.structure(updates)
+    if jax.tree.structure(params) != structure == jax.tree.structure(state):
+        fail(
+            ValueError,
+            "state and params came in each other's place: update(updates, state, params)",
+        )
     check_arrays(params, "params")
     leaves = leaves_as(jax.tree.structure(updates), params, "params", "updates")
     check_shapes(updates, leaves, "parameter")

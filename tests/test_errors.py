@@ -89,6 +89,10 @@ def foreign(tx, other, params=PARAMS):
     return tx.update(PARAMS, other.init(params) if hasattr(other, "init") else other, PARAMS)
 
 
+def swapped(tx):
+    return tx.update(PARAMS, PARAMS, tx.init(PARAMS))
+
+
 def replace(tx, **changes):
     return tx.replace(**changes)
 
@@ -354,6 +358,9 @@ MISSING = [
         update, adamw(0.1, mask={"layer": True, "head": False}), PARAMS, None),
     bad(ValueError, f"chain > {NO_PARAMS}",
         update, chain(clip(1.0), add_decayed_weights(0.1)), PARAMS, None),
+    bad(ValueError,
+        "adam: state and params came in each other's place: update(updates, state, params)",
+        swapped, adam(0.1)),
     bad(TypeError, f"GradientTransformation: {NO_VALUE}", update, VALUE),
     bad(TypeError, f"chain: {NO_VALUE}", update, chain(adam(0.1), VALUE), gain=1.0),
 ]  # fmt: skip

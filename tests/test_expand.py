@@ -133,3 +133,10 @@ def test_tree_of_others():
         "    a_branch_with_a_long_name_c=ema(0.5),",
         ")",
     ]
+
+
+def test_what_is_remembered_has_names():
+    """An anonymous function would tell a reader nothing."""
+    formula = str(gdtx.expand(gdtx.nadam(0.1, momentum_decay=0.004), depth=None))
+    assert "scale(next_mu)" in formula
+    assert "lambda" not in formula

@@ -31,14 +31,16 @@ def _warmed_nesterov_mean(b1: Any, momentum_decay: Any) -> GradientTransformatio
     def mu(step: jax.Array) -> jax.Array:
         return b1 * (1 - 0.5 * 0.96 ** ((step + 1.0) * momentum_decay))
 
+    def next_mu(step: jax.Array) -> jax.Array:
+        return mu(step + 1.0)
+
+    def one_minus_mu(step: jax.Array) -> jax.Array:
+        return 1 - mu(step)
+
     return join(
         plus,
-        ahead=chain(
-            ema(b1),
-            scheduled_bias_correction(mu, ahead=1),
-            scale_by_schedule(lambda step: mu(step + 1.0)),
-        ),
-        now=chain(scheduled_bias_correction(mu), scale_by_schedule(lambda step: 1 - mu(step))),
+        ahead=chain(ema(b1), scheduled_bias_correction(mu, ahead=1), scale_by_schedule(next_mu)),
+        now=chain(scheduled_bias_correction(mu), scale_by_schedule(one_minus_mu)),
     )
 
 
