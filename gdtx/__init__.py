@@ -37,7 +37,11 @@ from ._schedule import merge_schedules as merge_schedules
 from ._schedule import schedule as schedule
 from ._schedule import shift_schedule as shift_schedule
 from ._select import MaskedState as MaskedState
+from ._select import PartitionState as PartitionState
+from ._select import freeze as freeze
 from ._select import masked as masked
+from ._select import partition as partition
+from ._select import trainable as trainable
 from ._transformation import GradientTransformation as GradientTransformation
 from ._transformation import ScheduledState as ScheduledState
 from ._transformation import transformation as transformation

@@ -25,6 +25,7 @@ class Kind:
         scalar: a real number; then an array or a schedule is accepted in its place.
         integer: an integer that is a constant.
         convert: the form in which an accepted value is kept.
+        each: of a dict, the kind of its values.
     """
 
     expected: str
@@ -32,6 +33,7 @@ class Kind:
     scalar: bool = False
     integer: bool = False
     convert: Callable[[Any], Any] = lambda value: value
+    each: Kind | None = None
 
 
 def _number(expected: str, accepts: Callable[[float], bool]) -> Kind:
@@ -135,6 +137,11 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
         is_number = isinstance(value, Real) and (kind.scalar or kind.integer)
         error = ValueError if is_number else TypeError
         raise error(f"{label} must be {kind.expected}, got {brief(value)}")
+    if kind.each is not None:
+        return {
+            key: checked(f"{label}[{key!r}]", item, kind.each, False, schedules)
+            for key, item in value.items()
+        }
     return kind.convert(value)
 
 

@@ -270,9 +270,9 @@ def _is_pair(value: Any) -> bool:
     return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
 
 
-register_kind(
-    GradientTransformation,
-    Kind("a transformation (a pair of init and update)", _is_pair, convert=_as_transformation),
+TRANSFORMATION = Kind(
+    "a transformation (a pair of init and update)", _is_pair, convert=_as_transformation
 )
+register_kind(GradientTransformation, TRANSFORMATION)
 
 _pair = Signature(GradientTransformation, schedules=False)

@@ -95,13 +95,19 @@ def leaf_path(tree: PyTree, index: int) -> str:
 
 def broadcast_prefix(prefix: PyTree, tree: PyTree, what: str, like: str) -> list[Any]:
     """For each leaf of `tree`, the leaf of `prefix` at or above it."""
-    try:
-        spread = jax.tree.map(
-            lambda value, below: jax.tree.map(lambda _: value, below), prefix, tree
-        )
-    except ValueError:
+    if not is_prefix(prefix, tree):
         fail(ValueError, _prefix_mismatch(prefix, tree, what, like))
+    spread = jax.tree.map(lambda value, below: jax.tree.map(lambda _: value, below), prefix, tree)
     return jax.tree.leaves(spread)
+
+
+def is_prefix(prefix: PyTree, tree: PyTree) -> bool:
+    """Whether `tree` has the nodes of `prefix`, and anything where that has leaves."""
+    try:
+        jax.tree.structure(prefix).flatten_up_to(tree)
+    except ValueError:
+        return False
+    return True
 
 
 def _prefix_mismatch(prefix: PyTree, tree: PyTree, what: str, like: str) -> str:

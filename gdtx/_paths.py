@@ -1,0 +1,76 @@
+"""Paths of leaves as text, and patterns of paths."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+from jax.tree_util import FlattenedIndexKey, GetAttrKey, keystr
+
+from ._errors import fail
+
+_MOST = 20
+
+
+def leaf_paths(tree: Any) -> list[str]:
+    """The path of every leaf: keys, indices and attributes joined by `/`.
+
+    A container of one array, such as flax's `Param`, adds nothing to the path of the array.
+    """
+    # None is a leaf here, so that a path is the same where others are masked out.
+    entries = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)[0]
+    keys = [path for path, _ in entries]
+    texts = []
+    for path, before, after in zip(keys, [None, *keys], [*keys[1:], None], strict=False):
+        if path and _is_nameless(path[-1]) and not _is_below(path[:-1], before, after):
+            path = path[:-1]
+        texts.append("/".join(keystr((key,), simple=True) for key in path))
+    return [text for text, (_, leaf) in zip(texts, entries, strict=True) if leaf is not None]
+
+
+def _is_nameless(key: Any) -> bool:
+    """Whether a key says no more than that something is inside."""
+    return isinstance(key, FlattenedIndexKey) or (
+        isinstance(key, GetAttrKey) and key.name == "value"
+    )
+
+
+def _is_below(node: tuple[Any, ...], *paths: tuple[Any, ...] | None) -> bool:
+    return any(path is not None and path[: len(node)] == node for path in paths)
+
+
+def matched(pattern: str, paths: Sequence[str]) -> list[bool]:
+    """Which of the paths a pattern matches; it must match one if there are any."""
+    regex = _regex(pattern)
+    found = [regex.fullmatch(f"{path}/" if path else "") is not None for path in paths]
+    if paths and not any(found):
+        fail(ValueError, f"pattern {pattern!r} matches no path; the paths are {listed(paths)}")
+    return found
+
+
+@functools.lru_cache
+def _regex(pattern: str) -> re.Pattern[str]:
+    """For paths each of whose components ends with a slash."""
+    regex = ""
+    for part in pattern.split("/") if pattern else ():
+        if part == "**":
+            regex += "(?:[^/]*/)*"
+        elif "**" in part:
+            fail(
+                ValueError,
+                f"pattern {pattern!r}: ** stands for whole components of a path, as in "
+                f"'**/bias', and * for a part of one",
+            )
+        else:
+            regex += "[^/]*".join(map(re.escape, part.split("*"))) + "/"
+    return re.compile(regex)
+
+
+def listed(paths: Iterable[str]) -> str:
+    """The paths in a message, not too many of them."""
+    shown = list(map(repr, paths))
+    more = len(shown) - _MOST
+    return ", ".join(shown[:_MOST]) + (f" and {more} more" if more > 0 else "")
