@@ -80,7 +80,7 @@ class Call:
         for name, value in self.arguments.items():
             if name == self.signature.varargs:
                 yield from ((str(i), name, item) for i, item in enumerate(value))
-            elif _holds_calls(value):
+            elif holds_calls(value):
                 yield from ((f"{name}.{key}", name, item) for key, item in value.items())
             else:
                 yield name, name, value
@@ -185,7 +185,8 @@ def show(value: Any) -> str:
     return getattr(value, "__name__", None) or repr(value)
 
 
-def _holds_calls(value: Any) -> bool:
+def holds_calls(value: Any) -> bool:
+    """Whether this is a dict of calls."""
     return isinstance(value, Mapping) and any(isinstance(item, Call) for item in value.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -44,7 +44,7 @@ def hyperparams(tx: GradientTransformation, state: PyTree = None) -> dict[str, A
         state = state.inner
     for path, name, value in tx.parts():
         if isinstance(value, GradientTransformation):
-            inner = hyperparams(value, _state_of(path, name, state))
+            inner = hyperparams(value, _state_of(tx, path, name, value, state))
             # What `tunable` holds in its state is what is used, not what it was made with.
             inner |= getattr(state, "hyperparams", {})
             found |= {f"{path}.{below}": item for below, item in inner.items()}
@@ -171,14 +171,40 @@ def _is_number(value: Any) -> bool:
     return is_array(value) or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _state_of(path: str, name: str, state: PyTree) -> PyTree:
-    """The part of a state that belongs to the transformation given under this path.
+def _state_of(
+    tx: GradientTransformation, path: str, name: str, value: Any, state: PyTree
+) -> PyTree:
+    """The part of a state of `tx` that belongs to the transformation given under this path.
 
-    Chains keep a tuple in the order of the links, joins a dict by branch, and wrappers a field
-    with the name of the argument; a state without such a part is the inner transformation's own.
+    Chains keep a tuple in the order of the links, joins a dict by branch, groups a dict by label,
+    and wrappers a field with the name of the argument. Of others it is looked for in the formula,
+    and if that has no such part, the state is the inner transformation's own.
     """
+    if state is None:
+        return None
     if isinstance(state, tuple) and path.isdigit():
         return state[int(path)]
     if isinstance(state, dict):
         return state.get(name)
-    return getattr(state, name, state)
+    if hasattr(state, name):
+        return getattr(state, name)
+    groups = getattr(state, "inner", None)
+    if path != name and isinstance(groups, dict):
+        return groups.get(path.removeprefix(f"{name}."))
+    try:
+        formula = tx.body(tx.arguments)
+    except (TypeError, ValueError):  # of a factory that needs numbers where schedules are
+        return state
+    return next(_states_within(formula, value, state), state)
+
+
+def _states_within(formula: Any, wanted: GradientTransformation, state: PyTree) -> Iterator[PyTree]:
+    """The states of a transformation that a formula is made of."""
+    if formula == wanted:
+        yield state
+    elif isinstance(formula, GradientTransformation):
+        state = state.inner if isinstance(state, ScheduledState) else state
+        for path, name, value in formula.parts():
+            if isinstance(value, GradientTransformation):
+                below = _state_of(formula, path, name, value, state)
+                yield from _states_within(value, wanted, below)

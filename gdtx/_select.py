@@ -109,7 +109,7 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
     Raises:
         ValueError: if a leaf has no label, a label has no transformation, a pattern matches no
             path, or a tree does not fit the parameters.
-        TypeError: if `transforms` is not a dict of transformations by strings.
+        TypeError: if `transforms` is not a dict of transformations by strings, or is empty.
 
     >>> import gdtx, jax.numpy as jnp
     >>> tx = gdtx.partition(
@@ -137,6 +137,9 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
     >>> [round(float(layer["w"][0]), 3) for layer in updates["layers"]]
     [-0.025, -0.05, -0.1]
     """
+
+    if not transforms:
+        raise TypeError("partition: needs at least one transformation, as in {'rest': adam(1e-3)}")
 
     def groups(tree: PyTree) -> dict[str, list[bool]]:
         given = labelled(labels, tree, transforms)
@@ -233,9 +236,7 @@ def _labels(what: Any, **label: str) -> Any:
     return of_mask
 
 
-def _first_state(
-    tx: GradientTransformation, params: PyTree, selection: Sequence[bool]
-) -> PyTree:
+def _first_state(tx: GradientTransformation, params: PyTree, selection: Sequence[bool]) -> PyTree:
     state = tx.init(_selected(params, selection))
     if any(selection):
         return state

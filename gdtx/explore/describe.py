@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.tree_util import keystr, tree_flatten_with_path
 
 from .._hyperparams import hyperparams
 from .._kinds import is_array
+from .._paths import leaf_paths
 from .._transformation import GradientTransformation
 from .._tree import PyTree
 from ..links.clipping import global_norm
@@ -78,15 +78,15 @@ def _is_step(buffer: Buffer) -> bool:
 
 
 def _leaf_ratios(updates: PyTree, params: PyTree) -> dict[str, jax.Array]:
-    paths, structure = tree_flatten_with_path(params)
+    leaves, structure = jax.tree.flatten(params)
     ratios = {}
     try:
-        leaves = structure.flatten_up_to(updates)
+        changes = structure.flatten_up_to(updates)
     except ValueError as error:
         raise ValueError(f"describe: updates are not a tree like params: {error}") from None
-    for (path, p), u in zip(paths, leaves, strict=True):
+    for path, p, u in zip(leaf_paths(params), leaves, changes, strict=True):
         if u is not None:
-            name = "/".join(["update_ratio", *(keystr((key,), simple=True) for key in path)])
+            name = f"update_ratio/{path}" if path else "update_ratio"
             ratios[name] = _ratio(global_norm(u), global_norm(p))
     return ratios
 

@@ -87,7 +87,11 @@ class Symbol(Expression):
 
 @dataclass(frozen=True)
 class Apply(Expression):
-    """An operation on expressions. Of `cases`: value, condition, value, condition, ..., value."""
+    """An operation on expressions.
+
+    Of `cases`: value, condition, value, condition, ..., and last, unless the conditions are all
+    that can be, the value otherwise.
+    """
 
     head: str
     args: tuple[Expression, ...]

@@ -127,7 +127,8 @@ def _sum(*terms: Expression) -> str:
 def _product(*factors: Expression) -> str:
     if factors[0] == Number(Decimal(-1)):
         return f"-{_product(*factors[1:])}"
-    text = _factor(factors[0])
+    # In front a sign needs no brackets: what is around puts them about the whole.
+    text = _show(factors[0]) if isinstance(factors[0], Number) else _factor(factors[0])
     for factor in map(_factor, factors[1:]):
         text += rf" \cdot {factor}" if factor[0].isdigit() else f" {factor}"
     return text
@@ -152,7 +153,8 @@ def _cases(*args: Expression) -> str:
     # Display style, which a row of cases is not in by itself.
     rows = [f"{_display(value)} & {_show(condition)}"
             for value, condition in zip(args[::2], args[1::2], strict=False)]  # fmt: skip
-    rows.append(rf"{_display(args[-1])} & \text{{otherwise}}")
+    if len(args) % 2:
+        rows.append(rf"{_display(args[-1])} & \text{{otherwise}}")
     return r"\begin{cases} " + r" \\ ".join(rows) + r" \end{cases}"
 
 

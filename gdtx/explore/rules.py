@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._combine import chain, feedback, join
 from .._memory import accumulate, counted, recur
 from .._rules import elementwise, identity, set_to_zero, treewise, with_params
-from .._select import masked
+from .._select import masked, partition
 from .._transformation import GradientTransformation
 from ..links.arithmetic import absolute, clip, scale, sign, sqrt, square
 from ..links.clipping import clip_by_global_norm
@@ -19,7 +19,7 @@ from ..wrappers.tunable import tunable
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
 from .rewriting import Definition, contains, rewrite, shifted, t
-from .symbols import letters
+from .symbols import escaped, letters
 
 
 def _chain(reader: Reader, u: Expression, *links: GradientTransformation) -> Expression:
@@ -70,6 +70,17 @@ def _masked(reader: Reader, u: Expression, inner: GradientTransformation, mask: 
             reader.definitions.append(definition)
         return u + selected * total(*out.args[len(whole) :])
     return apply("cases", out, chosen, u)
+
+
+def _partition(
+    reader: Reader, u: Expression, transforms: Mapping[str, GradientTransformation], labels: Any
+) -> Expression:
+    u = reader.atom(u)
+    outputs = {label: reader.read(tx, u) for label, tx in transforms.items()}
+    if len(set(outputs.values())) == 1:
+        return next(iter(outputs.values()))
+    rows = ((out, Symbol(rf"\text{{if {escaped(label)}}}")) for label, out in outputs.items())
+    return apply("cases", *(part for row in rows for part in row))
 
 
 def _result(name: Any, f: Any, *inputs: Expression) -> Expression:
@@ -205,6 +216,7 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     feedback: _feedback,
     tunable: lambda reader, u, inner, *names: reader.read(inner, u),
     masked: _masked,
+    partition: _partition,
     elementwise: _elementwise,
     with_params: _with_params,
     treewise: lambda reader, u, f: opaque(reader.origin or f, u),

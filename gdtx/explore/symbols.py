@@ -48,9 +48,14 @@ _BY_BRANCH = {"mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("
 
 def word(text: str) -> Symbol:
     """A symbol that is a word."""
+    return Symbol(rf"\mathrm{{{escaped(text)}}}")
+
+
+def escaped(text: str) -> str:
+    """Text as LaTeX reads it."""
     for special in "_{}#%&$":
         text = text.replace(special, "\\" + special)
-    return Symbol(rf"\mathrm{{{text}}}")
+    return text
 
 
 def is_plain(name: str, value: float | None = None) -> bool:

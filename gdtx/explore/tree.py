@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .._call import Call, show
+from .._call import Call, holds_calls, show
 from .._expand import expand
 from .._transformation import GradientTransformation
 
@@ -57,21 +57,29 @@ def _is_same(default: Any, value: Any) -> bool:
 
 
 def _line(value: Any) -> str:
-    if not isinstance(value, Call):
-        return show(value)
-    parts = (name + _line(part) for name, part in _arguments(value))
-    return f"{value.signature.name}({', '.join(parts)})"
+    opening, parts, closing = _taken_apart(value)
+    return opening + ", ".join(name + _line(part) for name, part in parts) + closing
 
 
 def _text(value: Any, indent: int, used: int) -> str:
     """A value's text, `used` columns of whose first line are taken beside its indentation."""
     line = _line(value)
-    if not isinstance(value, Call) or indent + used + len(line) <= _WIDTH:
+    opening, parts, closing = _taken_apart(value)
+    if not parts or indent + used + len(line) <= _WIDTH:
         return line
     inner = indent + 4
-    parts = (name + _text(part, inner, len(name) + 1) for name, part in _arguments(value))
-    lines = "".join(f"{' ' * inner}{part},\n" for part in parts)
-    return f"{value.signature.name}(\n{lines}{' ' * indent})"
+    texts = (name + _text(part, inner, len(name) + 1) for name, part in parts)
+    lines = "".join(f"{' ' * inner}{part},\n" for part in texts)
+    return f"{opening}\n{lines}{' ' * indent}{closing}"
+
+
+def _taken_apart(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
+    """What a value's text begins with, its parts, each after what names it, and how it ends."""
+    if isinstance(value, Call):
+        return f"{value.signature.name}(", list(_arguments(value)), ")"
+    if holds_calls(value):
+        return "{", [(f"{key!r}: ", item) for key, item in value.items()], "}"
+    return show(value), [], ""
 
 
 def _arguments(call: Call) -> Iterator[tuple[str, Any]]:
