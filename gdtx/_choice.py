@@ -14,14 +14,14 @@ from ._paths import leaf_paths, listed, matched
 from ._tree import PyTree, broadcast_prefix, is_prefix
 
 
-def is_patterns(what: Any) -> bool:
+def _is_patterns(what: Any) -> bool:
     """Whether these are patterns of paths, of which none chooses nothing."""
     return type(what) in (list, tuple) and all(isinstance(item, str) for item in what)
 
 
 def chosen(what: Any, tree: PyTree, name: str) -> list[bool]:
     """For each leaf, whether it is chosen by the argument of this name."""
-    if is_patterns(what):
+    if _is_patterns(what):
         paths = leaf_paths(tree)
         columns = [matched(pattern, paths) for pattern in what]
         return [any(column[i] for column in columns) for i in range(len(paths))]
@@ -49,6 +49,18 @@ def labelled(labels: Any, tree: PyTree, known: Collection[str]) -> list[str]:
     ):
         return _first_match(labels, tree, check)
     return _given(labels, tree, "labels", check)
+
+
+def labels_of(what: Any, **label: str) -> Any:
+    """The labels of leaves that are `chosen` by the argument `what`, and of each `other`."""
+    if _is_patterns(what):
+        return [*((pattern, label["chosen"]) for pattern in what), ("**", label["other"])]
+
+    def label_of_each(tree: PyTree) -> PyTree:
+        names = [label["chosen" if hit else "other"] for hit in chosen(what, tree, "what")]
+        return jax.tree.structure(tree).unflatten(names)
+
+    return label_of_each
 
 
 def _is_rules(labels: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -137,7 +137,7 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
         is_number = isinstance(value, Real) and (kind.scalar or kind.integer)
         error = ValueError if is_number else TypeError
         raise error(f"{label} must be {kind.expected}, got {brief(value)}")
-    if kind.each is not None:
+    if kind.each is not None and isinstance(value, Mapping):
         return {
             key: checked(f"{label}[{key!r}]", item, kind.each, False, schedules)
             for key, item in value.items()

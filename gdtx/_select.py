@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from ._choice import chosen, is_patterns, labelled
+from ._choice import chosen, labelled, labels_of
 from ._errors import check_state, foreign_state
 from ._kinds import Kind
 from ._rules import set_to_zero
@@ -126,18 +126,17 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
     >>> gdtx.hyperparams(tx)["transforms.slow.learning_rate"]
     0.001
 
-    A learning rate that decays from layer to layer, down from the last, is one group for each:
+    A learning rate for each layer, that decays from the last down, is a group for each:
 
-    >>> params = {"layers": [{"w": jnp.ones(1)} for _ in range(3)]}
-    >>> depths = {str(i): len(params["layers"]) - 1 - i for i in range(len(params["layers"]))}
+    >>> n = 3
     >>> tx = gdtx.partition(
-    ...     {layer: gdtx.adam(0.1 * 0.5**depth) for layer, depth in depths.items()},
-    ...     lambda path, leaf: path.split("/")[1])
+    ...     {f"layer{i}": gdtx.adam(0.1 * 0.5 ** (n - 1 - i)) for i in range(n)},
+    ...     [(f"layers/{i}/**", f"layer{i}") for i in range(n)])
+    >>> params = {"layers": [{"w": jnp.ones(1)} for _ in range(n)]}
     >>> updates, _ = tx.update(params, tx.init(params))
     >>> [round(float(layer["w"][0]), 3) for layer in updates["layers"]]
     [-0.025, -0.05, -0.1]
     """
-
     if not transforms:
         raise TypeError("partition: needs at least one transformation, as in {'rest': adam(1e-3)}")
 
@@ -192,9 +191,8 @@ def freeze(tx: GradientTransformation, what: Any) -> GradientTransformation:
     >>> tx.update(params, tx.init(params))[0]
     {'encoder': {'w': Array([0.], dtype=float32)}, 'head': Array([-0.1], dtype=float32)}
     """
-    return partition(
-        {"frozen": set_to_zero(), "trained": tx}, _labels(what, chosen="frozen", other="trained")
-    )
+    transforms = {"frozen": set_to_zero(), "trained": tx}
+    return partition(transforms, labels_of(what, chosen="frozen", other="trained"))
 
 
 @transformation
@@ -219,21 +217,8 @@ def trainable(tx: GradientTransformation, what: Any) -> GradientTransformation:
     >>> tx.update(params, tx.init(params))[0]
     {'b': Array([-0.1], dtype=float32), 'w': Array([[0.]], dtype=float32)}
     """
-    return partition(
-        {"frozen": set_to_zero(), "trained": tx}, _labels(what, chosen="trained", other="frozen")
-    )
-
-
-def _labels(what: Any, **label: str) -> Any:
-    """A mask as labels, for leaves that are chosen and for others."""
-    if is_patterns(what):
-        return [*((pattern, label["chosen"]) for pattern in what), ("**", label["other"])]
-
-    def of_mask(tree: PyTree) -> PyTree:
-        names = [label["chosen" if hit else "other"] for hit in chosen(what, tree, "what")]
-        return jax.tree.structure(tree).unflatten(names)
-
-    return of_mask
+    transforms = {"frozen": set_to_zero(), "trained": tx}
+    return partition(transforms, labels_of(what, chosen="trained", other="frozen"))
 
 
 def _first_state(tx: GradientTransformation, params: PyTree, selection: Sequence[bool]) -> PyTree:
