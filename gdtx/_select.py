@@ -81,7 +81,7 @@ def masked(inner: GradientTransformation, mask: Any) -> GradientTransformation:
         updates: PyTree, state: MaskedState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, MaskedState]:
         check_state(state, MaskedState)
-        selection = chosen(mask, updates if params is None else params, "mask")
+        selection = chosen(mask, _deciding(updates, params), "mask")
         given = _selected(updates, selection)
         if params is not None:
             params = _selected(params, selection)
@@ -157,12 +157,11 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
         if not isinstance(state.inner, dict) or set(state.inner) != set(transforms):
             foreign_state(f"a dict of {', '.join(transforms)}", state.inner)
         parts, states = [], {}
-        for label, selection in groups(updates if params is None else params).items():
+        for label, selection in groups(_deciding(updates, params)).items():
             given = _selected(updates, selection)
             seen = None if params is None else _selected(params, selection)
-            new, states[label] = transforms[label].update(
-                given, state.inner[label], seen, **extra_args
-            )
+            tx, old = transforms[label], state.inner[label]
+            new, states[label] = tx.update(given, old, seen, **extra_args)
             parts.append((given, new, selection))
         return _merged(updates, parts), PartitionState(states)
 
@@ -219,6 +218,14 @@ def trainable(tx: GradientTransformation, what: Any) -> GradientTransformation:
     """
     transforms = {"frozen": set_to_zero(), "trained": tx}
     return partition(transforms, labels_of(what, chosen="trained", other="frozen"))
+
+
+def _deciding(updates: PyTree, params: PyTree) -> PyTree:
+    """What is selected from: the parameters, which have the leaves of the updates, or these."""
+    if params is None:
+        return updates
+    leaves_as(jax.tree.structure(updates), params, "params", "updates")
+    return params
 
 
 def _first_state(tx: GradientTransformation, params: PyTree, selection: Sequence[bool]) -> PyTree:

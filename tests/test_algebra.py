@@ -82,6 +82,14 @@ LAWS = {
     ),
     "masked with all": (gdtx.masked(a, True), a),
     "masked with none": (gdtx.masked(a, {"a": False, "b": False}), gdtx.identity()),
+    "partition of one group": (gdtx.partition({"all": a}, [("**", "all")]), a),
+    "groups of one transformation without memory": (
+        gdtx.partition({"one": b, "other": b}, {"a": "one", "b": "other"}), b),
+    "masks of all leaves, one by one": (
+        gdtx.chain(gdtx.masked(a, ["a"]), gdtx.masked(a, ["b/*"])), a),
+    "freeze none": (gdtx.freeze(a, []), a),
+    "freeze all": (gdtx.freeze(a, ["**"]), gdtx.set_to_zero()),
+    "train what is not frozen": (gdtx.trainable(a, ["a"]), gdtx.freeze(a, ["b/**"])),
     "adamw without decay is adam": (gdtx.adamw(0.1, weight_decay=0.0), gdtx.adam(0.1)),
     "rmsprop is adam without the first average and correction": (
         gdtx.scale_by_rms(0.9),

@@ -235,6 +235,21 @@ def test_masks(make, chosen, x64):
     np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9)
 
 
+@pytest.mark.parametrize("label", ["rest", "no_decay", "frozen"])
+def test_groups(label, x64):
+    gradients, theta = sample(5)
+    groups = {
+        "rest": gdtx.adamw(0.1, weight_decay=0.1),
+        "no_decay": gdtx.sgd(0.2, momentum=0.9),
+        "frozen": gdtx.set_to_zero(),
+    }
+    tx = gdtx.chain(gdtx.clip(0.5), gdtx.partition(groups, label))
+    constants = {f"if {group}": group == label for group in groups}
+    got = evaluated(latex(tx, values=True), gradients, theta, constants)
+    # Differences of numbers of 50 digits: 0 is not more than the last of them.
+    np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9, atol=1e-45)
+
+
 def test_each_mask_has_its_symbol():
     first, second = (gdtx.add_decayed_weights(0.1, {"w": True, "b": b}) for b in (True, False))
     assert latex(gdtx.chain(first, first)).count("M &=") == 1
