@@ -21,11 +21,13 @@ from ._kinds import Kind as Kind
 from ._kinds import NonNegative as NonNegative
 from ._kinds import Positive as Positive
 from ._kinds import Scalar as Scalar
+from ._kinds import Seed as Seed
 from ._memory import CountState as CountState
 from ._memory import RecurState as RecurState
 from ._memory import accumulate as accumulate
 from ._memory import counted as counted
 from ._memory import recur as recur
+from ._random import randomized as randomized
 from ._rules import elementwise as elementwise
 from ._rules import identity as identity
 from ._rules import set_to_zero as set_to_zero
@@ -78,8 +80,10 @@ from .links.moments import running_max as running_max
 from .links.moments import running_sum as running_sum
 from .links.moments import trace as trace
 from .links.moments import variance as variance
+from .links.noise import add_noise as add_noise
 from .links.plateau import PlateauState as PlateauState
 from .links.plateau import reduce_on_plateau as reduce_on_plateau
+from .links.rounding import stochastic_rounding as stochastic_rounding
 from .methods.adadelta import adadelta as adadelta
 from .methods.adadelta import scale_by_adadelta as scale_by_adadelta
 from .methods.adagrad import adagrad as adagrad
@@ -123,6 +127,8 @@ from .schedules.warmup import warmup_constant_schedule as warmup_constant_schedu
 from .schedules.warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
 from .schedules.warmup import warmup_exponential_decay_schedule as warmup_exponential_decay_schedule
 from .schedules.warmup import warmup_stable_decay_schedule as warmup_stable_decay_schedule
+from .wrappers.master_weights import MasterState as MasterState
+from .wrappers.master_weights import master_weights as master_weights
 from .wrappers.tunable import TunableState as TunableState
 from .wrappers.tunable import set_hyperparams as set_hyperparams
 from .wrappers.tunable import tunable as tunable

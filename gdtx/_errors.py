@@ -19,6 +19,7 @@ _plumbing = {
     "recur",
     "accumulate",
     "counted",
+    "randomized",
 } | {
     "chain",
     "join",

@@ -8,11 +8,12 @@ import jax
 
 from ._call import Call
 from ._memory import accumulate, counted, recur
+from ._random import randomized
 from ._rules import elementwise, treewise, with_params
 from ._signature import Signature
 from ._transformation import GradientTransformation
 
-_makers = (elementwise, with_params, treewise, accumulate, recur, counted)
+_makers = (elementwise, with_params, treewise, accumulate, recur, counted, randomized)
 
 
 def expand(tx: GradientTransformation, depth: int | None = 1) -> GradientTransformation:

@@ -69,6 +69,14 @@ Count = Annotated[
     Any,
     Kind("a non-negative integer", lambda x: _integer.accepts(x) and x >= 0, integer=True),
 ]
+Seed = Annotated[
+    Any,
+    Kind(
+        "an integer in [0, 2**32) or an integer array",
+        lambda x: _is_integral(x) if is_array(x) else _integer.accepts(x) and 0 <= x < 2**32,
+        integer=True,
+    ),
+]
 StepCount = Annotated[Any, _number("a positive number of steps", lambda x: 0 < x < math.inf)]
 FloatDType = Annotated[
     Any,

@@ -156,12 +156,18 @@ def counted(f: Function) -> GradientTransformation:
         check_state(state, CountState)
         count = increment(state.step)
         leaves, structure = jax.tree.flatten(updates)
-        rule = f(count)
-        if not callable(rule):
-            fail(TypeError, f"f must return a function of one array, got {describe(rule)}")
+        rule = rule_at(f, count)
         return structure.unflatten(each_leaf(rule, structure, leaves)), CountState(count)
 
     return GradientTransformation(init, update)
+
+
+def rule_at(f: Any, count: jax.Array) -> Any:
+    """The rule on one array at this step, which `f` must return."""
+    rule = f(count)
+    if not callable(rule):
+        fail(TypeError, f"f must return a function of one array, got {describe(rule)}")
+    return rule
 
 
 def _returned(returned: Any, buffers: Any) -> tuple[Any, Any]:

@@ -40,6 +40,34 @@ def narrow(result: jax.Array, dtype: Any) -> jax.Array:
     return result.astype(jnp.promote_types(real, jnp.complex64) if is_complex else real)
 
 
+def is_half(dtype: Any) -> bool:
+    """Whether this is bfloat16 or float16."""
+    return dtype in (jnp.bfloat16, jnp.float16)
+
+
+def rounded(x: jax.Array, dtype: Any) -> jax.Array:
+    """`x` rounded to the nearest number of bfloat16 or float16, in the dtype that it has.
+
+    Compilers may leave out a cast there and back, as excess precision; this they must not.
+    """
+    kind = jnp.finfo(dtype)
+    nearest = jax.lax.reduce_precision(x, exponent_bits=kind.nexp, mantissa_bits=kind.nmant)
+    if kind.nexp == jnp.finfo(x.dtype).nexp:
+        return nearest
+    # Numbers below the smallest normal one of float16 have one distance, and would become 0.
+    unit = float(kind.smallest_subnormal)
+    return jnp.where(jnp.abs(x) < float(kind.tiny), jnp.round(x / unit) * unit, nearest)
+
+
+def change(old: jax.Array, new: jax.Array) -> jax.Array:
+    """What to add to `old` to get `new`, both numbers of one half precision in a wider dtype.
+
+    The sum rounds to `new` even where the difference does not fit: half precision is so much
+    coarser. Where nothing changes it is -0.0, which leaves all numbers as they are, infinities too.
+    """
+    return jnp.where(new == old, -0.0, new - old)
+
+
 def square(x: jax.Array) -> jax.Array:
     """The squared magnitude, real for complex numbers too."""
     if jnp.iscomplexobj(x):

@@ -50,11 +50,7 @@ def with_params(f: Function) -> GradientTransformation:
     """
 
     def rule(leaves: list[Any], params: PyTree, structure: Any) -> list[Any]:
-        if params is None and not leaves:
-            return []  # nothing to do, or all of it masked out
-        if params is None:
-            fail(ValueError, "needs the parameters: call update(updates, state, params)")
-        return each_leaf(f, structure, leaves, leaves_as(structure, params, "params", "updates"))
+        return each_leaf(f, structure, leaves, needed(params, structure))
 
     return _stateless(rule)
 
@@ -115,6 +111,15 @@ def _stateless(rule: Callable[[list[Any], PyTree, Any], list[Any]]) -> GradientT
         return structure.unflatten(rule(leaves, params, structure)), ()
 
     return GradientTransformation(lambda params: (), update)
+
+
+def needed(params: PyTree, structure: Any) -> list[Any]:
+    """The leaves of the parameters, without which a rule cannot do."""
+    if params is None and not structure.num_leaves:
+        return []  # nothing to do, or all of it masked out
+    if params is None:
+        fail(ValueError, "needs the parameters: call update(updates, state, params)")
+    return leaves_as(structure, params, "params", "updates")
 
 
 def each_leaf(f: Callable[..., Any], structure: Any, *columns: list[Any]) -> list[Any]:

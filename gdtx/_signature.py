@@ -24,6 +24,8 @@ _elsewhere = {
     "mu": ("momentum", "decay"),
     "step_size": ("learning_rate",),
     "wd": ("weight_decay",),
+    "key": ("seed",),
+    "rng": ("seed",),
     "etas": ("eta_minus", "eta_plus"),
     "step_sizes": ("min_step_size", "max_step_size"),
 }

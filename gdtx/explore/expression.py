@@ -171,11 +171,23 @@ def _gathered(
 
 def total(*terms: Any) -> Expression:
     number, place, others = _gathered("sum", terms, lambda a, b: a + b, 0)
+    others = _without_opposites(others)
     if number:
         others.insert(place, Number(number))
     if len(others) < 2:
         return others[0] if others else Number(Decimal(0))
     return Apply("sum", tuple(others))
+
+
+def _without_opposites(terms: list[Expression]) -> list[Expression]:
+    rest: list[Expression] = []
+    for term in terms:
+        opposite = product(-1, term)
+        if opposite in rest:
+            rest.remove(opposite)
+        else:
+            rest.append(term)
+    return rest
 
 
 def product(*factors: Any) -> Expression:

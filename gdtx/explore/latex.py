@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from .._signature import Signature
 from .._transformation import GradientTransformation
-from .expression import Apply, Expression, Number, Symbol, leading, product
+from .expression import Apply, Expression, Number, Symbol, is_apply, leading, product
 from .formula import formula
 from .rewriting import Definition, t
 from .rules import RULES
@@ -50,7 +50,7 @@ def latex(tx: GradientTransformation, values: bool = False) -> str:
     definitions, update, downhill = formula(tx, RULES, values)
     lines = [
         *_starts(definitions),
-        *(f"{_show(d.symbol)} &= {_show(d.value)}" for d in definitions),
+        *(f"{_show(d.symbol)} {_relation(d.value)} {_show(d.value)}" for d in definitions),
     ]
     if downhill:
         theta = Symbol(r"\theta")
@@ -58,6 +58,10 @@ def latex(tx: GradientTransformation, values: bool = False) -> str:
     else:
         lines.append(f"u_t &= {_show(update)}")
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+
+def _relation(value: Expression) -> str:
+    return r"&\sim" if is_apply(value, r"\mathcal{N}") else "&="
 
 
 def _starts(definitions: list[Definition]) -> list[str]:

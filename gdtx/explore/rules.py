@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._combine import chain, feedback, join
+from .._kinds import is_zero
 from .._memory import accumulate, counted, recur
+from .._random import randomized
 from .._rules import elementwise, identity, set_to_zero, treewise, with_params
 from .._select import masked, partition
 from .._transformation import GradientTransformation
@@ -14,7 +16,10 @@ from ..links.arithmetic import absolute, clip, scale, sign, sqrt, square
 from ..links.clipping import clip_by_global_norm
 from ..links.correction import bias_correction, rectify, scheduled_bias_correction
 from ..links.moments import running_max, variance
+from ..links.noise import add_noise
+from ..links.rounding import stochastic_rounding
 from ..methods.rprop import scale_by_rprop
+from ..wrappers.master_weights import master_weights
 from ..wrappers.tunable import tunable
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
@@ -193,6 +198,15 @@ def _scale(reader: Reader, u: Expression, factor: Any) -> Expression:
     return factor * u
 
 
+def _add_noise(reader: Reader, u: Expression, eta: Any, gamma: Any, seed: Any) -> Expression:
+    # Each has its own noise, unless the seeds are the same.
+    noise = reader.claim((Symbol(r"\xi", time=t),), repr(seed))
+    definition = Definition(noise, apply(r"\mathcal{N}", 0, 1))
+    if definition not in reader.definitions:
+        reader.definitions.append(definition)
+    return u + apply("root", eta if is_zero(gamma) else eta / t**gamma) * noise
+
+
 def _rprop(
     reader: Reader, u: Expression, learning_rate: Any, eta_minus: Any, eta_plus: Any,
     min_step_size: Any, max_step_size: Any,
@@ -215,12 +229,15 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     join: _join,
     feedback: _feedback,
     tunable: lambda reader, u, inner, *names: reader.read(inner, u),
+    # What it adds is how numbers are kept.
+    master_weights: lambda reader, u, inner: reader.read(inner, u),
     masked: _masked,
     partition: _partition,
     elementwise: _elementwise,
     with_params: _with_params,
     treewise: lambda reader, u, f: opaque(reader.origin or f, u),
     counted: _counted,
+    randomized: lambda reader, u, f, *_, **__: opaque(reader.origin or f, u),
     accumulate: _accumulate,
     recur: _recur,
     identity: lambda reader, u: u,
@@ -232,6 +249,8 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     scale: _scale,
     clip: _clip,
     clip_by_global_norm: _clip_by_global_norm,
+    add_noise: _add_noise,
+    stochastic_rounding: lambda reader, u, seed: apply("SR", PARAMETERS + u) - PARAMETERS,
     running_max: _running_max,
     variance: _variance,
     bias_correction: _bias_correction,

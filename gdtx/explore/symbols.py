@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..links.moments import ema, running_max, running_sum, trace, variance
+from ..links.noise import add_noise
 from ..methods.rmsprop import rmsprop, scale_by_rms, scale_by_stddev
 from .expression import Symbol
 
@@ -30,6 +31,8 @@ _SYMBOLS = {
 }
 _OTHERWISE: dict[tuple[Callable[..., Any], str], Symbol] = {
     (trace, "decay"): Symbol(r"\mu"),
+    # In the paper as plain as the learning rate, which it may stand beside.
+    (add_noise, "eta"): Symbol(r"\eta", r"\xi"),
     **{(factory, "decay"): Symbol(r"\rho")
        for factory in (variance, scale_by_rms, scale_by_stddev, rmsprop)},
 }  # fmt: skip

@@ -1,0 +1,51 @@
+"""Noise on the updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from .._kinds import NonNegative, Seed
+from .._numerics import sqrt
+from .._random import randomized
+from .._transformation import GradientTransformation, transformation
+
+
+@transformation
+def add_noise(eta: NonNegative, gamma: NonNegative, seed: Seed = 0) -> GradientTransformation:
+    r"""Add annealed Gaussian noise: $u \leftarrow u + \sigma_t\,\xi_t$, $\xi_t \sim N(0, 1)$.
+
+    $\sigma_t^2 = \eta / (1 + t)^\gamma$ with $t = 0$ on the first update, independent for all
+    numbers and steps. Complex updates get complex noise with $E|\xi_t|^2 = 1$, half of it in the
+    real part.
+
+    Args:
+        eta: $\eta$, the variance on the first update.
+        gamma: $\gamma$, how fast it falls; 0.55 in the paper.
+        seed: an integer or an integer array, see :func:`randomized`. (Optax's name is `key`; here
+            no key is kept.)
+
+    Returns:
+        A transformation whose state is one count.
+
+    Raises:
+        ValueError: if `eta` or `gamma` is negative.
+
+    References:
+        Neelakantan et al. 2015, Adding Gradient Noise Improves Learning for Very Deep Networks,
+        arXiv:1511.06807.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.add_noise(eta=0.01, gamma=0.55)
+    >>> u, state = tx.update(jnp.ones(10000), tx.init(jnp.zeros(10000)))
+    >>> u.mean().round(2), u.var().round(3)
+    (Array(1., dtype=float32), Array(0.01, dtype=float32))
+    """
+
+    def at(t: jax.Array) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        deviation = sqrt(eta / t.astype(jnp.result_type(float)) ** gamma)
+        return lambda key, u: u + deviation * jax.random.normal(key, u.shape, u.dtype)
+
+    return randomized(at, seed)

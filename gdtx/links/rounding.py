@@ -1,0 +1,90 @@
+"""Rounding to the parameters' precision by chance, so that small updates count on average."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._errors import LeafError
+from .._kinds import Seed
+from .._numerics import cast, change, is_half, rounded
+from .._random import randomized
+from .._transformation import GradientTransformation, transformation
+
+
+@transformation
+def stochastic_rounding(seed: Seed = 0) -> GradientTransformation:
+    r"""Round new parameters up or down by chance: $u \leftarrow \mathrm{SR}(\theta + u) - \theta$.
+
+    $\mathrm{SR}(x)$ is one of the two neighbours of x in the parameter's dtype, such that
+    $E[\mathrm{SR}(x)] = x$; a number of that dtype stays. So updates too small to change a
+    bfloat16 or float16 parameter change it as often as they must, and no copy in float32 is
+    needed (:func:`master_weights` keeps one). The last link of a chain: :func:`apply_updates` then
+    gives that neighbour exactly. Other parameters' updates pass as they are.
+
+    $\theta + u$ is first rounded to float32, as in training in float32. Rounding is to the nearest
+    beyond the largest finite number, and as far as differences are so small (1e-38) that devices
+    take them for 0; infinities and NaN stay. The derivative is that of the expectation, 1.
+
+    Args:
+        seed: an integer or an integer array, see :func:`randomized`.
+
+    Returns:
+        A transformation whose state is one count.
+
+    Raises:
+        ValueError: from `update`, if it is called without the parameters.
+        TypeError: from `update`, for complex updates of real parameters.
+
+    References:
+        Gupta et al. 2015, Deep Learning with Limited Numerical Precision, arXiv:1502.02551;
+        Zamirai et al. 2020, Revisiting BFloat16 Training, arXiv:2010.06192.
+
+    >>> import gdtx, jax, jax.numpy as jnp
+    >>> params = jnp.ones(10000, jnp.bfloat16)
+    >>> tx = gdtx.chain(gdtx.scale(-0.001), gdtx.stochastic_rounding())
+    >>> updates, _ = tx.update(jnp.ones(10000), tx.init(params), params)
+    >>> new = gdtx.apply_updates(params, updates)
+    >>> print(jnp.unique(new), f"{new.astype(jnp.float32).mean():.3f}")
+    [0.996094 1] 0.999
+    """
+
+    def rule(key: jax.Array, u: jax.Array, p: jax.Array) -> jax.Array:
+        if not is_half(p.dtype):
+            return u
+        if jnp.iscomplexobj(u):
+            raise LeafError(TypeError, f"is complex, its parameter is {p.dtype}")
+        wide = p.astype(jnp.float32)
+        # Not the numbers that another link with this seed draws.
+        chance = jax.random.uniform(jax.random.fold_in(key, _ROUNDING), u.shape)
+        new = _by_chance(cast(u + wide, jnp.float32), chance, p.dtype)
+        return change(wide, new)
+
+    return randomized(lambda t: rule, seed, needs_params=True)
+
+
+_ROUNDING = 0x5EED
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _by_chance(x: jax.Array, chance: jax.Array, dtype: Any) -> jax.Array:
+    """One of the neighbours of `x` in this dtype, in float32, given a uniform number in [0, 1).
+
+    The farther one with probability its share of the distance; where the nearest is all there is,
+    that distance is 0, infinite, or NaN, and the comparison false.
+    """
+    nearest = rounded(x, dtype)
+    error = jnp.abs(x - nearest)
+    bits = jax.lax.bitcast_convert_type(nearest.astype(dtype), jnp.uint16)
+    # Numbers of one sign are in the order of their bits.
+    bits = jnp.where(jnp.abs(x) > jnp.abs(nearest), bits + 1, bits - 1)
+    farther = jax.lax.bitcast_convert_type(bits, dtype).astype(jnp.float32)
+    return jnp.where(chance * jnp.abs(farther - nearest) < error, farther, nearest)
+
+
+@_by_chance.defjvp
+def _by_chance_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
+    return _by_chance(*primals, dtype), tangents[0]

@@ -1,0 +1,117 @@
+"""Float32 copies of parameters in half precision."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._errors import LeafError, check_state, foreign_state
+from .._numerics import cast, change, is_half, rounded
+from .._rules import needed, walk
+from .._transformation import GradientTransformation, transformation
+from .._tree import PyTree, leaves_as
+
+
+class MasterState(NamedTuple):
+    """State of master weights: float32 copies, None of parameters that need none."""
+
+    params: PyTree
+    inner: PyTree
+
+
+@transformation
+def master_weights(inner: GradientTransformation) -> GradientTransformation:
+    r"""Train float32 copies of bfloat16 and float16 parameters: $w \leftarrow w + u$.
+
+    `inner` sees the copies in place of the parameters. What comes out is the float32 update with
+    which :func:`apply_updates` gives the copy, rounded to the parameter's dtype, so this is the
+    outermost transformation or the last of a chain. Parameters in other dtypes have no copy.
+
+    A number that someone else changed, so that it is not its copy rounded, is followed: its copy
+    starts again from it. Of one that has overflowed nothing is left to follow.
+
+    Args:
+        inner: any transformation.
+
+    Returns:
+        A transformation whose state holds 4 bytes for each bfloat16 or float16 number, and the
+        state of `inner`.
+
+    Raises:
+        ValueError: from `update`, if it is called without the parameters.
+
+    References:
+        Micikevicius et al. 2018, Mixed Precision Training, arXiv:1710.03740.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> params = jnp.ones(1, jnp.bfloat16)
+    >>> tx = gdtx.master_weights(gdtx.sgd(0.001))
+    >>> state = tx.init(params)
+    >>> for _ in range(4):  # the first two steps change the copy only
+    ...     updates, state = tx.update(jnp.ones(1), state, params)
+    ...     params = gdtx.apply_updates(params, updates)
+    >>> print(params, state.params.round(4))
+    [0.996094] [0.996]
+    """
+
+    def init(params: PyTree) -> MasterState:
+        leaves, structure = jax.tree.flatten(params)
+        copies = [p.astype(jnp.float32) if is_half(p.dtype) else None for p in leaves]
+        seen = structure.unflatten(map(_or_else, copies, leaves))
+        return MasterState(structure.unflatten(copies), inner.init(seen))
+
+    def update(
+        updates: PyTree, state: MasterState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, MasterState]:
+        check_state(state, MasterState)
+        structure = jax.tree.structure(updates)
+        leaves = needed(params, structure)
+        copies = _copies(state.params, structure, leaves)
+        seen = structure.unflatten(map(_or_else, copies, leaves))
+        updates, inner_state = inner.update(updates, state.inner, seen, **extra_args)
+        results = walk(
+            _stepped,
+            structure,
+            leaves_as(structure, updates, "the inner update", "updates"),
+            leaves,
+            copies,
+        )
+        updates, copies = zip(*results, strict=True) if results else ((), ())
+        return structure.unflatten(updates), MasterState(structure.unflatten(copies), inner_state)
+
+    return GradientTransformation(init, update)
+
+
+def _copies(kept: PyTree, structure: Any, params: list[Any]) -> list[Any]:
+    """The copies of these parameters, those of changed numbers made anew."""
+    try:
+        copies = structure.flatten_up_to(kept)
+    except ValueError:
+        foreign_state("copies of these parameters", kept)
+    if [copy is None for copy in copies] != [not is_half(p.dtype) for p in params]:
+        foreign_state("copies of the bfloat16 and float16 parameters", kept)
+    return list(map(_followed, copies, params))
+
+
+def _followed(copy: Any, p: jax.Array) -> Any:
+    if copy is None:
+        return None
+    wide = p.astype(jnp.float32)
+    # Both rounded: a compiler may have kept more of `p` than its dtype holds.
+    return jnp.where(rounded(copy, p.dtype) == rounded(wide, p.dtype), copy, wide)
+
+
+def _stepped(u: jax.Array, p: jax.Array, copy: Any) -> tuple[jax.Array, Any]:
+    """The update of a parameter and its new copy."""
+    if copy is None:
+        return u, None
+    if jnp.iscomplexobj(u):
+        raise LeafError(TypeError, f"is complex, its parameter is {p.dtype}")
+    copy = cast(copy + u, jnp.float32)
+    return change(p.astype(jnp.float32), rounded(copy, p.dtype)), copy
+
+
+def _or_else(copy: Any, p: jax.Array) -> jax.Array:
+    return p if copy is None else copy
