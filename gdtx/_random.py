@@ -74,8 +74,5 @@ def _keys(seed: Any, step: jax.Array, number: int) -> list[jax.Array]:
             f"seed must be a scalar, got an array of shape {jnp.shape(seed)} (map over it with "
             "jax.vmap)",
         )
-    if not number:
-        return []
     now = jax.random.fold_in(jax.random.key(seed), step)
-    # All at once, because each hash alone is a program of a hundred operations.
-    return list(jax.vmap(lambda i: jax.random.fold_in(now, i))(jnp.arange(number)))
+    return [jax.random.fold_in(now, i) for i in range(number)]

@@ -138,6 +138,15 @@ def scalar_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
     return jax.device_put(jnp.asarray(value, dtype), sharding)
 
 
+def explicit_sharding(x: Any) -> Any:
+    """The sharding in an array's type, which it has on an explicit mesh, else None.
+
+    New arrays are given theirs there; by default every device would make all of one.
+    """
+    sharding = jax.typeof(x).sharding
+    return sharding if sharding.mesh.explicit_axes else None
+
+
 def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
     r"""Add updates to parameters: $\theta \leftarrow \theta + u$.
 

@@ -11,6 +11,7 @@ from .._kinds import NonNegative, Seed
 from .._numerics import sqrt
 from .._random import randomized
 from .._transformation import GradientTransformation, transformation
+from .._tree import explicit_sharding
 
 
 @transformation
@@ -46,6 +47,11 @@ def add_noise(eta: NonNegative, gamma: NonNegative, seed: Seed = 0) -> GradientT
 
     def at(t: jax.Array) -> Callable[[jax.Array, jax.Array], jax.Array]:
         deviation = sqrt(eta / t.astype(jnp.result_type(float)) ** gamma)
-        return lambda key, u: u + deviation * jax.random.normal(key, u.shape, u.dtype)
+
+        def noisy(key: jax.Array, u: jax.Array) -> jax.Array:
+            place = explicit_sharding(u)
+            return u + deviation * jax.random.normal(key, u.shape, u.dtype, out_sharding=place)
+
+        return noisy
 
     return randomized(at, seed)

@@ -13,6 +13,7 @@ from .._kinds import Seed
 from .._numerics import cast, change, is_half, rounded
 from .._random import randomized
 from .._transformation import GradientTransformation, transformation
+from .._tree import explicit_sharding
 
 
 @transformation
@@ -59,7 +60,8 @@ def stochastic_rounding(seed: Seed = 0) -> GradientTransformation:
             raise LeafError(TypeError, f"is complex, its parameter is {p.dtype}")
         wide = p.astype(jnp.float32)
         # Not the numbers that another link with this seed draws.
-        chance = jax.random.uniform(jax.random.fold_in(key, _ROUNDING), u.shape)
+        key = jax.random.fold_in(key, _ROUNDING)
+        chance = jax.random.uniform(key, u.shape, jnp.float32, out_sharding=explicit_sharding(u))
         new = _by_chance(cast(u + wide, jnp.float32), chance, p.dtype)
         return change(wide, new)
 
