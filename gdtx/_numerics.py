@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -45,10 +46,12 @@ def is_half(dtype: Any) -> bool:
     return dtype in (jnp.bfloat16, jnp.float16)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def rounded(x: jax.Array, dtype: Any) -> jax.Array:
     """`x` rounded to the nearest number of bfloat16 or float16, in the dtype that it has.
 
-    Compilers may leave out a cast there and back, as excess precision; this they must not.
+    Compilers may leave out a cast there and back, as excess precision; this they must not. The
+    derivative is 1.
     """
     kind = jnp.finfo(dtype)
     nearest = jax.lax.reduce_precision(x, exponent_bits=kind.nexp, mantissa_bits=kind.nmant)
@@ -59,13 +62,18 @@ def rounded(x: jax.Array, dtype: Any) -> jax.Array:
     return jnp.where(jnp.abs(x) < float(kind.tiny), jnp.round(x / unit) * unit, nearest)
 
 
+@rounded.defjvp
+def _rounded_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
+    return rounded(*primals, dtype), tangents[0]
+
+
 def change(old: jax.Array, new: jax.Array) -> jax.Array:
     """What to add to `old` to get `new`, both numbers of one half precision in a wider dtype.
 
     The sum rounds to `new` even where the difference does not fit: half precision is so much
-    coarser. Where nothing changes it is -0.0, which leaves all numbers as they are, infinities too.
+    coarser. An infinity stays.
     """
-    return jnp.where(new == old, -0.0, new - old)
+    return jnp.where(jnp.isinf(old) & (new == old), 0, new - old)
 
 
 def square(x: jax.Array) -> jax.Array:
