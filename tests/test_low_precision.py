@@ -234,7 +234,7 @@ def test_copies_that_are_not_on_the_grid(half):
 
 METHODS = {
     "sgd": lambda: gdtx.sgd(1e-4, momentum=0.9),
-    "adamw": lambda: gdtx.adamw(gdtx.linear_schedule(1e-4, 1e-5, 50), weight_decay=0.1),
+    "adamw": lambda: gdtx.adamw(gdtx.linear_schedule(1e-4, 1e-5, 50), weight_decay=10.0),
     "clipped": lambda: gdtx.chain(gdtx.clip_by_global_norm(1.0), gdtx.rmsprop(1e-4)),
 }
 WRAPPED = {
@@ -267,7 +267,8 @@ def descend(tx, params, gs):
 
 
 @pytest.mark.parametrize(
-    ("name", "wrapped"), [*((m, "alone") for m in METHODS), *(("sgd", w) for w in WRAPPED)]
+    ("name", "wrapped"),
+    [*((m, "alone") for m in METHODS), *(("sgd", w) for w in WRAPPED if w != "alone")],
 )
 def test_training_is_that_of_float32(name, wrapped):
     tx, params, gs = METHODS[name](), start(), gradients(50)
