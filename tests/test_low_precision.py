@@ -296,6 +296,8 @@ def test_only_halves_have_copies():
     assert gdtx.state_table(gdtx.master_weights(gdtx.adam(0.1)), start()).bytes == adam + 4 * 11
     rounding = gdtx.chain(gdtx.adam(0.1), gdtx.stochastic_rounding())
     assert gdtx.state_table(rounding, start()).bytes == adam + 4
+    from_numpy = tx.init({"w": np.ones(3, ml_dtypes.bfloat16)})
+    assert isinstance(from_numpy.params["w"], jax.Array)
     empty = gdtx.master_weights(gdtx.sgd(0.1))
     assert jax.tree.leaves(empty.init({"w": jnp.ones(3)})) == []
     assert empty.update({}, empty.init({}), {})[0] == {}

@@ -58,7 +58,7 @@ def master_weights(inner: GradientTransformation) -> GradientTransformation:
 
     def init(params: PyTree) -> MasterState:
         leaves, structure = jax.tree.flatten(params)
-        copies = [p.astype(jnp.float32) if is_half(p.dtype) else None for p in leaves]
+        copies = [jnp.asarray(p, jnp.float32) if is_half(p.dtype) else None for p in leaves]
         seen = structure.unflatten(map(_or_else, copies, leaves))
         return MasterState(structure.unflatten(copies), inner.init(seen))
 
