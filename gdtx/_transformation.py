@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,18 @@ from ._tree import PyTree, check_arrays, check_shapes, leaves_as, scalar_like
 
 P = ParamSpec("P")
 
+if TYPE_CHECKING:
+    # Flax and others annotate Optax's class. To type checkers ours is one of them, if Optax is
+    # there; at run time it is not (:func:`gdtx.interop.to_optax` makes one that is).
+    from optax import (  # pyright: ignore[reportMissingImports]
+        GradientTransformationExtraArgs as _OptaxClass,
+    )
+else:
+    _OptaxClass = object
+
 
 @jax.tree_util.register_pytree_with_keys_class
-class GradientTransformation(Call):
+class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGeneralTypeIssues]
     """A pair of pure functions over trees of arrays, remembered as the call that made it.
 
     `init(params)` gives the first state; `update(updates, state, params=None, **extra_args)`
@@ -54,7 +63,11 @@ class GradientTransformation(Call):
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
 
-    def init(self, params: PyTree) -> PyTree:
+    # Methods, where Optax's class has fields that hold functions.
+
+    def init(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, params: PyTree
+    ) -> PyTree:
         """The state before the first update.
 
         Runs operation by operation, so that state follows the placement of the parameters.
@@ -68,7 +81,7 @@ class GradientTransformation(Call):
                 check_arrays(params, "params")
             return self._init(params)
 
-    def update(
+    def update(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         """The transformed updates and the next state.
