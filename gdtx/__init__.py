@@ -1,5 +1,6 @@
 """Composable gradient transformations for JAX."""
 
+from . import interop as interop
 from ._combine import chain as chain
 from ._combine import divide as divide
 from ._combine import feedback as feedback
