@@ -1,4 +1,4 @@
-"""gdtx inside Optax, Flax, Equinox and plain JAX, unchanged, and Optax inside gdtx.
+"""gdtx inside Optax and the programs made for it, unchanged, and Optax inside gdtx.
 
 Twenty steps of one regression. Whoever runs the loop, every step ends where the plain gdtx loop's
 does, and where Optax's own method's does. In float64, because Optax's bias correction has lost
@@ -8,6 +8,7 @@ four of float32's seven digits on the first step.
 import copy
 import functools
 import pickle
+import warnings
 
 import chex
 import cloudpickle
@@ -41,6 +42,10 @@ PAIRS = {
     "array": (gdtx.adam(np.array(0.1), b1=np.array(0.8)), optax.adam(0.1, b1=0.8)),
 }
 by_pair = pytest.mark.parametrize(("ours", "theirs"), PAIRS.values(), ids=PAIRS)
+# Enough where programs hold a transformation like any other: one with a count, one with leaves.
+by_kind = pytest.mark.parametrize(
+    ("ours", "theirs"), [PAIRS["scheduled"], PAIRS["array"]], ids=["scheduled", "array"]
+)
 
 
 def predict(params, x):
@@ -145,6 +150,28 @@ def test_optax_injects_hyperparameters():
     np.testing.assert_allclose(state.hyperparams["learning_rate"], 0.1)
 
 
+@by_kind
+def test_optax_looks_ahead(ours, theirs):
+    """It keeps two copies of the parameters, and gives the fast one to the transformation."""
+
+    def run(tx):
+        tx = optax.lookahead(tx, sync_period=4, slow_step_size=0.5)
+
+        @jax.jit
+        def step(params, state):
+            updates, state = tx.update(jax.grad(loss)(params.fast), state, params)
+            return optax.apply_updates(params, updates), state
+
+        params = optax.LookaheadParams.init_synced(jax.tree.map(jnp.asarray, PARAMS))
+        state, path = tx.init(params), []
+        for _ in range(STEPS):
+            params, state = step(params, state)
+            path.append(params.slow)
+        return path
+
+    assert_same(run(ours), run(theirs))
+
+
 SCHEDULES = {
     "theirs in ours": lambda: gdtx.adam(optax.linear_schedule(0.25, 0.0, 32)),
     "ours in theirs": lambda: optax.adam(gdtx.linear_schedule(0.25, 0.0, 32)),
@@ -236,15 +263,25 @@ def test_flax_nnx_optimizer(ours, theirs):
         optimizer.update(model, nnx.grad(nnx_loss)(model))
 
     if jax.tree.leaves(ours):
-        # Flax keeps it as a constant and takes no arrays there. Bare functions hide them.
+        # Flax keeps it as a constant and takes no arrays there, which Optax's class hides.
         with pytest.raises(ValueError, match="Found data"):
             nnx.Optimizer(Regression(), ours, wrt=nnx.Param)
-        ours = optax.GradientTransformation(*ours)
+        ours = gdtx.interop.to_optax(ours)
     model = Regression()
     optimizer, path = nnx.Optimizer(model, ours, wrt=nnx.Param), []
     for _ in range(STEPS):
         step(model, optimizer)
         path.append({"w": model.w[...], "b": model.b[...]})
+    assert_same(path, reference(theirs))
+
+    @nnx.jit
+    def step_both(both):
+        both.update(nnx.grad(nnx_loss)(both.model))
+
+    both, path = nnx.ModelAndOptimizer(Regression(), ours), []
+    for _ in range(STEPS):
+        step_both(both)
+        path.append({"w": both.model.w[...], "b": both.model.b[...]})
     assert_same(path, reference(theirs))
 
 
@@ -274,6 +311,71 @@ def test_equinox(ours, theirs, theirs_applies):
         model, state = step(model, state, ours)
         path.append({"w": model.w, "b": model.b})
     assert_same(path, reference(theirs))
+
+
+@by_kind
+def test_optimistix(ours, theirs):
+    optx = pytest.importorskip("optimistix")
+
+    def minimum(tx):
+        solver = optx.OptaxMinimiser(tx, rtol=0.0, atol=0.0)
+        params = jax.tree.map(jnp.asarray, PARAMS)
+        objective = lambda params, args: loss(params)  # noqa: E731
+        return optx.minimise(objective, solver, params, max_steps=STEPS, throw=False).value
+
+    assert_same([minimum(ours)], reference(theirs)[-1:])
+
+
+def test_optimistix_gives_the_value():
+    """To links that need it: it calls with `value=`."""
+    optx = pytest.importorskip("optimistix")
+    tx = gdtx.chain(gdtx.sgd(0.1), gdtx.reduce_on_plateau(patience=1, rtol=0.9))
+    solver = optx.OptaxMinimiser(tx, rtol=0.0, atol=0.0)
+    found = optx.minimise(
+        lambda params, args: loss(params), solver, PARAMS, max_steps=STEPS, throw=False
+    )
+    assert loss(found.value) < loss(PARAMS)
+
+
+@by_kind
+def test_jaxopt(ours, theirs):
+    with warnings.catch_warnings():
+        # It says on import that it is no longer maintained.
+        warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
+        jaxopt = pytest.importorskip("jaxopt")
+
+    solver = jaxopt.OptaxSolver(loss, ours, maxiter=STEPS)
+    params, path = jax.tree.map(jnp.asarray, PARAMS), []
+    state = solver.init_state(params)
+    for _ in range(STEPS):
+        params, state = solver.update(params, state)
+        path.append(params)
+    assert_same(path, reference(theirs))
+    assert_same([solver.run(jax.tree.map(jnp.asarray, PARAMS)).params], path[-1:])
+
+
+@by_kind
+def test_numpyro(ours, theirs):
+    """It asks for Optax's class."""
+    numpyro = pytest.importorskip("numpyro")
+    infer, distributions = numpyro.infer, numpyro.distributions
+
+    def model(x, y):
+        w = numpyro.sample("w", distributions.Normal(jnp.zeros((3, 2)), 1.0).to_event(2))
+        numpyro.sample("y", distributions.Normal(x @ w, 1.0).to_event(2), obs=y)
+
+    guide = infer.autoguide.AutoDelta(model)
+
+    def run(tx):
+        svi = infer.SVI(model, guide, tx, infer.Trace_ELBO())
+        with jax.numpy_rank_promotion("allow"):  # which its distributions count on
+            return svi.run(jax.random.key(0), STEPS, X, Y, progress_bar=False)
+
+    with pytest.raises(TypeError, match="Expected either"):
+        run(ours)
+    one, other = run(gdtx.interop.to_optax(ours)), run(theirs)
+    chex.assert_trees_all_close(one.params, other.params, rtol=1e-9, atol=1e-12)
+    assert one.losses[-1] < 0.9 * one.losses[0]
 
 
 def warm_restart(step):

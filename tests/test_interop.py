@@ -371,7 +371,7 @@ MISMATCHES = {
     ),
     "their own state": (
         gdtx.chain(optax.scale_by_adam()), optax.adam(0.1),
-        "load_optax_state > chain: cannot tell what a ScaleByAdamState keeps",
+        "load_optax_state: cannot tell what a ScaleByAdamState keeps",
     ),
 }  # fmt: skip
 
