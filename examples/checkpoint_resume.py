@@ -12,6 +12,7 @@ complete.
 import argparse
 import functools
 import hashlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,10 @@ SIZES = (64, 64, 10)
 
 def init_params(seed: int) -> Any:
     """The weights of a network with one hidden layer."""
-    keys = jax.random.split(jax.random.key(seed), len(SIZES) - 1)
+    rng = np.random.default_rng(seed)
     return [
-        {"w": jax.random.normal(key, (n, m)) / jnp.sqrt(n), "b": jnp.zeros(m)}
-        for key, n, m in zip(keys, SIZES, SIZES[1:], strict=False)
+        {"w": jnp.float32(rng.normal(0, n**-0.5, (n, m))), "b": jnp.zeros(m)}
+        for n, m in itertools.pairwise(SIZES)
     ]
 
 

@@ -9,6 +9,7 @@ scalars, inside of `jit`: how long gradients and updates are, the learning rate,
 
 import argparse
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -25,10 +26,10 @@ SIZES = (64, 128, 10)
 
 def init_params(seed: int) -> Any:
     """The weights of a network with one hidden layer."""
-    keys = jax.random.split(jax.random.key(seed), len(SIZES) - 1)
+    rng = np.random.default_rng(seed)
     return [
-        {"w": jax.random.normal(key, (n, m)) / jnp.sqrt(n), "b": jnp.zeros(m)}
-        for key, n, m in zip(keys, SIZES, SIZES[1:], strict=False)
+        {"w": jnp.float32(rng.normal(0, n**-0.5, (n, m))), "b": jnp.zeros(m)}
+        for n, m in itertools.pairwise(SIZES)
     ]
 
 
