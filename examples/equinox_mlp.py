@@ -8,6 +8,7 @@ leaves. With an array of learning rates in it, `eqx.filter_vmap` trains one mode
 """
 
 import argparse
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,6 +21,13 @@ from tqdm import tqdm
 import gdtx
 
 BATCH = 64
+
+
+def load() -> Any:
+    """Images and labels to learn from, and others to test on: images, images, labels, labels."""
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    return train_test_split(images, labels, test_size=450, stratify=labels, random_state=0)
 
 
 def loss(model: eqx.nn.MLP, images: jax.Array, labels: jax.Array) -> jax.Array:
@@ -45,12 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     epochs = 2 if options.smoke else options.epochs
 
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    images, test_images, labels, test_labels = map(
-        jnp.asarray,
-        train_test_split(images, labels, test_size=450, stratify=labels, random_state=0),
-    )
+    images, test_images, labels, test_labels = map(jnp.asarray, load())
 
     # The array is one of the leaves of the transformation, and so its batch.
     tx = gdtx.adamw(jnp.asarray(options.learning_rates))

@@ -27,6 +27,13 @@ import gdtx
 BATCH = 64
 
 
+def load() -> Any:
+    """Images and labels to learn from, and others to test on: images, images, labels, labels."""
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    return train_test_split(images, labels, test_size=450, stratify=labels, random_state=0)
+
+
 class Network(nn.Module):
     """Two convolutions and a linear layer."""
 
@@ -71,11 +78,7 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="two epochs, to see that all runs")
     options = parser.parse_args()
 
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    images, test_images, labels, test_labels = train_test_split(
-        images, labels, test_size=450, stratify=labels, random_state=0
-    )
+    images, test_images, labels, test_labels = load()
     images, held_out, labels, held_out_labels = train_test_split(
         images, labels, test_size=270, stratify=labels, random_state=0
     )

@@ -23,6 +23,13 @@ import gdtx
 BATCH = 64
 
 
+def load() -> Any:
+    """Images and labels to learn from, and others to test on: images, images, labels, labels."""
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    return train_test_split(images, labels, test_size=450, stratify=labels, random_state=0)
+
+
 class Network(nnx.Module):
     """A convolution, a hidden layer, and a head."""
 
@@ -79,11 +86,7 @@ def main() -> None:
     options = parser.parse_args()
     steps = 10 if options.smoke else options.steps
 
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    images, test_images, labels, test_labels = train_test_split(
-        images, labels, test_size=450, stratify=labels, random_state=0
-    )
+    images, test_images, labels, test_labels = load()
     few = labels < 7
     model = Network(nnx.Rngs(0))
     tx = gdtx.adamw(options.learning_rate)

@@ -22,6 +22,13 @@ from tqdm import tqdm
 import gdtx
 
 
+def load() -> Any:
+    """Images and labels to learn from, and others to test on: images, images, labels, labels."""
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    return train_test_split(images, labels, test_size=450, stratify=labels, random_state=0)
+
+
 def logits(params: Any, images: jax.Array) -> jax.Array:
     """The classifier."""
     return images @ params["w"] + params["b"]
@@ -44,12 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     steps = 20 if options.smoke else options.steps
 
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    images, test_images, labels, test_labels = map(
-        jnp.asarray,
-        train_test_split(images, labels, test_size=450, stratify=labels, random_state=0),
-    )
+    images, test_images, labels, test_labels = map(jnp.asarray, load())
     params = {"w": jnp.zeros((64, 10)), "b": jnp.zeros(10)}
 
     with tqdm(total=steps, unit="step") as bar:

@@ -24,6 +24,13 @@ import gdtx
 SIZES = (64, 128, 10)
 
 
+def load() -> Any:
+    """Images and labels to learn from, and others to test on: images, images, labels, labels."""
+    images, labels = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    return train_test_split(images, labels, test_size=450, stratify=labels, random_state=0)
+
+
 def init_params(seed: int) -> Any:
     """The weights of a network with one hidden layer."""
     rng = np.random.default_rng(seed)
@@ -65,11 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     steps = 20 if options.smoke else options.steps
 
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)
-    images, test_images, labels, test_labels = train_test_split(
-        images, labels, test_size=450, stratify=labels, random_state=0
-    )
+    images, test_images, labels, test_labels = load()
     rate = gdtx.warmup_cosine_decay_schedule(0.0, options.learning_rate, steps // 10, steps)
     tx = gdtx.chain(gdtx.clip_by_global_norm(1.0), gdtx.adamw(rate, weight_decay=1e-3))
     print(gdtx.expand(tx))

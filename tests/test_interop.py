@@ -186,6 +186,13 @@ CASES = {
     ),
     "masked": Case(gdtx.masked(gdtx.adam(0.1), MASK), optax.masked(optax.adam(0.1), MASK), 256),
     "partition": Case(
+        gdtx.partition({"s": gdtx.sgd(0.1, 0.9), "a": gdtx.adam(0.1)}, {"w": "a", "b": "s"}),
+        optax.partition(
+            {"a": optax.adam(0.1), "s": optax.sgd(0.1, 0.9)}, {"w": "a", "b": "s"}
+        ),
+        256,
+    ),
+    "partition in a chain": Case(
         gdtx.chain(
             gdtx.masked(gdtx.adam(0.1), MASK),
             gdtx.masked(gdtx.sgd(0.1, 0.9), {"w": False, "b": True}),
