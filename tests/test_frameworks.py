@@ -56,7 +56,14 @@ def loss(params, x=X, y=Y):
     return jnp.mean((predict(params, x) - y) ** 2)
 
 
-def train(tx, apply_updates=gdtx.apply_updates, scales=(1.0,) * STEPS, **extra_args):
+def train(
+    tx,
+    apply_updates=gdtx.apply_updates,
+    scales=(1.0,) * STEPS,
+    params=PARAMS,
+    state=None,
+    **extra_args,
+):
     """The plain loop: the parameters after each step, and the last state."""
 
     @jax.jit
@@ -65,8 +72,8 @@ def train(tx, apply_updates=gdtx.apply_updates, scales=(1.0,) * STEPS, **extra_a
         updates, state = tx.update(gradient, state, params, **extra_args)
         return apply_updates(params, updates), state
 
-    params = jax.tree.map(jnp.asarray, PARAMS)
-    state, path = tx.init(params), []
+    params = jax.tree.map(jnp.asarray, params)
+    state, path = tx.init(params) if state is None else state, []
     for scale in scales:
         params, state = step(params, state, scale)
         path.append(params)
@@ -213,6 +220,33 @@ MIXTURES = {
 @pytest.mark.parametrize(("mixed", "pure"), MIXTURES.values(), ids=MIXTURES)
 def test_optax_in_gdtx(mixed, pure):
     assert_same(train(mixed)[0], train(pure)[0])
+
+
+# Methods whose runs begin in Optax and go on here, beside the pairs above.
+SWITCHED = PAIRS | {
+    "sgd": (gdtx.sgd(0.05), optax.sgd(0.05)),
+    "nesterov": (
+        gdtx.sgd(0.05, momentum=0.9, nesterov=True),
+        optax.sgd(0.05, momentum=0.9, nesterov=True),
+    ),
+    "rmsprop": (gdtx.rmsprop(0.1), optax.rmsprop(0.1)),
+    "adagrad": (gdtx.adagrad(0.2), optax.adagrad(0.2)),
+    "radam": (gdtx.radam(0.1, b2=0.9, threshold=5.0), optax.radam(0.1, b2=0.9)),
+    "clipped": (
+        gdtx.chain(gdtx.clip_by_global_norm(0.5), gdtx.adam(0.1)),
+        optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1)),
+    ),
+    "injected": (gdtx.adam(0.1), optax.inject_hyperparams(optax.adam)(0.1)),
+}
+
+
+@pytest.mark.parametrize(("ours", "theirs"), SWITCHED.values(), ids=SWITCHED)
+def test_a_run_switches_in_the_middle(ours, theirs):
+    """Five steps with Optax, the rest with gdtx: every one is where Optax would have been."""
+    before, state = train(theirs, optax.apply_updates, scales=(1.0,) * 5)
+    state = gdtx.interop.load_optax_state(ours, state)
+    after, _ = train(ours, scales=(1.0,) * (STEPS - 5), params=before[-1], state=state)
+    assert_same(before + after, reference(theirs))
 
 
 def test_extra_arguments_reach_optax():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._combine import chain, feedback, join
+from .._combine import chain, join
 from .._errors import at_work, describe, fail
 from .._memory import CountState, RecurState, counted, recur
 from .._select import MaskedState, PartitionState, masked, partition
@@ -95,7 +95,8 @@ def _loaded(
                 with at_work(branch):
                     parts[branch] = loaded(given[branch], part, branch)
             return parts
-        if tx.factory is feedback:
+        if isinstance(given.get("statistic"), GradientTransformation):
+            # Of what its input or output was, as in `feedback`: the state is that of the statistic.
             return loaded(given["statistic"], state)
         if tx.factory is masked:
             return MaskedState(loaded(given["inner"], state.inner))
