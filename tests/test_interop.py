@@ -203,6 +203,12 @@ CASES = {
         256,
     ),
 }  # fmt: skip
+if hasattr(gdtx, "lion"):
+    CASES["lion"] = Case(gdtx.lion(0.1), optax.lion(0.1))
+    CASES["lion, masked decay"] = Case(
+        gdtx.lion(RATE, weight_decay=0.1, mask=MASK),
+        optax.lion(THEIR_RATE, weight_decay=0.1, mask=MASK),
+    )
 by_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 BEFORE, AFTER = (0, 1, 25), 5
 

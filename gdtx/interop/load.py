@@ -30,8 +30,8 @@ def load_optax_state(
     Hyperparameters are not in the states: give `tx` the ones that Optax had, with
     `radam(threshold=5.0)` for Optax's default.
 
-    SGD, with momentum and Nesterov's too, and AdaGrad go on bit for bit. Others differ from Optax
-    by rounding, in units in the last place of a float32 update that does not pass near zero:
+    SGD, with momentum and Nesterov's too, AdaGrad and Lion go on bit for bit. Others differ from
+    Optax by rounding, in units in the last place of a float32 update that does not pass near zero:
     RMSProp and AdaDelta 8, AdaMax 16, Adam, AdamW and NAdam 256, RAdam 16384 from step 20. Those
     above 16 are Optax's: it subtracts powers of decays, rounded to float32, from 1. From Optax's
     own run in float64, all of them in float32 are within 32 units.
