@@ -62,6 +62,7 @@ def main() -> None:
     start = each(lambda model, tx: (model, tx.init(eqx.filter(model, eqx.is_array))))
     models, states = start(model, tx)
 
+    # What stays is given first and is not donated.
     @eqx.filter_jit(donate="all-except-first")
     @eqx.filter_vmap(in_axes=((eqx.if_array(0), None), eqx.if_array(0), eqx.if_array(0)))
     def epoch(given, model, state):
