@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("orbax.checkpoint", reason="orbax is installed by the extra 'examples'")
+pytest.importorskip("orbax.checkpoint", reason="orbax is installed by the extra 'frameworks'")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "checkpoint_resume.py"
 STEPS, EVERY = 600, 20
