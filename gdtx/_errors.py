@@ -25,6 +25,7 @@ _plumbing = {
     "join",
     "masked",
     "partition",
+    "skip_when",
 }
 
 

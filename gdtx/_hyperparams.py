@@ -38,8 +38,8 @@ def hyperparams(tx: GradientTransformation, state: PyTree = None) -> dict[str, A
     """
     found: dict[str, Any] = {}
     current: dict[str, Any] = {}
-    if isinstance(state, ScheduledState):
-        schedules = tx.signature.scheduled(tx.arguments)
+    schedules = tx.signature.scheduled(tx.arguments)
+    if schedules and isinstance(state, ScheduledState):
         current = {name: jnp.asarray(rule(state.step)) for name, rule in schedules.items()}
         state = state.inner
     for path, name, value in tx.parts():
@@ -184,9 +184,9 @@ def _state_of(
         return None
     if isinstance(state, tuple) and path.isdigit():
         return state[int(path)]
-    if isinstance(state, dict):
-        return state.get(name)
-    if hasattr(state, name):
+    if isinstance(state, dict) and name in state:
+        return state[name]
+    if hasattr(state, name) and not isinstance(state, ScheduledState):
         return getattr(state, name)
     groups = getattr(state, "inner", None)
     if path != name and isinstance(groups, dict):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from ._errors import at_work, describe, fail
+from ._numerics import compute_dtype
 
 PyTree = Any
 
@@ -145,6 +146,22 @@ def explicit_sharding(x: Any) -> Any:
     """
     sharding = jax.typeof(x).sharding
     return sharding if sharding.mesh.explicit_axes else None
+
+
+def real_scalar(name: str, value: Any) -> jax.Array:
+    """A value that was given under this name, or an error: it must be a number."""
+    try:
+        value = jnp.asarray(value)
+    except (TypeError, ValueError):
+        fail(TypeError, f"{name} must be a number, got {describe(value)}")
+    if value.shape != () or jnp.iscomplexobj(value):
+        fail(ValueError, f"{name} must be a real scalar, got {describe(value)}")
+    return value
+
+
+def wide_copy(params: PyTree) -> PyTree:
+    """The parameters again in at least float32, in buffers of their own: both may be donated."""
+    return jax.tree.map(lambda p: jnp.array(p, compute_dtype(p.dtype), copy=True), params)
 
 
 def apply_updates(params: PyTree, updates: PyTree) -> PyTree:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ from .._paths import leaf_paths
 from .._transformation import GradientTransformation
 from .._tree import PyTree
 from ..links.clipping import global_norm
-from .find import Buffer, buffers
+from .find import Buffer, buffers, states
 
 
 def describe(
@@ -40,11 +42,20 @@ def describe(
 
         - each hyperparameter that is one number, by its path in :func:`hyperparams`; schedules as
           the value that the next update will use;
-        - `step`, the number of updates done, where the state counts them;
-        - `grad_norm`, `update_norm`, `param_norm`: see :func:`global_norm`;
+        - `step`, the number of updates done, where the state counts them; calls in which a wrapper
+          waits, or which it skips, are none;
+        - what states report of themselves: `skipped` and `consecutive_skipped` (:func:`skip_when`),
+          `micro_step` (:func:`accumulate_gradients`), `norm_in`, `norm_out` and `clip_rate`
+          (:func:`remember`), `plateau_scale` (:func:`reduce_on_plateau`). Where several report the
+          same, the path of each comes first: `"0.clip_rate"`;
+        - `grad_norm`, `update_norm`, `param_norm`: see :func:`global_norm`. Without `grads`, the
+          first is what came into the first :func:`remember`, if there is one;
         - `update_ratio`, `update_norm` over `param_norm`, and the same of each leaf as
           `update_ratio/path/of/leaf`. It is 0 where the update is 0, else infinite where the
           parameter is 0.
+
+        A state class of your own reports what its method `describe(self)` returns, a dict of
+        scalars.
 
     Raises:
         ValueError: if updates and parameters have other structures.
@@ -60,8 +71,10 @@ def describe(
     facts = {path: value for path, value in hyperparams(tx, state).items() if _is_number(value)}
     counts = [buffer.tree for buffer in buffers(state) if _is_step(buffer)]
     if counts:
-        # All count the same updates, but for those inside of a wrapper, which comes first.
-        facts["step"] = counts[0]
+        # All count the same updates, but for those inside of a wrapper that does not always run
+        # them: these are fewer, and they are the updates.
+        facts["step"] = functools.reduce(jnp.minimum, counts)
+    facts |= _reports(state)
     for name, tree in (("grad", grads), ("update", updates), ("param", params)):
         if tree is not None:
             facts[f"{name}_norm"] = global_norm(tree)
@@ -75,6 +88,23 @@ def describe(
 
 def _is_step(buffer: Buffer) -> bool:
     return buffer.is_count and buffer.path.split(".")[-1] in ("step", "count")
+
+
+def _reports(state: PyTree) -> dict[str, Any]:
+    """What states report, by name, or by path and name where the name is not enough."""
+    reports = [
+        (path, name, value)
+        for path, part in states(state)
+        if callable(getattr(type(part), "describe", None))
+        for name, value in part.describe().items()
+    ]
+    names = collections.Counter(name for _, name, _ in reports)
+    facts = {
+        name if names[name] == 1 or not path else f"{path}.{name}": value
+        for path, name, value in reports
+    }
+    first = [value for _, name, value in reports if name == "norm_in"][:1]
+    return {**facts, **dict(zip(["grad_norm"], first, strict=False))}
 
 
 def _leaf_ratios(updates: PyTree, params: PyTree) -> dict[str, jax.Array]:

@@ -68,25 +68,45 @@ def buffers(state: PyTree) -> Iterator[Buffer]:
     return _walk(state, (), "")
 
 
+def states(state: PyTree, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every state in a state with its path, the outer ones first."""
+    yield ".".join(path), state
+    if not isinstance(state, RecurState):
+        for name, _, value, is_buffer in _parts(state):
+            if not is_buffer:
+                yield from states(value, (*path, *name))
+
+
 def _walk(state: PyTree, path: tuple[str, ...], code: str) -> Iterator[Buffer]:
+    if not isinstance(state, dict | list | tuple):
+        if state is not None:
+            yield _buffer(path, code, state)
+        return
+    for name, below, value, is_buffer in _parts(state):
+        if is_buffer:
+            yield _buffer((*path, *name), code + below, value, not isinstance(state, RecurState))
+        else:
+            yield from _walk(value, (*path, *name), code + below)
+
+
+def _parts(state: PyTree) -> Iterator[tuple[tuple[str, ...], str, PyTree, bool]]:
+    """Of each part: what it adds to the path, how Python reaches it, itself, whether a buffer."""
     if isinstance(state, RecurState):
         for name, tree in state.buffers.items():
-            yield _buffer((*path, name), f"{code}.buffers[{name!r}]", tree)
+            yield (name,), f".buffers[{name!r}]", tree, True
     elif isinstance(state, tuple) and (fields := getattr(state, "_fields", None)):
         for name, value in zip(fields, state, strict=True):
-            if name.startswith("inner") or _holds_states(value):
-                # Of a wrapper: it adds no name, so that paths are the same with and without it.
-                yield from _walk(value, path, f"{code}.{name}")
+            # Of a wrapper: it adds no name, so that paths are the same with and without it.
+            is_inner = name.startswith("inner")
+            if is_inner or _holds_states(value):
+                is_inner |= name.endswith("state")
+                yield () if is_inner else (name,), f".{name}", value, False
             else:
-                yield _buffer((*path, name), f"{code}.{name}", value, of_state=True)
+                yield (name,), f".{name}", value, True
     elif isinstance(state, tuple | list):
-        for i, link in enumerate(state):
-            yield from _walk(link, (*path, str(i)), f"{code}[{i}]")
+        yield from (((str(i),), f"[{i}]", link, False) for i, link in enumerate(state))
     elif isinstance(state, dict):
-        for name, branch in state.items():
-            yield from _walk(branch, (*path, str(name)), f"{code}[{name!r}]")
-    elif state is not None:
-        yield _buffer(path, code, state)
+        yield from (((str(name),), f"[{name!r}]", x, False) for name, x in state.items())
 
 
 def _buffer(path: tuple[str, ...], code: str, tree: PyTree, of_state: bool = False) -> Buffer:

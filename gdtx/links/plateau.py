@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._errors import check_state, describe, fail
+from .._errors import check_state
 from .._kinds import Decay, Fraction, Growth, InnerDecay, NonNegative
 from .._numerics import increment
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from .._tree import PyTree, real_scalar, scalar_like
 
 
 class PlateauState(NamedTuple):
@@ -24,6 +24,9 @@ class PlateauState(NamedTuple):
     avg_count: jax.Array
     plateau_count: jax.Array
     cooldown_count: jax.Array
+
+    def describe(self) -> dict[str, jax.Array]:
+        return {"plateau_scale": self.scale}
 
 
 @transformation
@@ -110,7 +113,8 @@ def reduce_on_plateau(
     ) -> tuple[PyTree, PlateauState]:
         check_state(state, PlateauState)
         count = increment(state.avg_count)
-        mean = (state.avg_count * state.avg_value + _real_scalar(value)) / count
+        new = real_scalar("value", value).astype(jnp.float32)
+        mean = (state.avg_count * state.avg_value + new) / count
         pending = state._replace(avg_value=mean, avg_count=count)
         complete = count >= accumulation_size
         state = jax.tree.map(
@@ -123,14 +127,3 @@ def reduce_on_plateau(
         return structure.unflatten(each_leaf(lambda u: state.scale * u, structure, leaves)), state
 
     return GradientTransformation(init, update)
-
-
-def _real_scalar(value: Any) -> jax.Array:
-    """The value that was given, or an error: it must be a number."""
-    try:
-        value = jnp.asarray(value)
-    except (TypeError, ValueError):
-        fail(TypeError, f"value must be a number, got {describe(value)}")
-    if value.shape != () or jnp.iscomplexobj(value):
-        fail(ValueError, f"value must be a real scalar, got {describe(value)}")
-    return value.astype(jnp.float32)

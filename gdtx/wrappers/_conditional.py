@@ -1,0 +1,47 @@
+"""Updates that run only if they must."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._tree import PyTree
+
+
+def update_if(
+    run: jax.Array,
+    update: Callable[[], tuple[PyTree, PyTree]],
+    updates: PyTree,
+    state: PyTree,
+    fill: jax.Array | None = None,
+) -> tuple[PyTree, PyTree]:
+    """What `update` returns, in a conditional of the program; else no change and the old state.
+
+    No change is -0.0, because x + -0.0 is x to the bit for every x, while -0.0 + 0.0 is not.
+    `updates` are like those that `update` returns, `fill` is to be emitted in place of no change.
+    """
+
+    def new() -> tuple[PyTree, PyTree]:
+        emitted, new_state = update()
+        # A transformation from elsewhere may widen its state on the first update; the two branches
+        # must agree, and the state must not change its dtype anyhow.
+        return emitted, jax.tree.map(_as_before, new_state, state)
+
+    emitted, _ = jax.eval_shape(new)
+
+    def old() -> tuple[PyTree, PyTree]:
+        def nothing(u: jax.Array, like: Any) -> jax.Array:
+            zero = jnp.zeros_like(u, dtype=like.dtype)
+            return -zero if fill is None else -(zero + fill.astype(like.dtype))
+
+        return jax.tree.map(nothing, updates, emitted), state
+
+    return jax.lax.cond(run, new, old)
+
+
+def _as_before(new: Any, old: Any) -> Any:
+    dtype = jnp.result_type(old)
+    return new if jnp.result_type(new) == dtype else jnp.asarray(new, dtype)

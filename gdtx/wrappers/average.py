@@ -1,0 +1,113 @@
+"""The parameters averaged over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._errors import check_state
+from .._kinds import Count, Decay
+from .._memory import RecurState
+from .._numerics import one_minus_power
+from .._rules import each_leaf, needed
+from .._transformation import GradientTransformation, ScheduledState, transformation
+from .._tree import PyTree
+from ..links.moments import ema
+from .evaluation import alongside
+
+
+class AverageState(NamedTuple):
+    """State of an average of the parameters: that of :func:`ema`, and that of `inner`."""
+
+    average: ScheduledState
+    inner: PyTree
+
+    def eval_params(self, params: PyTree) -> PyTree:
+        kept: RecurState = self.average.inner
+        leaves, structure = jax.tree.flatten(kept.buffers["value"])
+        started = self.average.step > 0
+        current = alongside(kept.buffers["value"], params)
+        return structure.unflatten(
+            [jnp.where(started, a, p) for a, p in zip(leaves, current, strict=True)]
+        )
+
+
+@transformation
+def average(
+    inner: GradientTransformation, decay: Decay | None = None, start: Count = 0
+) -> GradientTransformation:
+    r"""Average the parameters that the updates lead to, for :func:`eval_params`.
+
+    $\bar\theta_t = \beta_t \bar\theta_{t-1} + (1 - \beta_t)\,\theta_t$, which is the mean of
+    $\theta_{s+1}, \dots, \theta_t$ (Polyak and Ruppert) with
+
+    $$\beta_t = 1 - \frac1n, \quad n = \max(t - s, 1),$$
+
+    and with a decay their exponential average without the bias of its start,
+    $\beta_t = 1 - (1 - \beta) / (1 - \beta^n)$. :func:`ema` of the new parameters: the updates are
+    left as they are.
+
+    The outermost of all that changes the updates: what is averaged is $\theta + u$, and a link
+    after it would make the parameters something else. Around it may be what only waits or leaves
+    out, as :func:`accumulate_gradients` and :func:`skip_nonfinite`; those steps are then not
+    counted.
+
+    Args:
+        inner: any transformation.
+        decay: $\beta$; None weighs all alike.
+        start: $s$, how many updates to leave out. Until one more is done, the average is the
+            current parameters.
+
+    Returns:
+        A transformation whose state holds a count, the average (one buffer per array, at least
+        float32) and the state of `inner`.
+
+    Raises:
+        ValueError: if `decay` is not in [0, 1); from `update`, if it is called without the
+            parameters.
+
+    References:
+        Polyak & Juditsky 1992, Acceleration of stochastic approximation by averaging;
+        Ruppert 1988, Efficient estimations from a slowly convergent Robbins-Monro process.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx, params = gdtx.average(gdtx.sgd(1.0), start=1), jnp.array([4.0])
+    >>> state = tx.init(params)
+    >>> for _ in range(3):
+    ...     updates, state = tx.update(jnp.array([1.0]), state, params)
+    ...     params = gdtx.apply_updates(params, updates)
+    >>> gdtx.eval_params(tx, state, params)  # the mean of 2 and 1
+    Array([1.5], dtype=float32)
+    """
+    statistic = ema(_decays(decay, start))
+
+    def init(params: PyTree) -> AverageState:
+        return AverageState(statistic.init(params), inner.init(params))
+
+    def update(
+        updates: PyTree, state: AverageState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, AverageState]:
+        check_state(state, AverageState)
+        updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
+        leaves, structure = jax.tree.flatten(updates)
+        new = each_leaf(lambda u, p: p + u, structure, leaves, needed(params, structure))
+        _, statistic_state = statistic.update(structure.unflatten(new), state.average)
+        return updates, AverageState(statistic_state, inner_state)
+
+    return GradientTransformation(init, update)
+
+
+def _decays(decay: Any, start: int) -> Callable[[jax.Array], jax.Array]:
+    """The decay at each step with which :func:`ema` is the average itself, and no bias is left."""
+
+    def at(step: jax.Array) -> jax.Array:
+        before = jnp.maximum(step - start, 0).astype(jnp.result_type(float))
+        if decay is None:
+            return before / (before + 1)
+        # From 1 - β without cancellation: to the right relative precision is the weight of the new.
+        return jnp.where(before > 0, 1 - (1 - decay) / one_minus_power(decay, before + 1), 0)
+
+    return at

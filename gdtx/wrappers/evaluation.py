@@ -1,0 +1,103 @@
+"""Parameters to evaluate with, which are not always those that are trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jax.tree_util import keystr, tree_flatten_with_path
+
+from .._errors import at_work, fail
+from .._signature import Signature
+from .._transformation import GradientTransformation
+from .._tree import PyTree, check_arrays
+
+
+def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> PyTree:
+    """The parameters to evaluate with: averages, slow weights, or those that are trained.
+
+    Some transformations train one set of parameters for the sake of another, which their state
+    keeps: :func:`average`, :func:`lookahead`, :func:`schedule_free`. This finds it anywhere in the
+    state: in chains, groups and wrappers, gdtx's and Optax's, or a flax `TrainState`'s `opt_state`.
+    Of one inside of another the outer one counts.
+
+    A state class of your own takes part if it has a method `eval_params(self, params)` that returns
+    a tree like the parameters. A state sees a part of them where its transformation does (the rest
+    may be None, or missing); it is given all, and may return the part.
+
+    Args:
+        tx: the transformation that made the state.
+        state: its state.
+        params: the parameters that are trained.
+
+    Returns:
+        A tree like the parameters, in their dtypes: the parameters themselves where no state has
+        others.
+
+    Raises:
+        ValueError: if `tx`, `state` and `params` do not fit each other, or are given in another
+            order.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx, params = gdtx.average(gdtx.sgd(1.0)), jnp.array([4.0])
+    >>> state = tx.init(params)
+    >>> for _ in range(2):
+    ...     updates, state = tx.update(jnp.array([1.0]), state, params)
+    ...     params = gdtx.apply_updates(params, updates)
+    >>> params, gdtx.eval_params(tx, state, params)
+    (Array([2.], dtype=float32), Array([2.5], dtype=float32))
+    """
+    tx = Signature(eval_params, schedules=False).bind((tx, state, params), {})["tx"]
+    with at_work("eval_params"):
+        if not _fits(tx, state, params):
+            swapped = _fits(tx, params, state)
+            hint = ": they are swapped" if swapped else ", as the transformation makes one"
+            fail(
+                ValueError,
+                f"the state is none of these parameters{hint}; call eval_params(tx, state, params)",
+            )
+        check_arrays(params, "params")
+        parts = jax.tree.leaves(state, is_leaf=_has_eval_params)
+        found: dict[str, jax.Array] = {}
+        for part in filter(_has_eval_params, parts):
+            found = _by_path(part.eval_params(params)) | found
+        return _merged(params, found) if found else params
+
+
+def alongside(tree: PyTree, params: PyTree) -> list[jax.Array]:
+    """For each leaf of `tree`, which may be that of some of the parameters, its parameter."""
+    leaves = _by_path(params)
+    return [leaves[path] for path in _by_path(tree)]
+
+
+def _fits(tx: GradientTransformation, state: PyTree, params: PyTree) -> bool:
+    """Whether this could be a state for these parameters.
+
+    Not even looked at, a wrong one would give back the parameters, as one with nothing to say does.
+    """
+    try:
+        expected = jax.eval_shape(tx.init, params)
+    except (TypeError, ValueError, AttributeError):
+        return False
+    return jax.tree.structure(expected) == jax.tree.structure(state)
+
+
+def _has_eval_params(value: Any) -> bool:
+    return callable(getattr(type(value), "eval_params", None))
+
+
+def _by_path(tree: PyTree) -> dict[str, jax.Array]:
+    return {keystr(path): leaf for path, leaf in tree_flatten_with_path(tree)[0]}
+
+
+def _merged(params: PyTree, found: dict[str, jax.Array]) -> PyTree:
+    """The parameters, with those that were found in their places."""
+    trained = _by_path(params)
+    for path, new in found.items():
+        if path not in trained:
+            fail(ValueError, f"a state's eval_params has a leaf {path}, which params has not")
+        if new.shape != trained[path].shape:
+            shapes = f"shape {new.shape}, its parameter has {trained[path].shape}"
+            fail(ValueError, f"a state's eval_params{path} has {shapes}")
+    leaves = [found[path].astype(p.dtype) if path in found else p for path, p in trained.items()]
+    return jax.tree.structure(params).unflatten(leaves)

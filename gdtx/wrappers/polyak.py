@@ -1,0 +1,81 @@
+"""A step as long as the loss and its slope say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._kinds import NonNegative, Positive, Scalar
+from .._numerics import cast, compute_dtype
+from .._rules import each_leaf, identity
+from .._transformation import GradientTransformation, transformation
+from .._tree import PyTree, leaves_as, real_scalar
+
+_identity = identity()
+
+
+@transformation
+def polyak_step(
+    inner: GradientTransformation = _identity,
+    max_learning_rate: Positive = 1.0,
+    f_min: Scalar = 0.0,
+    eps: NonNegative = 0.0,
+) -> GradientTransformation:
+    r"""Step to where the loss would be least, if it were as straight as its slope.
+
+    $$u_t = -\gamma_t d_t, \quad
+    \gamma_t = \min\left(\frac{f(\theta_{t-1}) - f^*}{\langle g_t, d_t \rangle + \epsilon},
+    \gamma_{\max}\right),$$
+
+    with $d$ the direction in which `inner` turns the gradient $g$: by default $g$ itself, and then
+    the denominator is $\|g\|^2$ (Polyak's step, capped). Every `update` needs `value=`, the loss
+    $f(\theta_{t-1})$. Where it is below $f^*$, or $\langle g, d \rangle$ is 0, there is no step.
+    Where $\langle g, d \rangle$ is negative, $d$ points downhill, as that of :func:`sgd` does, and
+    is followed as it points: $-d$ is meant.
+
+    Args:
+        inner: a transformation that gives the direction, such as :func:`scale_by_adam`.
+        max_learning_rate: $\gamma_{\max}$.
+        f_min: $f^*$, a value that the loss does not fall below.
+        eps: $\epsilon$.
+
+    Returns:
+        A transformation whose state is that of `inner`.
+
+    Raises:
+        TypeError: from `update`, if it is called without `value`.
+
+    References:
+        Polyak 1987, Introduction to optimization; Loizou et al. 2021, Stochastic Polyak Step-size
+        for SGD, arXiv:2002.10542.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx, params = gdtx.polyak_step(), jnp.array([3.0])
+    >>> tx.update(2 * params, tx.init(params), params, value=jnp.sum(params**2))[0]
+    Array([-1.5], dtype=float32)
+    """
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, *, value: Any, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        direction, state = inner.update(updates, state, params, value=value, **extra_args)
+        leaves, structure = jax.tree.flatten(direction)
+        slope = _inner_product(leaves_as(structure, updates, "updates", "direction"), leaves)
+        gap = jnp.maximum(real_scalar("value", value) - f_min, 0)
+        size = jnp.abs(slope) + eps
+        length = jnp.where(slope != 0, gap / jnp.where(size > 0, size, 1), 0)
+        rate = jnp.sign(slope) * jnp.minimum(length, max_learning_rate)
+        return structure.unflatten(each_leaf(lambda d: -rate * d, structure, leaves)), state
+
+    return GradientTransformation(inner.init, update)
+
+
+def _inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
+    """The real inner product of all numbers together, in at least float32."""
+    total = jnp.zeros((), jnp.float32)
+    for a, b in zip(one, other, strict=True):
+        wide = compute_dtype(a.dtype, b.dtype)
+        total = total + jnp.sum((jnp.conj(cast(a, wide)) * cast(b, wide)).real)
+    return total

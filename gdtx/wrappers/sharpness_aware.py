@@ -1,0 +1,78 @@
+"""The gradient where the loss is worst nearby."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import _numerics
+from .._kinds import NonNegative
+from .._rules import needed
+from .._transformation import GradientTransformation, transformation
+from .._tree import PyTree, apply_updates, check_shapes, leaves_as
+
+
+@transformation
+def sharpness_aware(
+    inner: GradientTransformation, rho: NonNegative = 0.05
+) -> GradientTransformation:
+    r"""Use the gradient a short way uphill: $\nabla f(\theta + \rho\,g / \|g\|)$.
+
+    Every `update` needs `grad_fn=`, a function of the parameters that returns the gradient, of the
+    batch that $g$ is of. It is called once, and `inner` sees what it returns. Call `update` in a
+    jitted step: outside of one, a new function is a new program.
+
+    Args:
+        inner: any transformation.
+        rho: $\rho$, how far; at a gradient of 0 it stays where it is.
+
+    Returns:
+        A transformation whose state is that of `inner`.
+
+    Raises:
+        TypeError: from `update`, if it is called without `grad_fn`.
+        ValueError: from `update`, if it is called without the parameters, or the gradient is no
+            tree like them.
+
+    References:
+        Foret et al. 2021, Sharpness-Aware Minimization for Efficiently Improving Generalization,
+        arXiv:2010.01412.
+
+    >>> import gdtx, jax, jax.numpy as jnp
+    >>> gradient = jax.grad(lambda x: jnp.sum(x**2))
+    >>> tx, params = gdtx.sharpness_aware(gdtx.sgd(0.5), rho=1.0), jnp.array([3.0, 4.0])
+    >>> tx.update(gradient(params), tx.init(params), params, grad_fn=gradient)[0]
+    Array([-3.6, -4.8], dtype=float32)
+    """
+
+    def update(
+        updates: PyTree,
+        state: PyTree,
+        params: PyTree = None,
+        *,
+        grad_fn: Callable[[PyTree], PyTree],
+        **extra_args: Any,
+    ) -> tuple[PyTree, PyTree]:
+        structure = jax.tree.structure(updates)
+        needed(params, structure)
+        worst = grad_fn(apply_updates(params, _uphill(updates, rho)))
+        check_shapes(updates, leaves_as(structure, worst, "grad_fn's result", "updates"), "grad_fn")
+        return inner.update(worst, state, params, grad_fn=grad_fn, **extra_args)
+
+    return GradientTransformation(inner.init, update)
+
+
+def _uphill(updates: PyTree, rho: Any) -> PyTree:
+    """The updates brought to this global norm; 0 stays 0."""
+    power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
+    ratio = rho / jnp.where(scaled > 0, scaled, 1)
+
+    def step(u: jax.Array) -> jax.Array:
+        wide = _numerics.compute_dtype(u.dtype)
+        real = jnp.finfo(wide).dtype
+        return u.astype(wide) * power.astype(real) * ratio.astype(real)
+
+    return jax.tree.map(step, updates)

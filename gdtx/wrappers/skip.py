@@ -1,0 +1,142 @@
+"""Steps left out, because their gradient would do harm."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._errors import check_state, describe, fail
+from .._kinds import Count, Function, Positive
+from .._numerics import increment
+from .._transformation import GradientTransformation, transformation
+from .._tree import PyTree, scalar_like
+from ..links.clipping import global_norm
+from ._conditional import update_if
+
+
+class SkipState(NamedTuple):
+    """State of a transformation that skips: all steps skipped, and how many the last in a row."""
+
+    skipped: jax.Array
+    consecutive: jax.Array
+    inner: PyTree
+
+    def describe(self) -> dict[str, jax.Array]:
+        return {"skipped": self.skipped, "consecutive_skipped": self.consecutive}
+
+
+@transformation
+def skip_when(
+    inner: GradientTransformation, is_bad: Function, max_consecutive: Count | None = None
+) -> GradientTransformation:
+    r"""Leave out the steps whose updates are bad.
+
+    A step left out changes no bit of the parameters, and none of the state of `inner`, which is
+    not even run: it emits -0.0, because x + -0.0 is x for every x.
+
+    Args:
+        inner: any transformation.
+        is_bad: function of the incoming updates that returns a boolean scalar.
+        max_consecutive: how many steps in a row may be skipped. The next bad one emits NaN, so that
+            a run which is broken for good is seen at once; the state stays the last good one. None
+            skips for ever.
+
+    Returns:
+        A transformation whose state is two counts and the state of `inner`. Both stay at the
+        largest int32.
+
+    Raises:
+        TypeError: from `update`, if `is_bad` returns anything but a boolean scalar.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.skip_when(gdtx.sgd(1.0), lambda u: jnp.any(u > 10))
+    >>> updates, state = tx.update(jnp.array([99.0]), tx.init(jnp.zeros(1)))
+    >>> updates, int(state.skipped)
+    (Array([-0.], dtype=float32), 1)
+    """
+
+    def init(params: PyTree) -> SkipState:
+        skipped, consecutive = (scalar_like(params, 0, jnp.int32) for _ in range(2))
+        return SkipState(skipped, consecutive, inner.init(params))
+
+    def update(
+        updates: PyTree, state: SkipState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, SkipState]:
+        check_state(state, SkipState)
+        bad = jnp.asarray(is_bad(updates))
+        if bad.shape != () or bad.dtype != bool:
+            fail(TypeError, f"is_bad must return a boolean scalar, got {describe(bad)}")
+        consecutive = jnp.where(bad, increment(state.consecutive), 0)
+        fill = None
+        if max_consecutive is not None:
+            fill = jnp.where(consecutive > max_consecutive, jnp.nan, 0.0)
+        updates, inner_state = update_if(
+            ~bad,
+            lambda: inner.update(updates, state.inner, params, **extra_args),
+            updates,
+            state.inner,
+            fill,
+        )
+        skipped = jnp.where(bad, increment(state.skipped), state.skipped)
+        return updates, SkipState(skipped, consecutive, inner_state)
+
+    return GradientTransformation(init, update)
+
+
+@transformation
+def skip_nonfinite(
+    inner: GradientTransformation, max_consecutive: Count | None = None
+) -> GradientTransformation:
+    r"""Leave out the steps in whose updates is a NaN or an infinity.
+
+    :func:`skip_when`. Inside of :func:`accumulate_gradients` a bad batch spoils its mean, which is
+    left out as a whole; outside, that batch alone is left out.
+
+    Args:
+        inner, max_consecutive: as in :func:`skip_when`.
+
+    Returns:
+        A transformation whose state is that of :func:`skip_when`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.skip_nonfinite(gdtx.adam(0.1))
+    >>> updates, state = tx.update(jnp.array([jnp.nan, 1.0]), tx.init(jnp.zeros(2)))
+    >>> updates, int(state.skipped)
+    (Array([-0., -0.], dtype=float32), 1)
+    """
+    return skip_when(inner, _is_nonfinite, max_consecutive)
+
+
+@transformation
+def skip_large(
+    inner: GradientTransformation, max_norm: Positive, max_consecutive: Count | None = None
+) -> GradientTransformation:
+    r"""Leave out the steps whose updates are longer than a bound, or not finite.
+
+    :func:`skip_when`. Where :func:`clip_by_global_norm` shortens an outlier, this drops it.
+
+    Args:
+        inner, max_consecutive: as in :func:`skip_when`.
+        max_norm: largest :func:`global_norm` of a step that is taken, $c$.
+
+    Returns:
+        A transformation whose state is that of :func:`skip_when`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.skip_large(gdtx.sgd(1.0), max_norm=4.0)
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0]
+    Array([-0., -0.], dtype=float32)
+    """
+
+    def is_large(updates: PyTree) -> jax.Array:
+        norm = global_norm(updates)
+        return ~(jnp.isfinite(norm) & (norm <= max_norm))
+
+    return skip_when(inner, is_large, max_consecutive)
+
+
+def _is_nonfinite(updates: PyTree) -> jax.Array:
+    finite = [jnp.all(jnp.isfinite(u)) for u in jax.tree.leaves(updates)]
+    return ~jnp.all(jnp.stack(finite)) if finite else jnp.asarray(False)
