@@ -87,7 +87,8 @@ class Equations:
             return self.given.get((condition[1], ()), condition[1] == "otherwise")
         _, one, relation, other = condition
         one, other = self.evaluate(one, times), self.evaluate(other, times)
-        return {"<": one < other, ">": one > other}[relation]
+        holds = {"<": one < other, ">": one > other, r"\leq": one <= other}
+        return other % one == 0 if relation == r"\mid" else holds[relation]
 
 
 T = ("symbol", "t", ())

@@ -6,8 +6,9 @@ TOKEN = re.compile(r"\\\\|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|[a-zA-Z]|[-+=<>^_{}()|&,
 ACCENTS = {r"\hat", r"\tilde", r"\bar", r"\breve", r"\check", r"\dot"}
 GREEK = {
     r"\alpha", r"\beta", r"\gamma", r"\delta", r"\Delta", r"\epsilon", r"\eta", r"\theta",
-    r"\lambda", r"\mu", r"\nu", r"\psi", r"\rho", r"\tau", r"\sigma", r"\xi",
+    r"\lambda", r"\mu", r"\nu", r"\phi", r"\psi", r"\rho", r"\tau", r"\sigma", r"\xi",
 }  # fmt: skip
+RELATIONS = {"=", "<", ">", r"\leq", r"\mid"}
 
 
 class Parser:
@@ -47,9 +48,9 @@ class Parser:
         return rows
 
     def relation(self):
-        """Sums with = or < or > between them; the & of an aligned block stands before its =."""
+        """Sums with =, <, > and the like between them; the & of an aligned block stands before its =."""
         parts = [self.sum()]
-        while self.next in ("=", "<", ">") or self.upcoming(2) == ["&", "="]:
+        while self.next in RELATIONS or self.upcoming(2) == ["&", "="]:
             if self.next == "&":
                 self.take("&")
             parts += [self.take(), self.sum()]
@@ -73,7 +74,7 @@ class Parser:
         return value
 
     def starts_a_factor(self):
-        ends = {None, "+", "-", "=", "<", ">", "&", r"\\", "}", r"\right", r"\end", ","}
+        ends = RELATIONS | {None, "+", "-", "&", r"\\", "}", r"\right", r"\end", ","}
         return self.next not in ends
 
     def power(self):

@@ -284,3 +284,45 @@ def radam(gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=
         if r is not None:
             d[t] = r * d[t] / root[t]
     return descend(d, theta, learning_rate)
+
+
+def schedule_free(directions, theta, learning_rate, b1, weight_decay, weight_lr_power):
+    """z_t = z_{t-1} - eta_t (d_t + lambda y_{t-1}); x_t = (1 - c_t) x_{t-1} + c_t z_t;
+    y_t = (1 - b1) z_t + b1 x_t; c_t = eta_t^p / sum_{i <= t} eta_i^p; u_t = y_t - y_{t-1}.
+
+    The parameter is y: there the gradients are taken, and it is what decays.
+
+    Defazio et al. 2024, The Road Less Scheduled, arXiv:2405.15682, algorithm 1. In extended
+    precision, because u is a small difference of large numbers.
+    """
+    wide = np.result_type(directions, np.longdouble)
+    eta = rates(learning_rate, directions)
+    x = y = z = np.asarray(theta).astype(wide)
+    updates, total = np.empty_like(directions), 0.0
+    for t, direction in enumerate(directions.astype(wide)):
+        z = z - eta[t] * (direction + weight_decay * y)
+        total = total + eta[t] ** weight_lr_power
+        c = eta[t] ** weight_lr_power / total
+        x = (1 - c) * x + c * z
+        new = (1 - b1) * z + b1 * x
+        updates[t], y = new - y, new
+    return updates
+
+
+def schedule_free_sgd(
+    gradients, theta, learning_rate, b1=0.9, weight_decay=0.0, weight_lr_power=2.0
+):
+    """`schedule_free` along the gradient."""
+    return schedule_free(
+        series(gradients), theta, learning_rate, b1, weight_decay, weight_lr_power
+    )
+
+
+def schedule_free_adamw(
+    gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.0,
+    weight_lr_power=2.0,
+):  # fmt: skip
+    """`schedule_free` along g_t / (sqrt(vhat_t) + eps), as in Adam without its first moment."""
+    g = series(gradients)
+    d = g / (np.sqrt(mean(square(g), b2)) + eps)
+    return schedule_free(d, theta, learning_rate, b1, weight_decay, weight_lr_power)

@@ -184,6 +184,10 @@ EXPRESSIONS = [
         b=gdtx.chain(gdtx.square(), gdtx.add(2.0)),
     ),
     gdtx.tunable(gdtx.adam(0.1), "learning_rate"),
+    gdtx.remember(gdtx.lookahead(gdtx.sgd(0.1), sync_period=3)),
+    gdtx.lookahead(gdtx.sgd(0.1, momentum=0.9), sync_period=2, slow_step_size=0.8),
+    gdtx.skip_large(gdtx.average(gdtx.sgd(0.1)), max_norm=10.0),
+    gdtx.schedule_free(gdtx.sgd(0.1), 0.1, weight_lr_power=1.0),
     softened(0.1),
 ]
 

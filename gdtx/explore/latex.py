@@ -170,6 +170,11 @@ def _prod(factor: Expression, last: Expression) -> str:
     return rf"\prod_{{i=1}}^{{{_show(last)}}} {_factor(factor)}"
 
 
+def _mean(each: Expression, count: Expression) -> str:
+    many = _show(count)
+    return rf"\frac{{1}}{{{many}}} \sum_{{i=1}}^{_braced(many)} {_factor(each)}"
+
+
 _shapes: dict[str, Callable[..., str]] = {
     "sum": _sum,
     "product": _product,
@@ -183,5 +188,11 @@ _shapes: dict[str, Callable[..., str]] = {
     "equal": lambda one, other: f"{_show(one)} = {_show(other)}",
     "greater": lambda one, other: f"{_show(one)} > {_show(other)}",
     "less": lambda one, other: f"{_show(one)} < {_show(other)}",
+    "at most": lambda one, other: rf"{_show(one)} \leq {_show(other)}",
+    "divides": lambda one, other: rf"{_show(one)} \mid {_show(other)}",
+    "finite": lambda value: rf"{_show(value)} \text{{ is finite}}",
+    "not": lambda condition: rf"\text{{not }} {_show(condition)}",
+    "inner": lambda a, b: rf"\left\langle {_show(a)}, {_show(b)} \right\rangle",
+    "mean": _mean,
     "call": lambda f, *args: f"{_show(f)}{_bracketed(', '.join(map(_show, args)))}",
 }

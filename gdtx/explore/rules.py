@@ -19,12 +19,11 @@ from ..links.moments import running_max, variance
 from ..links.noise import add_noise
 from ..links.rounding import stochastic_rounding
 from ..methods.rprop import scale_by_rprop
-from ..wrappers.master_weights import master_weights
-from ..wrappers.tunable import tunable
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
 from .rewriting import Definition, contains, rewrite, shifted, t
 from .symbols import escaped, letters
+from .wrapper_rules import WRAPPER_RULES
 
 
 def _chain(reader: Reader, u: Expression, *links: GradientTransformation) -> Expression:
@@ -228,9 +227,6 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     chain: _chain,
     join: _join,
     feedback: _feedback,
-    tunable: lambda reader, u, inner, *names: reader.read(inner, u),
-    # What it adds is how numbers are kept.
-    master_weights: lambda reader, u, inner: reader.read(inner, u),
     masked: _masked,
     partition: _partition,
     elementwise: _elementwise,
@@ -257,4 +253,5 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     scheduled_bias_correction: _scheduled_bias_correction,
     rectify: _rectify,
     scale_by_rprop: _rprop,
+    **WRAPPER_RULES,
 }

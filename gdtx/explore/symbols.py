@@ -25,6 +25,10 @@ _SYMBOLS = {
     "min_step_size": Symbol(r"\Delta", r"\min"),
     "max_step_size": Symbol(r"\Delta", r"\max"),
     "max_delta": Symbol(r"\delta"),
+    "max_learning_rate": Symbol(r"\gamma", r"\max"),
+    "f_min": Symbol("f", above="*"),
+    "sync_period": Symbol("k"),
+    "slow_step_size": Symbol(r"\alpha"),
     "max_norm": Symbol("c"),
     "factor": Symbol("c"),
     "constant": Symbol("c"),
@@ -44,7 +48,8 @@ _GREEK = {
 
 # Numbers in a formula more than parameters of it.
 _PLAIN = {
-    "factor", "constant", "threshold", "initial", "initial_scale", "initial_accumulator_value"
+    "factor", "constant", "threshold", "initial", "initial_scale", "initial_accumulator_value",
+    "weight_lr_power",
 }  # fmt: skip
 _BY_BRANCH = {"mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("d", "")}
 

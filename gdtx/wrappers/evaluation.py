@@ -22,8 +22,9 @@ def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> Py
     Of one inside of another the outer one counts.
 
     A state class of your own takes part if it has a method `eval_params(self, params)` that returns
-    a tree like the parameters. A state sees a part of them where its transformation does (the rest
-    may be None, or missing); it is given all, and may return the part.
+    a tree like the parameters. In a group or under a mask its transformation sees a part of them,
+    and what the method returns is to be that part: the others None, or missing. The method is given
+    all.
 
     Args:
         tx: the transformation that made the state.

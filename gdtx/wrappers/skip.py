@@ -65,9 +65,10 @@ def skip_when(
         updates: PyTree, state: SkipState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, SkipState]:
         check_state(state, SkipState)
-        bad = jnp.asarray(is_bad(updates))
-        if bad.shape != () or bad.dtype != bool:
+        bad = is_bad(updates)
+        if getattr(bad, "shape", ()) != () or getattr(bad, "dtype", type(bad)) != bool:
             fail(TypeError, f"is_bad must return a boolean scalar, got {describe(bad)}")
+        bad = jnp.asarray(bad)
         consecutive = jnp.where(bad, increment(state.consecutive), 0)
         fill = None
         if max_consecutive is not None:
