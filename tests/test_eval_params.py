@@ -48,7 +48,6 @@ PLACES = {
     "accumulate": (lambda tx: gdtx.accumulate_gradients(tx, jnp.asarray(1)), True),
     "skip": (gdtx.skip_nonfinite, True),
     "remember": (gdtx.remember, True),
-    "sharpness_aware": (lambda tx: gdtx.sharpness_aware(tx, rho=0.0), True),
     "optax chain": (lambda tx: optax.chain(optax.identity(), tx), True),
     "optax masked": (lambda tx: optax.masked(tx, ONLY_A), False),
     "optax partition": (
@@ -81,8 +80,6 @@ def trained(tx, params=PARAMS, steps=3):
 def test_found_in(kind, place):
     wrap, all_of_them = PLACES[place]
     tx = KINDS[kind](SGD)
-    if place == "sharpness_aware":
-        pytest.skip("an extra argument, tested in test_wrappers")
     outer = wrap(tx)
     params, state = trained(outer)
     got = gdtx.eval_params(outer, state, params)

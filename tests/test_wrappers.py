@@ -104,14 +104,16 @@ def test_loop_scan_no_jit_and_vmap_agree(name):
     tx = wrapped(name, gdtx.linear_schedule(jnp.asarray(0.25), 0.0, 16))
     rates = {find_path(tx, "learning_rate.init_value"): jnp.array([0.5, 0.25])}
     scanned = jax.tree.map(lambda x: x[1], gdtx.sweep(trained, tx, rates))
-    for context in (jax.disable_jit(False), jax.disable_jit()):
-        with context:
-            params = some_params()
-            state = tx.init(params)
-            for _ in range(STEPS):
-                params, state = step(tx, params, state)
-            evaluated = gdtx.eval_params(tx, state, params)
-        chex.assert_trees_all_close((params, state, evaluated), scanned, rtol=1e-5, atol=1e-7)
+    params = some_params()
+    state = tx.init(params)
+    for _ in range(STEPS):
+        params, state = step(tx, params, state)
+    evaluated = gdtx.eval_params(tx, state, params)
+    chex.assert_trees_all_close((params, state, evaluated), scanned, rtol=1e-5, atol=1e-7)
+    with jax.disable_jit():
+        no_jit = tx.update(gradient(params), state, params, **EXTRAS)
+    jitted = tx.update(gradient(params), state, params, **EXTRAS)
+    chex.assert_trees_all_close(no_jit, jitted, rtol=1e-5, atol=1e-7)
 
 
 def find_path(tx, ending):

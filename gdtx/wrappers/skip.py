@@ -66,7 +66,8 @@ def skip_when(
     ) -> tuple[PyTree, SkipState]:
         check_state(state, SkipState)
         bad = is_bad(updates)
-        if getattr(bad, "shape", ()) != () or getattr(bad, "dtype", type(bad)) != bool:
+        is_boolean = isinstance(bad, bool) or getattr(bad, "dtype", None) == bool
+        if not is_boolean or jnp.shape(bad) != ():
             fail(TypeError, f"is_bad must return a boolean scalar, got {describe(bad)}")
         bad = jnp.asarray(bad)
         consecutive = jnp.where(bad, increment(state.consecutive), 0)
