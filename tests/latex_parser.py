@@ -48,7 +48,7 @@ class Parser:
         return rows
 
     def relation(self):
-        """Sums with =, <, > and the like between them; the & of an aligned block stands before its =."""
+        """Sums with = or < or the like between them; the & of an aligned block is before its =."""
         parts = [self.sum()]
         while self.next in RELATIONS or self.upcoming(2) == ["&", "="]:
             if self.next == "&":

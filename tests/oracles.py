@@ -313,9 +313,7 @@ def schedule_free_sgd(
     gradients, theta, learning_rate, b1=0.9, weight_decay=0.0, weight_lr_power=2.0
 ):
     """`schedule_free` along the gradient."""
-    return schedule_free(
-        series(gradients), theta, learning_rate, b1, weight_decay, weight_lr_power
-    )
+    return schedule_free(series(gradients), theta, learning_rate, b1, weight_decay, weight_lr_power)
 
 
 def schedule_free_adamw(

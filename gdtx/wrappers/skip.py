@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._errors import check_state, describe, fail
-from .._kinds import Count, Function, Positive
+from .._kinds import Count, Function, Positive, is_array
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -66,7 +67,7 @@ def skip_when(
     ) -> tuple[PyTree, SkipState]:
         check_state(state, SkipState)
         bad = is_bad(updates)
-        is_boolean = isinstance(bad, bool) or getattr(bad, "dtype", None) == bool
+        is_boolean = isinstance(bad, bool | np.bool_) or (is_array(bad) and bad.dtype == np.bool_)
         if not is_boolean or jnp.shape(bad) != ():
             fail(TypeError, f"is_bad must return a boolean scalar, got {describe(bad)}")
         bad = jnp.asarray(bad)
