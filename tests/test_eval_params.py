@@ -45,6 +45,12 @@ PLACES = {
     "chain": (lambda tx: gdtx.chain(gdtx.clip(9.0), tx, gdtx.identity()), True),
     "masked": (lambda tx: gdtx.masked(tx, ONLY_A), False),
     "masked twice": (lambda tx: gdtx.masked(gdtx.chain(gdtx.masked(tx, ONLY_A)), True), False),
+    "partition": (
+        lambda tx: gdtx.partition({"tx": tx, "sgd": SGD}, [("a", "tx"), ("**", "sgd")]),
+        False,
+    ),
+    "trainable": (lambda tx: gdtx.trainable(tx, ["a"]), False),
+    "master_weights": (gdtx.master_weights, True),
     "tunable": (gdtx.tunable, True),
     "accumulate": (lambda tx: gdtx.accumulate_gradients(tx, jnp.asarray(1)), True),
     "skip": (gdtx.skip_nonfinite, True),
@@ -132,6 +138,18 @@ def test_inside_jit_and_in_a_batch():
     batch = jax.tree.map(lambda x: jnp.stack([x, x]), (state, params))
     got = jax.vmap(lambda s, p: gdtx.eval_params(tx, s, p))(*batch)
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[1], got), want)
+
+
+def test_master_weights_are_averaged_in_float32():
+    """Steps that bfloat16 cannot see add up in the average of the copies."""
+    tx = gdtx.master_weights(gdtx.average(gdtx.sgd(2.0**-10)))
+    params = jnp.ones(1, jnp.bfloat16)
+    state = tx.init(params)
+    for _ in range(15):
+        updates, state = tx.update(-params, state, params)
+        params = gdtx.apply_updates(params, updates)
+    np.testing.assert_allclose(gdtx.find(state, "average"), 1 + 8 * 2.0**-10, rtol=1e-3)
+    assert gdtx.eval_params(tx, state, params).dtype == jnp.bfloat16
 
 
 def test_of_a_train_state():
