@@ -164,6 +164,20 @@ def test_of_a_train_state():
     )
 
 
+def test_in_nnx():
+    """Whose containers come off both the state and the parameters."""
+    nnx = pytest.importorskip("flax.nnx")
+    model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, gdtx.average(gdtx.sgd(1.0)), wrt=nnx.Param)
+    seen = []
+    for _ in range(2):
+        optimizer.update(model, nnx.grad(lambda m: m(jnp.ones((1, 2))).sum())(model))
+        seen.append(np.asarray(model.kernel[...]))
+    params = nnx.as_pure(nnx.state(model, nnx.Param))
+    averaged = gdtx.eval_params(optimizer.tx, nnx.as_pure(optimizer.opt_state), params)
+    np.testing.assert_allclose(averaged["kernel"], np.mean(seen, axis=0), rtol=1e-6)
+
+
 def test_what_does_not_fit_raises():
     tx = gdtx.average(gdtx.adam(0.1))
     params, state = trained(tx)

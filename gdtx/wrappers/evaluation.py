@@ -19,7 +19,8 @@ def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> Py
     Some transformations train one set of parameters for the sake of another, which their state
     keeps: :func:`average`, :func:`lookahead`, :func:`schedule_free`. This finds it anywhere in the
     state: in chains, groups and wrappers, gdtx's and Optax's, or a flax `TrainState`'s `opt_state`.
-    Of one inside of another the outer one counts.
+    Of one inside of another the outer one counts. flax's nnx keeps states in containers of its own:
+    `eval_params(tx, nnx.as_pure(optimizer.opt_state), nnx.as_pure(params))`.
 
     A state class of your own takes part if it has a method `eval_params(self, params)` that returns
     a tree like the parameters. In a group or under a mask its transformation sees a part of them,
