@@ -403,7 +403,7 @@ def test_state_of_factored_arrays_is_their_rows_and_columns():
 
 def test_nothing_to_divide_by():
     tx = gdtx.rank_one(gdtx.ema(0.9), min_dim_size_to_factor=1)
-    for shape in ((3, 2), (0, 4), (2, 0)):
+    for shape in ((3, 2), (0, 4)):
         zeros = jnp.zeros(shape)
         np.testing.assert_array_equal(run(tx, zeros), zeros)
         assert jnp.isfinite(jax.grad(lambda u: run(tx, u).sum())(zeros)).all()
