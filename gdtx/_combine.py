@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ._errors import describe, fail, foreign_state
 from ._kinds import Function
 from ._memory import RecurState
+from ._numerics import cast, compute_dtype
 from ._rules import each_leaf
 from ._transformation import GradientTransformation, transformation
 from ._tree import PyTree, leaves_as
@@ -152,6 +154,42 @@ def feedback(
     return GradientTransformation(statistic.init, update)
 
 
+@transformation
+def previous(statistic: GradientTransformation) -> GradientTransformation:
+    r"""What a statistic was before this update: $y_t = s_{t-1}$, $s_t = \mathrm{statistic}(u_t)$.
+
+    Args:
+        statistic: what to keep of the updates; its last link must emit its own buffer, as
+            :func:`ema` and the other links made by :func:`accumulate` do.
+
+    Returns:
+        A transformation whose state is the statistic's and nothing more.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.previous(gdtx.running_sum())
+    >>> u, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+    >>> u, state = tx.update(jnp.array(3.0), state)
+    >>> u
+    Array(2., dtype=float32)
+    """
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        leaves, structure = jax.tree.flatten(updates)
+        emitted = leaves_as(structure, _emitted(state), "state", "updates")
+        _, state = statistic.update(updates, state, params, **extra_args)
+
+        def past(u: jax.Array, a: jax.Array) -> jax.Array:
+            # Of complex parameters, what reaches a statistic may be real, as squares are.
+            a = a if jnp.iscomplexobj(u) else a.real
+            return cast(a, compute_dtype(a.dtype))
+
+        return structure.unflatten(map(past, leaves, emitted)), state
+
+    return GradientTransformation(statistic.init, update)
+
+
 def _merged(merge: Any, *trees: PyTree) -> PyTree:
     first, structure = jax.tree.flatten(trees[0])
     others = [leaves_as(structure, tree, "a branch", "the first") for tree in trees[1:]]
@@ -165,7 +203,7 @@ def _emitted(state: PyTree) -> PyTree:
     if not isinstance(state, RecurState) or list(state.buffers) != ["value"]:
         fail(
             TypeError,
-            "the last link of a feedback's statistic must emit its buffer (ema, running_sum, ...), "
+            "the last link of the statistic must emit its buffer (ema, running_sum, ...), "
             f"its state is {describe(state)}",
         )
     return state.buffers["value"]

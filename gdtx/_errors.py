@@ -23,6 +23,8 @@ _plumbing = {
 } | {
     "chain",
     "join",
+    "let",
+    "previous",
     "masked",
     "partition",
     "skip_when",

@@ -152,11 +152,38 @@ def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
     largest = jnp.zeros((), dtype)
     for x in leaves:
         largest = jnp.maximum(largest, jnp.max(jnp.abs(jax.lax.stop_gradient(x))).astype(dtype))
-    # In the range of every leaf, so that the power is a normal number there too.
-    limit = min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128) - 2
-    _, exponent = jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0))
-    power = jnp.ldexp(jnp.ones((), dtype), jnp.clip(-exponent, -limit, limit))
+    power = _power_near_reciprocal(largest, *(x.dtype for x in leaves))
     total = jnp.zeros((), dtype)
     for x in leaves:
         total = total + jnp.sum(square(x * power.astype(jnp.finfo(x.dtype).dtype))).astype(dtype)
     return power, sqrt(total)
+
+
+def scaled_norms(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """The same for each slice of one array over these axes, which stay with size 1."""
+    x = cast(x, compute_dtype(x.dtype))
+    magnitude = jnp.abs(jax.lax.stop_gradient(x))
+    power = _power_near_reciprocal(jnp.max(magnitude, axes, keepdims=True, initial=0), x.dtype)
+    return power, sqrt(jnp.sum(square(x * power), axes, keepdims=True))
+
+
+def _power_near_reciprocal(largest: jax.Array, *dtypes: Any) -> jax.Array:
+    # In the range of every dtype, so that the power is a normal number there too.
+    limit = min((jnp.finfo(dtype).maxexp for dtype in dtypes), default=128) - 2
+    _, exponent = jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0))
+    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(-exponent, -limit, limit))
+
+
+def unscaled(power: jax.Array, scaled: jax.Array) -> jax.Array:
+    """A norm from what it is times that power; one beyond the dtype's range is its largest."""
+    norm = scaled / power
+    return jnp.where(jnp.isfinite(scaled), jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)
+
+
+def root_mean_square(x: jax.Array) -> jax.Array:
+    """Of all numbers of an array, real, and 0 of none."""
+    x = cast(x, compute_dtype(x.dtype))
+    if not x.size:
+        return jnp.zeros((), jnp.finfo(x.dtype).dtype)
+    power = _power_near_reciprocal(jnp.max(jnp.abs(jax.lax.stop_gradient(x))), x.dtype)
+    return unscaled(power, sqrt(jnp.mean(square(x * power))))

@@ -14,7 +14,9 @@ class Equations:
 
     def __init__(self, text, given, functions=None):
         self.given = {symbol(key): value for key, value in given.items()}
-        self.functions = {"sign": sign, **(functions or {})}
+        # Of one number, all means are the number itself.
+        means = dict.fromkeys(("mean", "rowmean", "colmean"), lambda x: x)
+        self.functions = {"sign": sign, "RMS": abs, **means, **(functions or {})}
         self.rules = {}
         self.sides = []
         for (line,) in Parser(text).block("aligned"):

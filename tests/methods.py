@@ -13,20 +13,21 @@ class Method(NamedTuple):
     """A method at one setting.
 
     `make` takes a learning rate, and so does `oracle` after gradients and parameter. `buffers`
-    counts the arrays of state per parameter. `ulps` bounds how far a float32 update may be from
-    the float64 oracle within 200 steps, in units of its own last place: a decay rounded to
-    float32 is off by up to half a unit, and its k-th power by k times that.
+    counts the arrays of state per parameter, None if that depends on its shape. `ulps` bounds how
+    far a float32 update may be from the float64 oracle within 200 steps, in units of its own last
+    place: a decay rounded to float32 is off by up to half a unit, and its k-th power by k times
+    that.
     """
 
     make: Callable[..., gdtx.GradientTransformation]
     oracle: Callable[..., Any]
     learning_rate: float
-    buffers: int
+    buffers: int | None
     ulps: int
     is_complex: bool
 
 
-def method(name: str, buffers: int, *, lr=0.01, ulps=32, is_complex=True, **settings: Any):
+def method(name: str, buffers: int | None, *, lr=0.01, ulps=32, is_complex=True, **settings: Any):
     make = partial(getattr(gdtx, name), **settings)
     oracle = partial(getattr(oracles, name), **settings)
     return Method(make, oracle, lr, buffers, ulps, is_complex)
@@ -63,4 +64,14 @@ METHODS = {
     "radam": method("radam", 2),
     "radam, threshold 5": method("radam", 2, threshold=5.0),
     "radam, long memory": method("radam", 2, b2=0.99999),
+    "lion": method("lion", 1),
+    "signum": method("signum", 1),
+    "adabelief": method("adabelief", 2),
+    "yogi": method("yogi", 2),
+    "adan": method("adan", 4),
+    "adan, decayed weights": method("adan", 4, weight_decay=0.1),
+    "adafactor": method("adafactor", 1),
+    "adafactor, factored": method(
+        "adafactor", None, min_dim_size_to_factor=2, momentum=0.9, weight_decay=0.01
+    ),
 }

@@ -324,3 +324,141 @@ def schedule_free_adamw(
     g = series(gradients)
     d = g / (np.sqrt(mean(square(g), b2)) + eps)
     return schedule_free(d, theta, learning_rate, b1, weight_decay, weight_lr_power)
+
+
+def sign(x: np.ndarray) -> np.ndarray:
+    """x / |x|, and 0 of 0: for complex numbers the point of the unit circle in their direction."""
+    return x / np.where(x == 0, 1.0, np.abs(x))
+
+
+def before(xs: np.ndarray) -> np.ndarray:
+    """x_{t-1} at every t, with x_0 = 0."""
+    return np.concatenate([np.zeros_like(xs[:1]), xs[:-1]])
+
+
+def lion(gradients, theta, learning_rate, b1=0.9, b2=0.99, weight_decay=1e-3):
+    """c_t = b1 m_{t-1} + (1 - b1) g_t; u_t = -eta (sign(c_t) + lambda theta_{t-1}).
+
+    m_t = b2 m_{t-1} + (1 - b2) g_t. Chen et al. 2023, arXiv:2302.06675, algorithm 2.
+    """
+    g = series(gradients)
+    d = sign(b1 * before(ema(g, b2)) + (1 - b1) * g)
+    return descend(d, theta, learning_rate, weight_decay)
+
+
+def signum(gradients, theta, learning_rate, momentum=0.9):
+    """m_t = b m_{t-1} + (1 - b) g_t; u_t = -eta sign(m_t); without momentum, -eta sign(g_t).
+
+    Bernstein et al. 2018, arXiv:1802.04434, algorithms 2 and 1.
+    """
+    g = series(gradients)
+    return descend(sign(g if momentum is None else ema(g, momentum)), theta, learning_rate)
+
+
+def adabelief(gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16):
+    """u_t = -eta mhat_t / (sqrt(shat_t) + eps).
+
+    s_t = b2 s_{t-1} + (1 - b2) (g_t - m_t)^2 + eps_root.
+
+    Zhuang et al. 2020, arXiv:2010.07468, algorithm 2, where both constants are one.
+    """
+    g = series(gradients)
+    squares = square(g - ema(g, b1))
+    s = recur(lambda s, x: b2 * s + (1 - b2) * x + eps_root, 0.0, squares)
+    d = mean(g, b1) / (np.sqrt(s / correction(b2, g)) + eps)
+    return descend(d, theta, learning_rate)
+
+
+def yogi(
+    gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-3, eps_root=0.0,
+    initial_accumulator_value=1e-6, initial_mean=0.0,
+):  # fmt: skip
+    """u_t = -eta mhat_t / (sqrt(vhat_t) + eps).
+
+    v_t = v_{t-1} - (1 - b2) sign(v_{t-1} - g_t^2) g_t^2.
+
+    Zaheer et al. 2018, Adaptive Methods for Nonconvex Optimization, algorithm 2. It corrects no
+    bias; here, as in the programs, the averages are corrected as Adam's, whatever they start from.
+    """
+    g = series(gradients)
+    v = recur(lambda v, x: v - (1 - b2) * np.sign(v - x) * x, initial_accumulator_value, square(g))
+    m = ema(g, b1, initial_mean)
+    root = np.sqrt(v / correction(b2, g) + eps_root) + eps
+    return descend(m / correction(b1, g) / root, theta, learning_rate)
+
+
+def adan(
+    gradients, theta, learning_rate, b1=0.98, b2=0.92, b3=0.99, eps=1e-8, eps_root=0.0,
+    weight_decay=0.0, ahead=None, proximal=True,
+):  # fmt: skip
+    """d_t = g_t - g_{t-1}; u_t = (mhat_t + b2 vhat_t) / (sqrt(nhat_t + eps_root) + eps), where
+    m, v and n average g, d and (g + b2 d)^2; theta_t = (theta_{t-1} - eta u_t) / (1 + eta lambda).
+
+    Xie et al. 2022, arXiv:2208.06677, algorithm 1, with 1 - b for its b. g_0 = g_1, and the biases
+    are corrected, as in the authors' program. `ahead` stands for the b2 that multiplies.
+    """
+    g = series(gradients)
+    ahead = b2 if ahead is None else ahead
+    d = g - before(g)
+    d[:1] = 0
+    u = mean(g, b1) + ahead * mean(d, b2)
+    u = u / (np.sqrt(mean(square(g + ahead * d), b3) + eps_root) + eps)
+    if not proximal:
+        return descend(u, theta, learning_rate, weight_decay)
+    # In more digits, because an update is the small difference of two parameters.
+    u = u.astype(np.result_type(u, np.longdouble))
+    eta = rates(learning_rate, u)
+    updates = np.empty_like(u)
+    for t in range(len(u)):
+        updates[t] = (theta - eta[t] * u[t]) / (1 + eta[t] * np.longdouble(weight_decay)) - theta
+        theta = theta + updates[t]
+    return updates.astype(g.dtype)
+
+
+def rms(x: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(square(x)))) if x.size else 0.0
+
+
+def adafactor(
+    gradients, theta, learning_rate=None, min_dim_size_to_factor=128, decay_rate=0.8,
+    multiply_by_parameter_scale=True, clipping_threshold=1.0, momentum=None, weight_decay=0.0,
+    eps=1e-30, factored=True,
+):  # fmt: skip
+    """Shazeer and Stern 2018, arXiv:1804.04235, algorithms 4 and 5: of matrices R and C average the
+    rows' and columns' sums of g^2 + eps with b_t = 1 - t^-c, and V = R C / (the sum of R).
+
+    u_t = g_t / sqrt(V_t), divided by max(1, RMS(u_t) / d); the step is
+    -max(1e-3, RMS(theta)) eta_t u_t, eta_t = min(1e-2, 1 / sqrt(t)) if none is given. Momentum
+    averages the steps. A weight decay takes lambda theta_{t-1} from each.
+    """
+    g = series(gradients)
+    if learning_rate is None:
+        learning_rate = lambda step: min(1e-2, (step + 1) ** -0.5)  # noqa: E731
+    eta = rates(learning_rate, g)
+    theta = np.asarray(theta).astype(g.dtype)
+    sizes = sorted(theta.shape)
+    is_factored = factored and len(sizes) > 1 and sizes[-2] >= min_dim_size_to_factor
+    rows = columns = whole = average = 0.0
+    updates = np.empty_like(g)
+    for t in range(len(g)):
+        decay = 1 - (t + 1.0) ** -decay_rate
+        x = square(g[t]) + eps
+        if is_factored:  # matrices only
+            rows = decay * rows + (1 - decay) * x.sum(1)
+            columns = decay * columns + (1 - decay) * x.sum(0)
+            v = np.outer(rows, columns) / np.sum(rows)
+        else:
+            whole = decay * whole + (1 - decay) * x
+            v = whole
+        u = g[t] / np.sqrt(v)
+        if clipping_threshold is not None:
+            u = u / max(1.0, rms(u) / clipping_threshold)
+        step = eta[t] * u
+        if multiply_by_parameter_scale:
+            step = step * max(1e-3, rms(theta))
+        if momentum is not None:
+            average = momentum * average + (1 - momentum) * step
+            step = average
+        updates[t] = -(step + weight_decay * theta)
+        theta = theta + updates[t]
+    return updates

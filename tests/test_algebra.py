@@ -153,7 +153,7 @@ def test_feedback_reads_the_past_and_holds_the_statistic_only():
 
 def test_feedback_refuses_a_statistic_that_does_not_emit_its_buffer():
     tx = gdtx.feedback(gdtx.multiply, gdtx.chain(gdtx.ema(0.9), gdtx.sqrt()))
-    with pytest.raises(TypeError, match=r"last link of a feedback's statistic must emit"):
+    with pytest.raises(TypeError, match=r"last link of the statistic must emit"):
         tx.update(jnp.ones(2), tx.init(jnp.ones(2)))
     tx = gdtx.feedback(gdtx.multiply, gdtx.ema(0.9), gdtx.ema(0.5))
     with pytest.raises(TypeError, match=r"readout must be stateless"):

@@ -451,7 +451,7 @@ RETURNED = [
         accumulate, lambda u, a: a, initial="x"),
     bad(ValueError, "accumulate: initial must be a scalar, got an array of shape (2,)",
         init, accumulate(lambda u, a: a, initial=ones(2)), PARAMS),
-    bad(TypeError, "feedback: the last link of a feedback's statistic must emit its buffer",
+    bad(TypeError, "feedback: the last link of the statistic must emit its buffer",
         update, feedback(multiply, chain(ema(0.9), scale(2.0)))),
     bad(TypeError, "feedback: the readout must be stateless, got trace(decay=0.9",
         update, feedback(multiply, running_sum(), trace(0.9))),

@@ -61,7 +61,9 @@ def test_table_is_the_state(name):
     assert table.bytes == sum(table.branches.values()) == sum(x.nbytes for x in real)
     buffers = sum(row.bytes for row in table.rows if row.leaf)
     # Nine numbers, in float32.
-    assert (table.parameters, buffers) == (9, METHODS[name].buffers * 9 * 4)
+    assert table.parameters == 9
+    if METHODS[name].buffers is not None:
+        assert buffers == METHODS[name].buffers * 9 * 4
     assert table.bytes_per_parameter == table.bytes / 9
 
 

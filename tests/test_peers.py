@@ -20,6 +20,8 @@ STEPS = 100
 SHAPES = {"scalar": (), "vector": (7,), "matrix": (4, 3)}
 
 NESTEROV = {"momentum": 0.9, "nesterov": True}
+FLOAT32_DECAY = "they compute the decay in float32: of one minus it, 0.025, 5 digits are right"
+FLOAT32_MEAN = "they take means in float32"
 NAIVE_RHO = "they subtract numbers near 2 / (1 - b2) to get a rho_t near 5"
 
 
@@ -62,6 +64,11 @@ TORCH = [
     Row("amsgrad", {}, "Adam", {"amsgrad": True}),
     # Their eps is added before the bias is corrected, so only zero is the same.
     Row("radam", {"eps": 0.0, "threshold": 5.0}, "RAdam", {"eps": 0.0}, 1e-11, NAIVE_RHO),
+    # Their eps is a bound and not added, so only zero is the same. Their rate is at most
+    # 1 / sqrt(t), which in 100 steps is no less than the one given, and multiplies the decay.
+    Row("adafactor", {"eps": 0.0, "min_dim_size_to_factor": 1}, "Adafactor", {"eps": (0.0, 1e-3)}),
+    Row("adafactor", {"eps": 0.0, "min_dim_size_to_factor": 1, "weight_decay": 1e-2},
+        "Adafactor", {"eps": (0.0, 1e-3), "weight_decay": 0.1}),
 ]  # fmt: skip
 
 KERAS = [
@@ -80,6 +87,8 @@ KERAS = [
     Row("amsgrad", {"eps": 0.0}, "Adam", {"epsilon": 0.0, "amsgrad": True}),
     Row("adamax", {"eps": 0.0}, "Adamax", {"epsilon": 0.0}),
     Row("nadam", {"eps": 1e-7, "momentum_decay": 1.0}, "Nadam", {}),
+    Row("lion", {"weight_decay": 0.0}, "Lion", {}),
+    Row("adafactor", {"min_dim_size_to_factor": 1}, "Adafactor", {}, 5e-7, FLOAT32_MEAN),
 ]
 
 # Not Optax's rprop, whose update is one step stale, nor its amsgrad, whose maximum is taken after
@@ -108,8 +117,25 @@ OPTAX = [
         # They rectify at rho_t >= 5, which no rho_t equals.
         ("radam", {"threshold": 5.0}, 1e-11, NAIVE_RHO),
         ("radam", {"b2": 0.9, "threshold": 5.0}),
+        ("lion", {}),
+        ("lion", {"b1": 0.5, "b2": 0.9, "weight_decay": 0.1}),
+        ("signum", {}),
+        ("adabelief", {}),
+        ("adabelief", {"b1": 0.5, "b2": 0.9, "eps": 1e-6, "eps_root": 1e-8}),
     ]
-]
+] + [
+    # Their first moment starts where the second does.
+    Row("yogi", {"initial_mean": 1e-6}, "yogi", {}),
+    # The paper continues the gradient by b2, which it calls 1 - b2, and they by 1 - b2.
+    Row("adan", {"ahead": 1 - 0.92, "eps_root": 1e-8}, "adan", {}),
+    Row("adan", {"ahead": 1 - 0.92, "eps_root": 1e-8, "weight_decay": 0.1, "proximal": False},
+        "adan", {"weight_decay": 0.1}),
+    Row("adafactor", {"min_dim_size_to_factor": 1}, "adafactor", {"min_dim_size_to_factor": 1},
+        2e-6, FLOAT32_DECAY),
+    # Not with momentum: what positive and negative steps cancel to has even fewer digits.
+    Row("adafactor", {"clipping_threshold": 0.5, "decay_rate": 0.5}, "adafactor",
+        {"clipping_threshold": 0.5, "decay_rate": 0.5}, 2e-6, FLOAT32_DECAY),
+]  # fmt: skip
 
 
 def torch_path(name, settings, gradients, theta, restart):

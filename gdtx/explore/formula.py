@@ -46,6 +46,8 @@ class Reader:
         self.definitions: list[Definition] = []
         self.downhill = False
         self.branches: list[str] = []
+        self.values: dict[str, Expression] = {}
+        """What :func:`let` has named around what is being read."""
         self.origin: Any = None
         """The factory that returned the link being read."""
         self.hyperparameters = Hyperparameters(self, values)

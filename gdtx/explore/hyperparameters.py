@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from .._call import Call, show
 from .._kinds import is_array
+from .._schedule import clip_schedule, merge_schedules
 from .._transformation import GradientTransformation
 from .expression import (
     Apply,
@@ -18,6 +19,7 @@ from .expression import (
     Known,
     Number,
     Symbol,
+    apply,
     expression,
     leading,
     product,
@@ -108,10 +110,23 @@ def _depends(value: Expression) -> bool:
 def _arithmetic(schedule: Callable[..., Any]) -> Expression | None:
     """What a schedule gives for update t, which is step t - 1, if it is arithmetic only."""
     try:
+        if isinstance(schedule, Call) and schedule.factory in (merge_schedules, clip_schedule):
+            return _combined(*schedule.arguments.values(), of=schedule.factory)
         rule = schedule.body(schedule.arguments) if isinstance(schedule, Call) else schedule
         return expression(rule(t - 1))
     except Exception:  # every function has its own way to refuse what is no array
         return None
+
+
+def _combined(*arguments: Any, of: Any) -> Expression:
+    """The arithmetic of schedules made of schedules."""
+    values = (_arithmetic(value) if callable(value) else value for value in arguments)
+    if of is merge_schedules:
+        _, *terms = values
+        return expression(arguments[0](*map(expression, terms)))
+    value, low, high = values
+    value = expression(value) if low is None else apply("\\max", value, low)
+    return value if high is None else apply("\\min", value, high)
 
 
 def _called(schedule: Any) -> Expression:

@@ -1,28 +1,23 @@
-"""The formulas of makers and combinators, and of the links whose code is not their formula."""
+"""The formulas of makers and combinators, and with those of links, of all that is known."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._combine import chain, feedback, join
-from .._kinds import is_zero
+from .._combine import chain, feedback, join, previous
+from .._let import let, value_of
 from .._memory import accumulate, counted, recur
 from .._random import randomized
 from .._rules import elementwise, identity, set_to_zero, treewise, with_params
 from .._select import masked, partition
 from .._transformation import GradientTransformation
-from ..links.arithmetic import absolute, clip, scale, sign, sqrt, square
-from ..links.clipping import clip_by_global_norm
-from ..links.correction import bias_correction, rectify, scheduled_bias_correction
-from ..links.moments import running_max, variance
-from ..links.noise import add_noise
-from ..links.rounding import stochastic_rounding
-from ..methods.rprop import scale_by_rprop
+from ..links.rank_one import rank_one
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
+from .link_rules import LINK_RULES
 from .rewriting import Definition, contains, rewrite, shifted, t
-from .symbols import escaped, letters
+from .symbols import escaped, letters, word
 from .wrapper_rules import WRAPPER_RULES
 
 
@@ -59,6 +54,39 @@ def _feedback(
     merged = _result(merge, merge, u, past)
     reader.definitions += [Definition(out, merged), *after]
     return out
+
+
+def _previous(reader: Reader, u: Expression, statistic: GradientTransformation) -> Expression:
+    return shifted(reader.read(statistic, u), t - 1)
+
+
+def _let(
+    reader: Reader, u: Expression, body: GradientTransformation, **values: GradientTransformation
+) -> Expression:
+    u = reader.atom(u)
+    outer = dict(reader.values)
+    for name, value in values.items():
+        with reader.branch(name):
+            out = reader.read(value, u)
+        is_letter = len(name) == 1 and not isinstance(out, Symbol)
+        reader.values[name] = (
+            reader.define((Symbol(name, time=t),), out) if is_letter else reader.atom(out)
+        )
+    out = reader.read(body, u)
+    reader.values = outer
+    return out
+
+
+def _rank_one(
+    reader: Reader, u: Expression, statistic: GradientTransformation, min_dim_size_to_factor: int
+) -> Expression:
+    u = reader.atom(u)
+    kept = []
+    for branch, mean in (("row", "rowmean"), ("col", "colmean")):
+        with reader.branch(branch):
+            kept.append(reader.atom(reader.read(statistic, apply(mean, u))))
+    row, col = kept
+    return row * col / apply("mean", row)
 
 
 def _masked(reader: Reader, u: Expression, inner: GradientTransformation, mask: Any) -> Expression:
@@ -141,92 +169,14 @@ def _recur(reader: Reader, u: Expression, rule: Any, dtype: Any, **initial: Any)
     return named(rewrite(out, lambda part: known.get(part)))
 
 
-def _running_max(reader: Reader, u: Expression, decay: Any, dtype: Any) -> Expression:
-    # The letters of AMSGrad and of AdaMax.
-    names = ("a", "n") if expression(decay) == expression(1) else ("n", "a")
-    return reader.remember(names, apply("\\max", decay * MEMORY, u), 0)
-
-
-def _variance(reader: Reader, u: Expression, decay: Any, dtype: Any, initial: Any) -> Expression:
-    # As papers define it: what the link does is the same, without the cancellation.
-    u = reader.atom(u)
-    mean = reader.remember(("m",), decay * MEMORY + (1 - decay) * u, 0)
-    power = reader.remember(("v",), decay * MEMORY + (1 - decay) * u**2, initial)
-    return power - mean**2
-
-
-def _bias_correction(reader: Reader, u: Expression, decay: Any, ahead: int) -> Expression:
-    return _corrected(reader, u, 1 - decay ** (t + ahead))
-
-
-def _scheduled_bias_correction(
-    reader: Reader, u: Expression, schedule: Any, ahead: int
-) -> Expression:
-    decay = reader.hyperparameters.scheduled((Symbol(r"\mu"),), schedule)
-    each = shifted(decay, Symbol("i"))
-    return _corrected(reader, u, 1 - apply("prod", each, t + ahead))
-
-
-def _corrected(reader: Reader, u: Expression, remaining: Expression) -> Expression:
-    if isinstance(u, Symbol) and not u.accent:
-        return reader.define((u.accented("hat"),), u / remaining)
-    return u / remaining
-
-
-def _rectify(reader: Reader, u: Expression, b2: Any, threshold: Any) -> Expression:
-    decay = expression(b2)
-    rho, final = Symbol(r"\rho", time=t), Symbol(r"\rho", r"\infty")
-    final = reader.define((final,), 2 / (1 - decay) - 1)
-    rho = reader.define((rho,), final - 2 * t * decay**t / (1 - decay**t))
-    ratio = (rho - 4) * (rho - 2) * final / ((final - 4) * (final - 2) * rho)
-    rectifier = reader.define((Symbol("r", time=t),), apply("root", ratio))
-    return apply("cases", u / rectifier, apply("greater", rho, threshold), 1)
-
-
-def _clip(reader: Reader, u: Expression, max_delta: Any) -> Expression:
-    return apply("\\min", apply("\\max", u, -max_delta), max_delta)
-
-
-def _clip_by_global_norm(reader: Reader, u: Expression, max_norm: Any) -> Expression:
-    u = reader.atom(u)
-    return u * apply("\\min", 1, max_norm / apply("norm", u))
-
-
-def _scale(reader: Reader, u: Expression, factor: Any) -> Expression:
-    reader.downhill |= factor < 0
-    return factor * u
-
-
-def _add_noise(reader: Reader, u: Expression, eta: Any, gamma: Any, seed: Any) -> Expression:
-    # Each has its own noise, unless the seeds are the same.
-    noise = reader.claim((Symbol(r"\xi", time=t),), repr(seed))
-    definition = Definition(noise, apply(r"\mathcal{N}", 0, 1))
-    if definition not in reader.definitions:
-        reader.definitions.append(definition)
-    return u + apply("root", eta if is_zero(gamma) else eta / t**gamma) * noise
-
-
-def _rprop(
-    reader: Reader, u: Expression, learning_rate: Any, eta_minus: Any, eta_plus: Any,
-    min_step_size: Any, max_step_size: Any,
-) -> Expression:  # fmt: skip
-    u = reader.atom(u)
-    turned = apply("less", u * MEMORY, 0)
-    direction = reader.remember(("s",), apply("cases", 0, turned, apply("sign", u)), 0)
-    agreement = u * direction.at(t - 1)
-    turned, stayed = apply("less", agreement, 0), apply("greater", agreement, 0)
-    factor = reader.define(
-        (Symbol("q", time=t),), apply("cases", eta_plus, stayed, eta_minus, turned, 1)
-    )
-    longer = apply("\\max", factor * MEMORY, min_step_size)
-    step = reader.remember((r"\Delta",), apply("\\min", longer, max_step_size), learning_rate)
-    return direction * step
-
-
 RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = {
     chain: _chain,
     join: _join,
     feedback: _feedback,
+    previous: _previous,
+    let: _let,
+    value_of: lambda reader, u, name: reader.values.get(name, word(name)),
+    rank_one: _rank_one,
     masked: _masked,
     partition: _partition,
     elementwise: _elementwise,
@@ -238,20 +188,6 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     recur: _recur,
     identity: lambda reader, u: u,
     set_to_zero: lambda reader, u: expression(0),
-    square: lambda reader, u: u**2,
-    sqrt: lambda reader, u: apply("root", u),
-    absolute: lambda reader, u: abs(u),
-    sign: lambda reader, u: apply("sign", u),
-    scale: _scale,
-    clip: _clip,
-    clip_by_global_norm: _clip_by_global_norm,
-    add_noise: _add_noise,
-    stochastic_rounding: lambda reader, u, seed: apply("SR", PARAMETERS + u) - PARAMETERS,
-    running_max: _running_max,
-    variance: _variance,
-    bias_correction: _bias_correction,
-    scheduled_bias_correction: _scheduled_bias_correction,
-    rectify: _rectify,
-    scale_by_rprop: _rprop,
+    **LINK_RULES,
     **WRAPPER_RULES,
 }

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from .._transformation import GradientTransformation
 from .._tree import PyTree
@@ -180,9 +180,20 @@ def _rows(buffer: Buffer, placed: _Placed) -> Iterator[StateRow]:
             sharding = placed.scalars
         elif param is not None and param.shape == array.shape:
             sharding = getattr(param, "sharding", None) or sharding
+        else:
+            sharding = sharding or _device_above(leaf, placed)
         size = math.prod(array.shape) * array.dtype.itemsize
         code = buffer.code + leaf
         yield StateRow(buffer.path, leaf, code, array.shape, array.dtype.name, size, sharding)
+
+
+def _device_above(path: str, placed: _Placed) -> Sharding | None:
+    """Where the parameter is that is kept in arrays of other shapes, if on one device."""
+    for above, param in placed.leaves.items():
+        sharding = getattr(param, "sharding", None)
+        if path.startswith(above) and isinstance(sharding, SingleDeviceSharding):
+            return sharding
+    return None
 
 
 def _branch(path: str) -> str:

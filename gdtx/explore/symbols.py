@@ -16,6 +16,7 @@ _SYMBOLS = {
     "b2": Symbol(r"\beta", "2"),
     "decay": Symbol(r"\beta"),
     "momentum": Symbol(r"\mu"),
+    "b3": Symbol(r"\beta", "3"),
     "eps": Symbol(r"\epsilon"),
     "eps_root": Symbol(r"\epsilon", r"\mathrm{root}"),
     "weight_decay": Symbol(r"\lambda"),
@@ -24,6 +25,9 @@ _SYMBOLS = {
     "eta_plus": Symbol(r"\eta", above="+"),
     "min_step_size": Symbol(r"\Delta", r"\min"),
     "max_step_size": Symbol(r"\Delta", r"\max"),
+    "decay_rate": Symbol("c"),
+    "clipping_threshold": Symbol(r"\tau"),
+    "ahead": Symbol(r"\alpha"),
     "max_delta": Symbol(r"\delta"),
     "max_learning_rate": Symbol(r"\gamma", r"\max"),
     "f_min": Symbol("f", above="*"),
@@ -49,9 +53,12 @@ _GREEK = {
 # Numbers in a formula more than parameters of it.
 _PLAIN = {
     "factor", "constant", "threshold", "initial", "initial_scale", "initial_accumulator_value",
-    "weight_lr_power",
+    "weight_lr_power", "initial_mean", "min_scale",
 }  # fmt: skip
-_BY_BRANCH = {"mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("d", "")}
+_BY_BRANCH = {
+    "mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("d", ""),
+    "row": ("r", ""), "col": ("c", ""),
+}  # fmt: skip
 
 
 def word(text: str) -> Symbol:

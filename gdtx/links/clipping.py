@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from .. import _numerics
-from .._errors import at_work
-from .._kinds import Positive
-from .._rules import treewise
+from .._errors import LeafError, at_work
+from .._kinds import NonNegative, Positive
+from .._rules import elementwise, treewise, with_params
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, check_arrays
 
@@ -32,9 +35,18 @@ def global_norm(updates: PyTree) -> jax.Array:
     """
     with at_work("global_norm"):
         check_arrays(updates, "updates")
-    power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
-    norm = scaled / power
-    return jnp.where(jnp.isfinite(scaled), jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)
+    return _numerics.unscaled(*_numerics.scaled_norm(jax.tree.leaves(updates)))
+
+
+def _shortened(u: jax.Array, power: jax.Array, scaled: jax.Array, max_norm: Any) -> jax.Array:
+    """`u` times what makes a norm, given as by `scaled_norm`, no longer than `max_norm`."""
+    wide = _numerics.compute_dtype(u.dtype)
+    real = jnp.finfo(wide).dtype
+    # Both sides times the power: the norm itself may be beyond the range of the dtype.
+    too_long = scaled > max_norm * power
+    ratio = max_norm / jnp.where(too_long, scaled, 1)
+    u = u.astype(wide)
+    return jnp.where(too_long, u * power.astype(real) * ratio.astype(real), u)
 
 
 @transformation
@@ -55,16 +67,97 @@ def clip_by_global_norm(max_norm: Positive) -> GradientTransformation:
 
     def shorten(updates: PyTree) -> PyTree:
         power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
-        # Both sides times the power: the norm itself may be beyond the range of the dtype.
-        too_long = scaled > max_norm * power
-        ratio = max_norm / jnp.where(too_long, scaled, 1)
-
-        def shortened(u: jax.Array) -> jax.Array:
-            wide = _numerics.compute_dtype(u.dtype)
-            real = jnp.finfo(wide).dtype
-            u = u.astype(wide)
-            return jnp.where(too_long, u * power.astype(real) * ratio.astype(real), u)
-
-        return jax.tree.map(shortened, updates)
+        return jax.tree.map(lambda u: _shortened(u, power, scaled, max_norm), updates)
 
     return treewise(shorten)
+
+
+@transformation
+def clip_by_norm(max_norm: Positive) -> GradientTransformation:
+    r"""Shorten each array to a norm of its own: $u \leftarrow u \min(1, c / \|u\|)$.
+
+    Args:
+        max_norm: largest norm of an array, $c$. Finite numbers never give an infinite norm.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.clip_by_norm(1.0).update({"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.5])}, ())[0]
+    {'a': Array([0.6, 0.8], dtype=float32), 'b': Array([0.5], dtype=float32)}
+    """
+    return elementwise(lambda u: _shortened(u, *_numerics.scaled_norm([u]), max_norm))
+
+
+@transformation
+def clip_by_block_rms(threshold: Positive) -> GradientTransformation:
+    r"""Shorten arrays to a root mean square: $u \leftarrow u / \max(1, \mathrm{RMS}(u) / \tau)$.
+
+    :func:`clip_by_norm` with $\tau \sqrt n$ for an array of $n$ numbers.
+
+    Args:
+        threshold: largest root mean square of an array, $\tau$.
+
+    References:
+        Shazeer & Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost,
+        arXiv:1804.04235, section 6.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.clip_by_block_rms(1.0).update(jnp.array([2.0, -2.0, 2.0, 2.0]), ())[0]
+    Array([ 1., -1.,  1.,  1.], dtype=float32)
+    """
+
+    def rule(u: jax.Array) -> jax.Array:
+        return _shortened(u, *_numerics.scaled_norm([u]), threshold * math.sqrt(u.size))
+
+    return elementwise(rule)
+
+
+@transformation
+def adaptive_grad_clip(clipping: Positive, eps: NonNegative = 1e-3) -> GradientTransformation:
+    r"""Shorten the update of each unit to a share of the unit's weights:
+    $u_i \leftarrow u_i \min(1, \lambda \max(\|\theta_i\|, \epsilon) / \|u_i\|)$.
+
+    What a unit is, a weight array has to tell by its shape, as in Optax. A number, and an array
+    whose size is that of one axis, is one unit. A matrix of (inputs, outputs) has one unit per
+    output, and an array with three axes likewise one for each place on the last two. A kernel of
+    (..., inputs, outputs) with four or five axes has one unit per output.
+
+    Args:
+        clipping: $\lambda$, largest ratio of the norms.
+        eps: $\epsilon$, norm that weights count as having at least, so that zeros can learn.
+
+    Returns:
+        A stateless transformation. Complex updates: $|u|^2$ in the norms.
+
+    Raises:
+        ValueError: from `update`, if it is called without the parameters, or for arrays with more
+            than five axes.
+
+    References:
+        Brock et al. 2021, High-Performance Large-Scale Image Recognition Without Normalization,
+        arXiv:2102.06171.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.adaptive_grad_clip(0.1)
+    >>> weights = jnp.array([[3.0, 0.3], [4.0, 0.4]])
+    >>> tx.update(jnp.array([[0.3, 0.3], [0.4, 0.4]]), (), weights)[0]
+    Array([[0.3 , 0.03],
+           [0.4 , 0.04]], dtype=float32)
+    """
+
+    def rule(u: jax.Array, p: jax.Array) -> jax.Array:
+        axes = _unit_axes(u.shape)
+        norm = _numerics.unscaled(*_numerics.scaled_norms(p, axes))
+        return _shortened(u, *_numerics.scaled_norms(u, axes), clipping * jnp.maximum(norm, eps))
+
+    return with_params(rule)
+
+
+def _unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes along which the numbers of one unit lie."""
+    if sum(size != 1 for size in shape) <= 1:
+        return tuple(range(len(shape)))
+    if len(shape) > 5:
+        raise LeafError(
+            ValueError,
+            f"has shape {shape}, adaptive_grad_clip knows the units of arrays with at most 5 axes",
+        )
+    return (0,) if len(shape) < 4 else tuple(range(len(shape) - 1))

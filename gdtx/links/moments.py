@@ -74,6 +74,46 @@ def ema(
 
 
 @transformation
+def additive_ema(
+    decay: Decay, dtype: FloatDType | None = None, initial: NonNegative = 0.0
+) -> GradientTransformation:
+    r"""An average of non-negative updates that forgets slowly:
+    $v_t = v_{t-1} - (1 - \beta) \operatorname{sign}(v_{t-1} - u_t)\,u_t$, emitting $v_t$.
+
+    It moves toward the update as :func:`ema` does, but by a share of the update and not of the
+    distance: after a large one, it falls no faster than the small ones that follow let it.
+
+    Args:
+        decay: $\beta$.
+        dtype: of the buffer, see :func:`accumulate`.
+        initial: $v_0$.
+
+    Returns:
+        A transformation of non-negative updates whose state holds one buffer per array.
+
+    Raises:
+        ValueError: if `decay` is not in [0, 1).
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Zaheer et al. 2018, Adaptive Methods for Nonconvex Optimization, NeurIPS (Yogi).
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.additive_ema(0.5)
+    >>> u, state = tx.update(jnp.array(8.0), tx.init(jnp.zeros(())))
+    >>> u, tx.update(jnp.array(1.0), state)[0]
+    (Array(4., dtype=float32), Array(3.5, dtype=float32))
+    """
+
+    def rule(u: jax.Array, v: jax.Array) -> jax.Array:
+        if jnp.iscomplexobj(u):
+            raise LeafError(TypeError, "is complex, additive_ema needs real ones, as of square")
+        return v - (1 - decay) * jnp.sign(v - u) * u
+
+    return accumulate(rule, initial, dtype)
+
+
+@transformation
 def running_max(decay: Fraction = 1.0, dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Largest so far: $a_t = \max(\beta a_{t-1}, u_t)$ with $a_0 = 0$, emitting $a_t$.
 

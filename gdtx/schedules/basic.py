@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Count, Kind, Positive, Scalar, StepCount
+from .._kinds import Count, Kind, NonNegative, Positive, Scalar, StepCount
 from .._schedule import Rule, schedule
 
 V = TypeVar("V")
@@ -183,6 +183,25 @@ def inverse_time_decay(
         return init_value / (1 + decay_rate * _passed(step, transition_steps, staircase))
 
     return at
+
+
+@schedule
+def inverse_power_schedule(init_value: Scalar, power: NonNegative) -> Rule:
+    r"""$s(t) = a\,(1 + t)^{-p}$.
+
+    With $p = 1/2$ the rates of online learning. One minus it, with $a = 1$, is a decay for averages
+    that become longer: with $p = 1$ the plain mean of all so far.
+
+    Args:
+        init_value: $a$, the value at step 0.
+        power: $p$.
+
+    >>> import gdtx
+    >>> lr = gdtx.inverse_power_schedule(1.0, power=0.5)
+    >>> float(lr(0)), float(lr(3))
+    (1.0, 0.5)
+    """
+    return lambda step: init_value * (1.0 * step + 1) ** -power
 
 
 @schedule

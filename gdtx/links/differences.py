@@ -1,0 +1,78 @@
+"""Updates against the ones before them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from .._combine import chain, join, previous, subtract
+from .._kinds import Count, FloatDType
+from .._memory import accumulate, counted
+from .._rules import identity
+from .._transformation import GradientTransformation, transformation
+
+
+@transformation
+def latest(dtype: FloatDType | None = None) -> GradientTransformation:
+    r"""Keep the update and leave it as it is: $a_t = u_t$, emitting $a_t$.
+
+    With :func:`previous` around it, the update before this one, 0 on the first.
+
+    Args:
+        dtype: of the buffer, see :func:`accumulate`.
+
+    Returns:
+        A transformation whose state holds one buffer per array.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.previous(gdtx.latest())
+    >>> u, state = tx.update(jnp.array(5.0), tx.init(jnp.zeros(())))
+    >>> tx.update(jnp.array(7.0), state)[0]
+    Array(5., dtype=float32)
+    """
+    return accumulate(lambda u, a: u, dtype=dtype)
+
+
+@transformation
+def wait(steps: Count) -> GradientTransformation:
+    r"""Zeros in place of the first updates: $u_t \leftarrow 0$ while $t \le n$.
+
+    Args:
+        steps: $n$.
+
+    Returns:
+        A transformation whose state is one count.
+
+    Raises:
+        ValueError: if `steps` is negative.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.wait(1)
+    >>> u, state = tx.update(jnp.array([5.0]), tx.init(jnp.zeros(1)))
+    >>> u, tx.update(jnp.array([5.0]), state)[0]
+    (Array([0.], dtype=float32), Array([5.], dtype=float32))
+    """
+
+    def at(t: jax.Array):
+        return lambda u: jnp.where(t > steps, u, 0)
+
+    return counted(at)
+
+
+@transformation
+def difference(dtype: FloatDType | None = None) -> GradientTransformation:
+    r"""Change since the last update: $d_t = u_t - u_{t-1}$, with $d_1 = 0$.
+
+    Args:
+        dtype: of the buffer, see :func:`accumulate`.
+
+    Returns:
+        A transformation whose state holds one buffer per array, and one count.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.difference()
+    >>> u, state = tx.update(jnp.array(5.0), tx.init(jnp.zeros(())))
+    >>> u, tx.update(jnp.array(7.0), state)[0]
+    (Array(0., dtype=float32), Array(2., dtype=float32))
+    """
+    return chain(join(subtract, u=identity(), last=previous(latest(dtype))), wait(1))

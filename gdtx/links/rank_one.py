@@ -1,0 +1,110 @@
+"""Statistics of matrices kept as their margins: rows + columns numbers for rows x columns."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._errors import LeafError
+from .._kinds import Count
+from .._numerics import cast, compute_dtype
+from .._rules import checked_result, walk
+from .._transformation import GradientTransformation, transformation
+from .._tree import PyTree, leaves_as
+
+
+class Margins(NamedTuple):
+    """What is kept of an array: its means over its largest axis, and over its second largest."""
+
+    row: Any
+    col: Any
+
+
+@transformation
+def rank_one(
+    statistic: GradientTransformation, min_dim_size_to_factor: Count = 128
+) -> GradientTransformation:
+    r"""Keep a statistic of the rows' and columns' means only, and emit what they tell of the whole.
+
+    $$r_t = \mathrm{statistic}(\mathrm{mean}_{cols}\,u_t), \quad
+    c_t = \mathrm{statistic}(\mathrm{mean}_{rows}\,u_t), \quad
+    u_t \leftarrow r_t\,c_t^\top / \mathrm{mean}(r_t).$$
+
+    Of all matrices of rank one it is the nearest to the whole, measured by the I-divergence; one of
+    rank one is emitted as it is. Of an array with more axes, the two largest are those of the
+    matrix, the later ones where sizes are equal, and the others count matrices. Arrays with fewer
+    than two axes of the size given are kept whole.
+
+    Args:
+        statistic: of the means, linear in them, such as :func:`ema`. It is run once, on a tree
+            whose leaves are the two means of each array that is factored.
+        min_dim_size_to_factor: size that both axes need for an array to be factored.
+
+    Returns:
+        A transformation of non-negative updates whose state is the statistic's: with one buffer
+        per array, $rows + columns$ numbers where it would be $rows \cdot columns$.
+
+    Raises:
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Shazeer & Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost,
+        arXiv:1804.04235, section 3.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.rank_one(gdtx.running_sum(), min_dim_size_to_factor=2)
+    >>> state = tx.init(jnp.zeros((2, 3)))
+    >>> tx.update(jnp.array([[1.0, 2.0, 4.0], [2.0, 4.0, 8.0]]), state)[0]
+    Array([[1., 2., 4.],
+           [2., 4., 8.]], dtype=float32)
+    """
+
+    def mean(u: jax.Array) -> Any:
+        axes = _factored_axes(u.shape, min_dim_size_to_factor)
+        if axes is None:
+            return u
+        u = cast(u, compute_dtype(u.dtype))
+        return Margins(*(jnp.mean(u, axis) for axis in axes))
+
+    def real_mean(u: jax.Array) -> Any:
+        if jnp.iscomplexobj(u):
+            raise LeafError(TypeError, "is complex, rank_one needs real ones, as of square")
+        return mean(u)
+
+    def estimate(u: jax.Array, kept: Any) -> jax.Array:
+        axes = _factored_axes(u.shape, min_dim_size_to_factor)
+        if axes is None:
+            return kept
+        # Keeps the places of both axes, so that those of the others stay.
+        row, col = (jnp.expand_dims(x, axis) for x, axis in zip(kept, axes, strict=True))
+        total = jnp.mean(row, axes[1], keepdims=True)
+        # Divided first, because the product of two small numbers may be too small a number.
+        whole = row / jnp.where(total == 0, 1, total) * col
+        return checked_result(whole, u, compute_dtype(u.dtype))
+
+    def init(params: PyTree) -> PyTree:
+        leaves, structure = jax.tree.flatten(params)
+        return statistic.init(structure.unflatten(walk(mean, structure, leaves)))
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        leaves, structure = jax.tree.flatten(updates)
+        means = structure.unflatten(walk(real_mean, structure, leaves))
+        kept, state = statistic.update(means, state, None, **extra_args)
+        leaves_as(jax.tree.structure(means), kept, "the statistic", "the means")
+        kept = structure.flatten_up_to(kept)
+        return structure.unflatten(walk(estimate, structure, leaves, kept)), state
+
+    return GradientTransformation(init, update)
+
+
+def _factored_axes(shape: tuple[int, ...], min_size: int) -> tuple[int, int] | None:
+    """The largest axis and the second largest, if both are large enough."""
+    if len(shape) < 2:
+        return None
+    *_, second, first = np.argsort(shape, kind="stable").tolist()
+    return (first, second) if shape[second] >= max(min_size, 1) else None

@@ -1,0 +1,49 @@
+"""Updates changed where they would break something."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from .._errors import LeafError
+from .._rules import elementwise, with_params
+from .._transformation import GradientTransformation, transformation
+
+
+@transformation
+def zero_nans() -> GradientTransformation:
+    r"""Replace NaN by 0, number by number.
+
+    Infinite numbers stay: they still have a sign, which :func:`clip` keeps. Links that divide by a
+    norm make NaN of them, and 0 of all that is finite; after those this link has work too. A
+    complex number of which one part is NaN becomes 0.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.zero_nans().update(jnp.array([jnp.nan, -jnp.inf, 2.0]), ())[0]
+    Array([  0., -inf,   2.], dtype=float32)
+    """
+    return elementwise(lambda u: jnp.where(jnp.isnan(u), 0, u))
+
+
+@transformation
+def keep_nonnegative() -> GradientTransformation:
+    r"""Shorten updates so that no parameter becomes negative: $u \leftarrow \max(u, -\theta)$.
+
+    A parameter stops at 0 exactly; one that is negative goes there. It belongs last, where the
+    updates are those that are added.
+
+    Raises:
+        ValueError: from `update`, if it is called without the parameters.
+        TypeError: from `update`, for complex updates.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.keep_nonnegative().update(jnp.array([-0.5, -2.0]), (), jnp.array([1.0, 1.0]))[0]
+    Array([-0.5, -1. ], dtype=float32)
+    """
+
+    def rule(u: jax.Array, p: jax.Array) -> jax.Array:
+        if jnp.iscomplexobj(u) or jnp.iscomplexobj(p):
+            raise LeafError(TypeError, "is complex, keep_nonnegative orders real numbers")
+        return jnp.maximum(u, -p)
+
+    return with_params(rule)

@@ -1,0 +1,90 @@
+"""AdaBelief: steps as long as the gradient is near to its average."""
+
+from __future__ import annotations
+
+from .._combine import chain, divide, join, subtract
+from .._kinds import Decay, NonNegative
+from .._let import let, value_of
+from .._rules import identity
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import add, scale, scale_by_learning_rate, square
+from ..links.correction import bias_correction
+from ..links.moments import ema, trace
+from ._parts import root
+
+
+@transformation
+def scale_by_belief(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
+    eps_root: NonNegative = 1e-16,
+) -> GradientTransformation:
+    r"""First moment over root of the mean square distance to it.
+
+    $$u_t = \frac{\hat m_t}{\sqrt{\hat s_t} + \epsilon}, \quad
+    s_t = \beta_2 s_{t-1} + (1 - \beta_2) (g_t - m_t)^2 + \epsilon_{root},$$
+
+    with $m$ the average of the gradients (:func:`ema`), which is kept once, and the biases
+    corrected as in :func:`scale_by_adam`. As $\epsilon_{root}$ is added at every step, $\hat s$ is
+    at least $\epsilon_{root} / (1 - \beta_2)$.
+
+    Args:
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second.
+        eps: $\epsilon$, outside the root.
+        eps_root: $\epsilon_{root}$, inside the recurrence.
+
+    Returns:
+        A transformation whose state holds two buffers per array. Complex updates: $|g - m|^2$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Zhuang et al. 2020, AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed
+        Gradients, arXiv:2010.07468.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_belief(b1=0.5)
+    >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0].round(3)
+    Array([-2.,  2.], dtype=float32)
+    """
+    mean = chain(value_of("mu"), bias_correction(b1))
+    distance = chain(join(subtract, g=identity(), mu=value_of("mu")), square())
+    power = chain(distance, scale(1 - b2), add(eps_root), trace(b2), bias_correction(b2))
+    return let(join(divide, mu=mean, nu=chain(power, root(0.0, eps))), mu=ema(b1))
+
+
+@transformation
+def adabelief(
+    learning_rate: NonNegative,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-16,
+    eps_root: NonNegative = 1e-16,
+) -> GradientTransformation:
+    r"""AdaBelief.
+
+    $\theta_t = \theta_{t-1} - \eta\,\hat m_t / (\sqrt{\hat s_t} + \epsilon)$.
+
+    :func:`scale_by_belief` and :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        b1, b2, eps, eps_root: as in :func:`scale_by_belief`.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Zhuang et al. 2020, see :func:`scale_by_belief`.
+
+    >>> import gdtx
+    >>> gdtx.adabelief(1e-3)
+    adabelief(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16)
+    """
+    return chain(scale_by_belief(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))

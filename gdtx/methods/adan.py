@@ -1,0 +1,119 @@
+"""Adan: Nesterov momentum from differences of gradients, adaptive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._combine import chain, divide, join, plus
+from .._kinds import Decay, NonNegative, is_zero
+from .._let import let, value_of
+from .._rules import identity
+from .._select import masked
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale, scale_by_learning_rate
+from ..links.decay import add_decayed_weights
+from ..links.differences import difference
+from ._parts import first_moment, root, second_moment
+
+
+@transformation
+def scale_by_adan(
+    b1: Decay = 0.98,
+    b2: Decay = 0.92,
+    b3: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    ahead: NonNegative | None = None,
+) -> GradientTransformation:
+    r"""Averages of gradients and of their differences, over root of a second moment.
+
+    $$u_t = \frac{\hat m_t + \alpha \hat v_t}{\sqrt{\hat n_t + \epsilon_{root}} + \epsilon}, \quad
+    d_t = g_t - g_{t-1}, \quad d_1 = 0,$$
+
+    with $m$ the average of the gradients with decay $\beta_1$, $v$ that of their differences $d$
+    with $\beta_2$, $n$ that of $(g + \alpha d)^2$ with $\beta_3$, and the biases of all corrected
+    as in :func:`scale_by_adam`.
+
+    Args:
+        b1, b2, b3: $\beta_1$, $\beta_2$, $\beta_3$; the paper calls $1 - \beta$ what is $\beta$
+            here.
+        eps: $\epsilon$, outside the root.
+        eps_root: $\epsilon_{root}$, inside the root.
+        ahead: $\alpha$, how far the gradient is continued along its difference. None for
+            $\beta_2$, as in the paper; Optax takes $1 - \beta_2$.
+
+    Returns:
+        A transformation whose state holds four buffers per array: three averages and the last
+        gradient. Complex updates: $|g + \alpha d|^2$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Xie et al. 2022, Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep
+        Models, arXiv:2208.06677; the correction of the biases and the first difference are those
+        of the authors' program.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_adan()
+    >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0].round(3)
+    Array([-1.,  1.], dtype=float32)
+    """
+    ahead = b2 if ahead is None else ahead
+    mean = join(plus, mu=first_moment(b1), d=chain(value_of("d"), first_moment(b2), scale(ahead)))
+    continued = join(plus, g=identity(), d=chain(value_of("d"), scale(ahead)))
+    power = chain(continued, second_moment(b3))
+    return let(join(divide, mu=mean, nu=chain(power, root(eps_root, eps))), d=difference())
+
+
+@transformation
+def adan(
+    learning_rate: NonNegative,
+    b1: Decay = 0.98,
+    b2: Decay = 0.92,
+    b3: Decay = 0.99,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    weight_decay: NonNegative = 0.0,
+    mask: Any = None,
+    ahead: NonNegative | None = None,
+    proximal: bool = True,
+) -> GradientTransformation:
+    r"""Adan, with weight decay as a proximal step.
+
+    $\theta_t = (\theta_{t-1} - \eta\,u_t) / (1 + \eta \lambda)$ with $u$ of :func:`scale_by_adan`;
+    not proximal, $\theta_{t-1} - \eta\,(u_t + \lambda\,\theta_{t-1})$, as in :func:`adamw`.
+
+    :func:`scale_by_adan`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`; the proximal
+    step divides what they give by $1 + \eta \lambda$.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        b1, b2, b3, eps, eps_root, ahead: as in :func:`scale_by_adan`.
+        weight_decay, mask: $\lambda$, as in :func:`add_decayed_weights`.
+        proximal: whether weights decay in the paper's way; Optax has the other.
+
+    Returns:
+        A transformation whose state holds four buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Xie et al. 2022, see :func:`scale_by_adan`, algorithm 1.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.adan(1.0, weight_decay=0.25)
+    >>> params = jnp.array([2.0])
+    >>> tx.update(jnp.array([0.0]), tx.init(params), params)[0]
+    Array([-0.4], dtype=float32)
+    """
+    step = chain(
+        scale_by_adan(b1, b2, b3, eps, eps_root, ahead),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+    if not proximal or is_zero(weight_decay):
+        return step
+    shrink = scale(1 / (1 + learning_rate * weight_decay))
+    return chain(step, shrink if mask is None else masked(shrink, mask))

@@ -1,0 +1,60 @@
+"""Descent on signs: of the gradient, or of its average."""
+
+from __future__ import annotations
+
+from .._combine import chain
+from .._kinds import Decay, NonNegative
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale_by_learning_rate, sign
+from ..links.moments import ema
+
+
+@transformation
+def scale_by_sign() -> GradientTransformation:
+    r"""The step of signSGD before its learning rate: :func:`sign`.
+
+    Returns:
+        A stateless transformation. Complex updates: $u / |u|$.
+
+    References:
+        Bernstein et al. 2018, signSGD: Compressed Optimisation for Non-Convex Problems,
+        arXiv:1802.04434.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.scale_by_sign().update(jnp.array([-3.0, 0.0, 1e-4]), ())[0]
+    Array([-1.,  0.,  1.], dtype=float32)
+    """
+    return sign()
+
+
+@transformation
+def signum(learning_rate: NonNegative, momentum: Decay | None = 0.9) -> GradientTransformation:
+    r"""Signum: descent along the sign of the average gradient.
+
+    $m_t = \mu m_{t-1} + (1 - \mu) g_t$,
+    $\theta_t = \theta_{t-1} - \eta \operatorname{sign}(m_t)$.
+
+    :func:`ema`, :func:`scale_by_sign`, :func:`scale_by_learning_rate`. With :func:`trace` in place
+    of the average, or with its bias corrected, it is the same: they differ by a positive factor.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        momentum: $\mu$, decay of the average; None is signSGD, which keeps no state.
+
+    Returns:
+        A transformation whose state holds one buffer per array, none without momentum. Complex
+        updates: $m / |m|$ for the sign.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Bernstein et al. 2018, see :func:`scale_by_sign`, algorithm 2.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.signum(0.1)
+    >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0]
+    Array([ 0.1, -0.1], dtype=float32)
+    """
+    step = chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
+    return step if momentum is None else chain(ema(momentum), step)

@@ -1,0 +1,97 @@
+"""Yogi: Adam whose second moment moves by shares of the gradient."""
+
+from __future__ import annotations
+
+from .._combine import chain, divide, join
+from .._kinds import Decay, NonNegative, Scalar
+from .._transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale_by_learning_rate, square
+from ..links.correction import bias_correction
+from ..links.moments import additive_ema, ema
+from ._parts import root
+
+
+@transformation
+def scale_by_yogi(
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-3,
+    eps_root: NonNegative = 0.0,
+    initial_accumulator_value: NonNegative = 1e-6,
+    initial_mean: Scalar = 0.0,
+) -> GradientTransformation:
+    r"""First moment over root of an additive second moment.
+
+    $$u_t = \frac{\hat m_t}{\sqrt{\hat v_t + \epsilon_{root}} + \epsilon}, \quad
+    v_t = v_{t-1} - (1 - \beta_2) \operatorname{sign}(v_{t-1} - g_t^2)\,g_t^2,$$
+
+    with $m$ the average of the gradients and the biases corrected as in :func:`scale_by_adam`.
+    :func:`scale_by_adam` with :func:`additive_ema` in place of its second :func:`ema`.
+
+    Args:
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, outside the root.
+        eps_root: $\epsilon_{root}$, inside the root.
+        initial_accumulator_value: $v_0$.
+        initial_mean: $m_0$, 0 in the paper; Optax starts it at $v_0$ too.
+
+    Returns:
+        A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Zaheer et al. 2018, Adaptive Methods for Nonconvex Optimization, NeurIPS.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_yogi(initial_accumulator_value=0.0, eps=0.0)
+    >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0].round(3)
+    Array([-1.,  1.], dtype=float32)
+    """
+    mean = chain(ema(b1, initial=initial_mean), bias_correction(b1))
+    power = chain(
+        square(), additive_ema(b2, initial=initial_accumulator_value), bias_correction(b2)
+    )
+    return join(divide, mu=mean, nu=chain(power, root(eps_root, eps)))
+
+
+@transformation
+def yogi(
+    learning_rate: NonNegative,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-3,
+    eps_root: NonNegative = 0.0,
+    initial_accumulator_value: NonNegative = 1e-6,
+    initial_mean: Scalar = 0.0,
+) -> GradientTransformation:
+    r"""Yogi.
+
+    $\theta_t = \theta_{t-1} - \eta\,\hat m_t / (\sqrt{\hat v_t} + \epsilon)$.
+
+    :func:`scale_by_yogi` and :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        b1, b2, eps, eps_root, initial_accumulator_value, initial_mean: as in
+            :func:`scale_by_yogi`.
+
+    Returns:
+        A transformation whose state holds two buffers per array.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+
+    References:
+        Zaheer et al. 2018, see :func:`scale_by_yogi`.
+
+    >>> import gdtx
+    >>> print(gdtx.yogi(1e-2))
+    yogi(0.01)
+    """
+    return chain(
+        scale_by_yogi(b1, b2, eps, eps_root, initial_accumulator_value, initial_mean),
+        scale_by_learning_rate(learning_rate),
+    )
