@@ -85,6 +85,7 @@ from .links.noise import add_noise as add_noise
 from .links.plateau import PlateauState as PlateauState
 from .links.plateau import reduce_on_plateau as reduce_on_plateau
 from .links.rounding import stochastic_rounding as stochastic_rounding
+from .links.trust import scale_by_trust_ratio as scale_by_trust_ratio
 from .methods.adadelta import adadelta as adadelta
 from .methods.adadelta import scale_by_adadelta as scale_by_adadelta
 from .methods.adagrad import adagrad as adagrad
@@ -96,6 +97,9 @@ from .methods.adamax import adamax as adamax
 from .methods.adamax import scale_by_adamax as scale_by_adamax
 from .methods.amsgrad import amsgrad as amsgrad
 from .methods.amsgrad import scale_by_amsgrad as scale_by_amsgrad
+from .methods.lamb import lamb as lamb
+from .methods.lars import lars as lars
+from .methods.lars import scale_by_lars as scale_by_lars
 from .methods.nadam import nadam as nadam
 from .methods.nadam import nadamw as nadamw
 from .methods.nadam import scale_by_nadam as scale_by_nadam

@@ -153,10 +153,21 @@ def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
     for x in leaves:
         largest = jnp.maximum(largest, jnp.max(jnp.abs(jax.lax.stop_gradient(x))).astype(dtype))
     # In the range of every leaf, so that the power is a normal number there too.
-    limit = min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128) - 2
-    _, exponent = jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0))
-    power = jnp.ldexp(jnp.ones((), dtype), jnp.clip(-exponent, -limit, limit))
+    power = _toward_one(largest, min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128))
     total = jnp.zeros((), dtype)
     for x in leaves:
         total = total + jnp.sum(square(x * power.astype(jnp.finfo(x.dtype).dtype))).astype(dtype)
     return power, sqrt(total)
+
+
+def scaled_norms(x: jax.Array, axes: Any = None) -> tuple[jax.Array, jax.Array]:
+    """The same for one array over some of its axes, all by default; those are kept, of length 1."""
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axes, keepdims=True, initial=0)
+    power = _toward_one(largest, jnp.finfo(x.dtype).maxexp)
+    return power, sqrt(jnp.sum(square(x * power), axes, keepdims=True))
+
+
+def _toward_one(largest: jax.Array, maxexp: int) -> jax.Array:
+    """The power of two that brings a magnitude near 1; 1 for what is 0 or not finite."""
+    _, exponent = jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0))
+    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(-exponent, 2 - maxexp, maxexp - 2))

@@ -63,4 +63,9 @@ METHODS = {
     "radam": method("radam", 2),
     "radam, threshold 5": method("radam", 2, threshold=5.0),
     "radam, long memory": method("radam", 2, b2=0.99999),
+    "lars": method("lars", 1, lr=1.0, weight_decay=0.01),
+    "lars, without decay": method("lars", 1, trust_coefficient=0.1, eps=1e-3, momentum=0.5),
+    "lars with nesterov": method("lars", 1, lr=1.0, weight_decay=0.01, nesterov=True),
+    "lamb": method("lamb", 2),
+    "lamb with decay": method("lamb", 2, weight_decay=0.1, eps_root=1e-8),
 }

@@ -324,3 +324,55 @@ def schedule_free_adamw(
     g = series(gradients)
     d = g / (np.sqrt(mean(square(g), b2)) + eps)
     return schedule_free(d, theta, learning_rate, b1, weight_decay, weight_lr_power)
+
+
+def norm(x: np.ndarray) -> float:
+    return float(np.sqrt(np.sum(square(x))))
+
+
+def lars(
+    gradients, theta, learning_rate, weight_decay=0.0, trust_coefficient=0.001, eps=0.0,
+    momentum=0.9, nesterov=False,
+):  # fmt: skip
+    """v_t = mu v_{t-1} + eta r_t (g_t + lambda theta_{t-1}); u_t = -v_t, where
+    r_t = c |theta_{t-1}| / (|g_t| + lambda |theta_{t-1}| + eps), 1 where a norm of the two is 0.
+
+    Nesterov's form, not in the paper, is u_t = -(mu v_t + eta r_t (g_t + lambda theta_{t-1})).
+
+    You, Gitman and Ginsburg 2017, arXiv:1708.03888, algorithm 1.
+    """
+    gradients = series(gradients)
+    eta = rates(learning_rate, gradients).ravel()
+    theta = np.asarray(theta).astype(gradients.dtype)
+    updates = np.empty_like(gradients)
+    v = np.zeros_like(theta)
+    for t, g in enumerate(gradients):
+        w = norm(theta)
+        has_ratio = w > 0 and norm(g) > 0
+        ratio = trust_coefficient * w / (norm(g) + weight_decay * w + eps) if has_ratio else 1.0
+        step = eta[t] * ratio * (g + weight_decay * theta)
+        v = momentum * v + step
+        updates[t] = -(momentum * v + step) if nesterov else -v
+        theta = theta + updates[t]
+    return updates
+
+
+def lamb(
+    gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-6, eps_root=0.0, weight_decay=0.0
+):
+    """d_t = mhat_t / (sqrt(vhat_t + eps_root) + eps) + lambda theta_{t-1};
+    u_t = -eta |theta_{t-1}| / |d_t| d_t, or -eta d_t where a norm of the two is 0.
+
+    You et al. 2020, arXiv:1904.00962, algorithm 2, its phi the identity.
+    """
+    g = series(gradients)
+    eta = rates(learning_rate, g).ravel()
+    adam = mean(g, b1) / (np.sqrt(mean(square(g), b2) + eps_root) + eps)
+    theta = np.asarray(theta).astype(g.dtype)
+    updates = np.empty_like(g)
+    for t, direction in enumerate(adam):
+        d = direction + weight_decay * theta
+        ratio = norm(theta) / norm(d) if norm(theta) > 0 and norm(d) > 0 else 1.0
+        updates[t] = -eta[t] * ratio * d
+        theta = theta + updates[t]
+    return updates
