@@ -50,13 +50,16 @@ def scale_by_lars(
         :func:`add_decayed_weights` before :func:`scale_by_trust_ratio`.
 
     >>> import gdtx, jax.numpy as jnp
-    >>> tx = gdtx.scale_by_lars(weight_decay=0.5, trust_coefficient=0.1)
+    >>> tx = gdtx.scale_by_lars(weight_decay=0.5, trust_coefficient=1.0)
     >>> params = jnp.array([0.0, 10.0])
-    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(params), params)[0].round(2)
-    Array([0.3, 0.9], dtype=float32)
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(params), params)[0]
+    Array([3., 9.], dtype=float32)
     """
     # A leaf whose weights count as 0 has the ratio 1.
-    branches = {"g": identity(), "weights": chain(set_to_zero(), add_decayed_weights(1, trust_mask))}
+    branches = {
+        "g": identity(),
+        "weights": chain(set_to_zero(), add_decayed_weights(1, trust_mask)),
+    }
     if not is_zero(weight_decay):
         branches["decay"] = chain(set_to_zero(), add_decayed_weights(weight_decay, mask))
     return join(
@@ -100,10 +103,10 @@ def lars(
         You, Gitman & Ginsburg 2017, see :func:`scale_by_lars`.
 
     >>> import gdtx, jax.numpy as jnp
-    >>> tx = gdtx.lars(1.0, trust_coefficient=0.1)
+    >>> tx = gdtx.lars(0.5, trust_coefficient=1.0)
     >>> params = jnp.array([0.0, 10.0])
-    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(params), params)[0].round(2)
-    Array([-0.6, -0.8], dtype=float32)
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(params), params)[0]
+    Array([-3., -4.], dtype=float32)
     """
     return chain(
         scale_by_lars(weight_decay, mask, trust_coefficient, eps, trust_mask),
