@@ -87,12 +87,11 @@ def _by_blocks(f: Callable[..., jax.Array], size: int) -> Callable[..., jax.Arra
     def on_blocks(d: jax.Array, m: jax.Array) -> tuple[jax.Array]:
         # An axis of n becomes two: which piece, and where in it.
         pieces = [(-(-n // size), min(n, size)) for n in d.shape]
-        padding = [
-            (0, count * width - n) for (count, width), n in zip(pieces, d.shape, strict=True)
-        ]
+        missing = [count * width - n for (count, width), n in zip(pieces, d.shape, strict=True)]
+        padding = [(0, end, 0) for end in missing]
         cut = [length for piece in pieces for length in piece]
         within = tuple(range(1, 2 * d.ndim, 2))
-        blocks = (jnp.pad(x, padding).reshape(cut) for x in (d, m))
+        blocks = (jax.lax.pad(x, jnp.zeros((), x.dtype), padding).reshape(cut) for x in (d, m))
         padded = f(*blocks, within).reshape([count * width for count, width in pieces])
         return (padded[tuple(slice(n) for n in d.shape)],)
 

@@ -168,7 +168,7 @@ def scaled_norms(x: jax.Array, axes: Any = None) -> tuple[jax.Array, jax.Array]:
 
 
 def _toward_one(largest: jax.Array, maxexp: int) -> jax.Array:
-    """The power of two that brings a magnitude near 1, as far as it is a normal number."""
+    """The power of two that brings a magnitude near 1, as far as it is a normal number; 1 for 0."""
     finfo = jnp.finfo(largest.dtype)
     bits = jnp.dtype(f"uint{finfo.bits}")
     exponent = jnp.array(((1 << finfo.nexp) - 1) << finfo.nmant, bits)
@@ -176,4 +176,6 @@ def _toward_one(largest: jax.Array, maxexp: int) -> jax.Array:
     below = jax.lax.bitcast_convert_type(
         jax.lax.bitcast_convert_type(largest, bits) & exponent, largest.dtype
     )
-    return 1 / jnp.clip(below, 2.0 ** (2 - maxexp), 2.0 ** (maxexp - 2))
+    power = 1 / jnp.clip(below, 2.0 ** (2 - maxexp), 2.0 ** (maxexp - 2))
+    # Of constant zeros, compilers compute (0 p)(0 p) as 0 p^2, and p^2 is infinite.
+    return jnp.where(largest > 0, power, 1)

@@ -269,7 +269,7 @@ def _inverse_root_times_jvp(primals: Any, tangents: Any) -> Any:
 def _spectrum(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The eigenvectors, and the inverse roots of the eigenvalues."""
     if not matrix.shape[-1]:
-        return matrix, matrix[..., 0].real
+        return matrix, jnp.sum(matrix, -1).real  # there are no eigenvalues to have a largest
     values, vectors = jnp.linalg.eigh(matrix)
     known = matrix.shape[-1] * jnp.finfo(values.dtype).eps * jnp.max(values, -1, keepdims=True)
     values = jnp.maximum(values, known)
