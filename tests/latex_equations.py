@@ -14,7 +14,8 @@ class Equations:
 
     def __init__(self, text, given, functions=None):
         self.given = {symbol(key): value for key, value in given.items()}
-        self.functions = {"sign": sign, **(functions or {})}
+        # Of a single number, the cover is the number.
+        self.functions = {"sign": sign, "cover": lambda s: s, **(functions or {})}
         self.rules = {}
         self.sides = []
         for (line,) in Parser(text).block("aligned"):

@@ -30,6 +30,7 @@ SYMBOLS = {
     "eta_plus": "\\eta^{+}",
     "min_step_size": r"\Delta_{\min}",
     "max_step_size": r"\Delta_{\max}",
+    "trust_coefficient": "c",
 }
 
 by_method = pytest.mark.parametrize("name", METHODS)
@@ -80,6 +81,12 @@ def trajectory(tx, gradients, theta):
                       for g, p in zip(gradients.T, theta, strict=True)], axis=1)  # fmt: skip
 
 
+def wanted(method, gradients, theta, learning_rate):
+    """What the paper does, to numbers that are each a tree of its own."""
+    columns = zip(gradients.T, theta, strict=True)
+    return np.stack([method.oracle(g, p, learning_rate) for g, p in columns], axis=1)
+
+
 @pytest.mark.parametrize("values", [False, True], ids=["symbols", "values"])
 @by_method
 def test_printed_formula_is_that_of_the_paper(name, values):
@@ -87,7 +94,7 @@ def test_printed_formula_is_that_of_the_paper(name, values):
     gradients, theta = sample()
     tx = method.make(method.learning_rate)
     got = evaluated(latex(tx, values), gradients, theta, {} if values else given(tx))
-    want = method.oracle(gradients, theta, method.learning_rate)
+    want = wanted(method, gradients, theta, method.learning_rate)
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=0)
 
 
@@ -98,7 +105,7 @@ def test_scheduled_rate_is_stated(name, x64):
     tx = method.make(gdtx.linear_schedule(0.3, 0.1, 5))
     functions = {"linear_schedule": gdtx.linear_schedule}
     got = evaluated(latex(tx), gradients, theta, given(tx), functions)
-    want = method.oracle(gradients, theta, lambda t: np.interp(t, [0, 5], [0.3, 0.1]))
+    want = wanted(method, gradients, theta, lambda t: np.interp(t, [0, 5], [0.3, 0.1]))
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=0)
 
 
@@ -183,6 +190,14 @@ EXPRESSIONS = [
         a=gdtx.join(gdtx.divide, a=g, b=gdtx.chain(gdtx.absolute(), gdtx.add(1.0))),
         b=gdtx.chain(gdtx.square(), gdtx.add(2.0)),
     ),
+    gdtx.chain(gdtx.trace(0.5), gdtx.scale_by_trust_ratio(0.5, eps=0.1), gdtx.scale(-0.1)),
+    gdtx.chain(gdtx.scale_by_trust_ratio(eps=0.1), gdtx.scale_by_lars(0.1), gdtx.scale(-0.1)),
+    gdtx.chain(
+        gdtx.graft(gdtx.scale_by_adam(), gdtx.adagrad(0.1)), gdtx.scale_by_learning_rate(0.1)
+    ),
+    gdtx.graft(gdtx.chain(gdtx.clip(1.0), gdtx.sgd(0.1, 0.9)), gdtx.adam(0.1), start=4),
+    gdtx.sm3(0.1, b2=0.9),
+    gdtx.running_cover(),
     gdtx.tunable(gdtx.adam(0.1), "learning_rate"),
     gdtx.remember(gdtx.lookahead(gdtx.sgd(0.1), sync_period=3)),
     gdtx.lookahead(gdtx.sgd(0.1, momentum=0.9), sync_period=2, slow_step_size=0.8),
@@ -228,6 +243,9 @@ def test_each_number_has_its_symbol(tx, numbers, x64):
     [
         lambda mask: gdtx.adamw(0.1, weight_decay=0.1, mask=mask),
         lambda mask: gdtx.chain(gdtx.masked(gdtx.trace(0.9), mask), gdtx.scale(-0.1)),
+        lambda mask: gdtx.lamb(0.1, weight_decay=0.1, mask=mask, trust_mask=mask),
+        lambda mask: gdtx.lars(0.1, weight_decay=0.1, mask=mask),
+        lambda mask: gdtx.lars(0.1, weight_decay=0.1, trust_mask=mask),
         lambda mask: gdtx.chain(gdtx.masked(gdtx.add(0.5), mask), gdtx.masked(g, mask)),
     ],
 )
@@ -252,6 +270,17 @@ def test_groups(label, x64):
     got = evaluated(latex(tx, values=True), gradients, theta, constants)
     # Differences of numbers of 50 digits: 0 is not more than the last of them.
     np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9, atol=1e-45)
+
+
+def test_full_matrix(x64):
+    gradients, theta = sample(5)
+    tx = gdtx.full_matrix_adagrad(0.1, eps=0.1)
+    for values, constants in ((True, {}), (False, given(tx))):
+        text = latex(tx, values)
+        got = evaluated(text, gradients, theta, {"I": 1, **constants})
+        np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9)
+    assert r"G_t &= G_{t-1} + g_t g_t^{\top}" in text
+    assert r"\left( G_t + \epsilon I \right)^{-\frac{1}{2}} g_t" in text
 
 
 def test_each_mask_has_its_symbol():
