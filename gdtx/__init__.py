@@ -88,14 +88,14 @@ from .links.plateau import reduce_on_plateau as reduce_on_plateau
 from .links.rounding import stochastic_rounding as stochastic_rounding
 from .links.trust import scale_by_trust_ratio as scale_by_trust_ratio
 from .matrix.full_matrix import FullMatrixState as FullMatrixState
-from .matrix.full_matrix import WindowState as WindowState
 from .matrix.full_matrix import full_matrix_adagrad as full_matrix_adagrad
 from .matrix.full_matrix import scale_by_full_matrix as scale_by_full_matrix
-from .matrix.full_matrix import scale_by_window as scale_by_window
 from .matrix.sm3 import CoverState as CoverState
 from .matrix.sm3 import running_cover as running_cover
 from .matrix.sm3 import scale_by_sm3 as scale_by_sm3
 from .matrix.sm3 import sm3 as sm3
+from .matrix.window import WindowState as WindowState
+from .matrix.window import scale_by_window as scale_by_window
 from .methods.adadelta import adadelta as adadelta
 from .methods.adadelta import scale_by_adadelta as scale_by_adadelta
 from .methods.adagrad import adagrad as adagrad

@@ -6,16 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ._tree import scalar_like
 
 
 def whole(x: jax.Array) -> jax.Array:
     """The array, all of it on every device of its mesh."""
     mesh = jax.typeof(x).sharding.mesh
     # Without tracing there is no choice that a compiler could make instead.
-    if not isinstance(x, jax.core.Tracer) or AxisType.Auto not in mesh.axis_types:
+    if not isinstance(x, Tracer) or AxisType.Auto not in mesh.axis_types:
         return x
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+
+
+def zeros_whole(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Zeros on the devices of an array, all of them on each."""
+    return jnp.broadcast_to(scalar_like(like, 0, dtype), shape)
 
 
 def placed_like(f: Callable[..., Any], likes: tuple[jax.Array, ...]) -> Callable[..., Any]:

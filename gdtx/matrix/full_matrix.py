@@ -12,11 +12,13 @@ from .._combine import chain
 from .._errors import check_state, fail, foreign_state
 from .._kinds import Count, NonNegative
 from .._numerics import cast, compute_dtype
-from .._placement import placed_like, whole
+from .._placement import placed_like, whole, zeros_whole
 from .._rules import checked_result, walk
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, leaves_as, scalar_like
+from .._tree import PyTree, leaves_as
 from ..links.arithmetic import scale_by_learning_rate
+from .inverse import inverse_root_times
+from .window import scale_by_window
 
 LARGEST = 2**28
 """Bytes of one matrix that nobody is taken to have wanted, having set no block size."""
@@ -26,15 +28,6 @@ class FullMatrixState(NamedTuple):
     """State of full-matrix AdaGrad: for each parameter its matrices, one for each block."""
 
     matrices: PyTree
-
-
-class WindowState(NamedTuple):
-    """State of full-matrix AdaGrad on a window: for each parameter the last gradients and their
-    inner products, and which of them is the oldest."""
-
-    gradients: PyTree
-    products: PyTree
-    oldest: jax.Array
 
 
 @transformation
@@ -82,7 +75,7 @@ def scale_by_full_matrix(
 
         def zero(p: jax.Array) -> jax.Array:
             count, width = _cut(p.size, block_size)
-            return _zeros_whole(p, (count, width, width))
+            return zeros_whole(p, (count, width, width), compute_dtype(p.dtype))
 
         return FullMatrixState(jax.tree.map(zero, params))
 
@@ -105,93 +98,15 @@ def scale_by_full_matrix(
                 new = whole(cast(matrix, dtype) + g[:, :, None] * g[:, None, :].conj())
                 damped = new + eps * jnp.eye(width, dtype=dtype)[None]
                 out = inverse_root_times(damped, g).reshape(-1)[: u.size].reshape(u.shape)
-                return _result(out, u, dtype), cast(new, matrix.dtype)
+                # Of complex parameters, what reaches a link may be real.
+                out = out if jnp.iscomplexobj(u) else out.real
+                return checked_result(out, u, dtype), cast(new, matrix.dtype)
 
             return placed_like(rule, (u, matrix))(u, matrix)
 
         results = walk(step, structure, leaves, matrices)
         out, new = zip(*results, strict=True) if results else ((), ())
         return structure.unflatten(out), FullMatrixState(structure.unflatten(new))
-
-    return GradientTransformation(init, update)
-
-
-@transformation
-def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransformation:
-    r"""Multiply by the inverse root of the sum of the last outer products.
-
-    With the last $k$ gradients, all numbers of an array as one vector each, in the columns of
-    $M_t$,
-
-    $$u_t = (M_t M_t^\top + \epsilon I)^{-1/2} g_t = M_t (M_t^\top M_t + \epsilon I)^{-1/2} e_t,$$
-
-    where $e_t$ chooses the column of $g_t$: no more than a matrix of $k$ rows has its root taken.
-    While $t \le k$ it is :func:`scale_by_full_matrix`.
-
-    Args:
-        window: $k$, how many gradients are kept.
-        eps: $\epsilon$, inside the root.
-
-    Returns:
-        A transformation whose state holds for each array its last gradients and their inner
-        products, and one count.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
-    References:
-        Agarwal et al. 2018, Efficient Full-Matrix Adaptive Regularization, arXiv:1806.02958 (GGT,
-        which lets gradients fade inside of the window and adds $\epsilon$ to the root).
-
-    >>> import gdtx, jax.numpy as jnp
-    >>> tx = gdtx.scale_by_window(10)
-    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0].round(3)
-    Array([0.6, 0.8], dtype=float32)
-    """
-    if window == 0:
-        raise ValueError("scale_by_window: window must be at least 1, got 0")
-
-    def init(params: PyTree) -> WindowState:
-        def zeros(p: jax.Array) -> jax.Array:
-            zero = jnp.zeros_like(p, dtype=compute_dtype(p.dtype))
-            return jnp.stack([zero] * window)
-
-        products = jax.tree.map(lambda p: _zeros_whole(p, (window, window)), params)
-        return WindowState(jax.tree.map(zeros, params), products, scalar_like(params, 0, jnp.int32))
-
-    def update(
-        updates: PyTree, state: WindowState, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, WindowState]:
-        check_state(state, WindowState)
-        leaves, structure = jax.tree.flatten(updates)
-        kept = (leaves_as(structure, tree, "state", "updates") for tree in state[:2])
-        is_new = jnp.arange(window) == state.oldest
-
-        def step(u: jax.Array, gradients: jax.Array, products: jax.Array) -> tuple[jax.Array, ...]:
-            if gradients.shape != (window, *u.shape):
-                foreign_state(f"{window} gradients of shape {u.shape}", gradients)
-            dtype = compute_dtype(u.dtype, gradients.dtype)
-            here = is_new.reshape(-1, *[1] * u.ndim)
-            new = jnp.where(here, cast(u, dtype)[None], cast(gradients, dtype))
-            # Sums of products, not a matrix product: its axes may be sharded.
-            within = tuple(range(1, new.ndim))
-            column = jnp.sum(new.conj() * cast(u, dtype)[None], within)
-            gram = jnp.where(is_new[None, :], column[:, None], cast(products, dtype))
-            gram = whole(jnp.where(is_new[:, None], column.conj()[None, :], gram))
-            damped = gram + eps * jnp.eye(window, dtype=dtype)
-            weights = inverse_root_times(damped, is_new.astype(dtype))
-            out = jnp.sum(new * weights.reshape(here.shape), 0)
-            return (
-                _result(out, u, dtype),
-                cast(new, gradients.dtype),
-                cast(gram, products.dtype),
-            )
-
-        results = walk(step, structure, leaves, *kept)
-        out, *new = zip(*results, strict=True) if results else ((), (), ())
-        return structure.unflatten(out), WindowState(
-            *map(structure.unflatten, new), (state.oldest + 1) % window
-        )
 
     return GradientTransformation(init, update)
 
@@ -244,59 +159,10 @@ def full_matrix_adagrad(
     return chain(link, scale_by_learning_rate(learning_rate))
 
 
-@jax.custom_jvp
-def inverse_root_times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    """$A^{-1/2} x$ of positive semi-definite matrices and vectors, each of shape (..., n[, n])."""
-    vectors, inverse = _spectrum(matrix)
-    return _map(vectors, inverse * _map(_adjoint(vectors), vector))
-
-
-@inverse_root_times.defjvp
-def _inverse_root_times_jvp(primals: Any, tangents: Any) -> Any:
-    # That of eigh divides by differences of eigenvalues, of which many are 0. For this function
-    # of them the quotients of differences are, with the roots r: -1 / (r_i r_j (r_i + r_j)).
-    (matrix, vector), (matrix_dot, vector_dot) = primals, tangents
-    vectors, inverse = _spectrum(matrix)
-    one, other = inverse[..., :, None], inverse[..., None, :]
-    both = one + other
-    quotients = -((one * other) ** 2) / jnp.where(both > 0, both, 1)
-    turned = quotients * (_adjoint(vectors) @ matrix_dot @ vectors)
-    coordinates = _map(_adjoint(vectors), vector)
-    change = inverse * _map(_adjoint(vectors), vector_dot) + _map(turned, coordinates)
-    return _map(vectors, inverse * coordinates), _map(vectors, change)
-
-
-def _spectrum(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The eigenvectors, and the inverse roots of the eigenvalues."""
-    if not matrix.shape[-1]:
-        return matrix, jnp.sum(matrix, -1).real  # there are no eigenvalues to have a largest
-    values, vectors = jnp.linalg.eigh(matrix)
-    known = matrix.shape[-1] * jnp.finfo(values.dtype).eps * jnp.max(values, -1, keepdims=True)
-    values = jnp.maximum(values, known)
-    return vectors, jnp.where(values > 0, 1 / jnp.sqrt(jnp.where(values > 0, values, 1)), 0)
-
-
-def _map(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    return jnp.einsum("...ij,...j->...i", matrix, vector)
-
-
-def _adjoint(matrix: jax.Array) -> jax.Array:
-    return jnp.swapaxes(matrix, -1, -2).conj()
-
-
-def _result(out: jax.Array, u: jax.Array, dtype: Any) -> jax.Array:
-    # The matrices of complex parameters are complex, what reaches a link of theirs may be real.
-    return checked_result(out if jnp.iscomplexobj(u) else out.real, u, dtype)
-
-
 def _cut(size: int, block_size: int | None) -> tuple[int, int]:
     """How many blocks of how many numbers."""
     count = -(-size // block_size) if block_size else 1
     return count, -(-size // count) if count else 0
-
-
-def _zeros_whole(p: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    return jnp.broadcast_to(scalar_like(p, 0, compute_dtype(p.dtype)), shape)
 
 
 def _check_sizes(params: PyTree) -> None:
