@@ -41,7 +41,7 @@ from classifier import (
 import gdtx
 
 SIZES = (64, 64, 64, 64, 10)
-BATCHES = (20, 100, 500, 1000)
+BATCHES = (20, 100, 250, 500, 1000)
 WARMUP = 0.1  # share of the steps
 KEPT = 0.02  # an accuracy is kept if it is lower by at most this
 is_matrix = functools.partial(jax.tree.map, lambda p: p.ndim == 2)
@@ -143,9 +143,8 @@ def compare(batches: Sequence[int], epochs: int, seeds: int, stride: int) -> lis
         fresh = make_task(batch, epochs, range(seeds, 3 * seeds))
         for name, method in METHODS.items():
             growth = (batch / batches[0]) ** method.power
-            # As rates grow with the batch, so do those that are tried.
+            # Those tried grow with the batch too, and all below, down to those of the smallest.
             rates = [rate * growth for rate in method.rates[::stride]]
-            # And not by less than a method may want: down to those of the smallest batch.
             rates += [rate for rate in method.rates[::stride] if rate < rates[0]]
             tuned = best(rates, accuracies(method, rates, swept))
             scaled = first.setdefault(name, tuned) * growth
@@ -183,7 +182,7 @@ def verdict(rows: list[Row]) -> str:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Rates tuned on small batches, on large ones.")
-    parser.add_argument("--epochs", type=int, default=20, help="how often each image is seen")
+    parser.add_argument("--epochs", type=int, default=30, help="how often each image is seen")
     parser.add_argument("--seeds", type=int, default=3, help="of the tuning; twice as fresh")
     parser.add_argument("--smoke", action="store_true", help="few epochs, rates and seeds")
     args = parser.parse_args()

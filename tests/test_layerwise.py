@@ -53,15 +53,15 @@ def test_neither_norms_nor_ratios_overflow(tx):
 
 def test_ratio_is_one_where_a_norm_is_zero():
     params = {"zero": jnp.zeros(2), "still": jnp.ones(2), "w": jnp.full(2, 3.0)}
-    gradients = {"zero": jnp.ones(2), "still": jnp.zeros(2), "w": jnp.ones(2)}
+    gradients = {"zero": jnp.ones(2), "still": jnp.zeros(2), "w": jnp.full(2, 9.0)}
     trust = first_update(gdtx.scale_by_trust_ratio(2.0, eps=1.0), gradients, params)
     np.testing.assert_array_equal(trust["zero"], 1)
     np.testing.assert_array_equal(trust["still"], 0)
-    np.testing.assert_allclose(trust["w"], 2 * 3 * 2**0.5 / (2**0.5 + 1))
+    np.testing.assert_allclose(trust["w"], 2 * 3 * 2**0.5 / (9 * 2**0.5 + 1) * 9, rtol=1e-6)
     lars = first_update(gdtx.scale_by_lars(0.5, trust_coefficient=2.0), gradients, params)
     np.testing.assert_array_equal(lars["zero"], 1)
     np.testing.assert_array_equal(lars["still"], 0.5)
-    np.testing.assert_allclose(lars["w"], 2 * 3 / (1 + 1.5) * 2.5)
+    np.testing.assert_allclose(lars["w"], 2 * 3 / (9 + 1.5) * 10.5, rtol=1e-6)
 
 
 def test_masks_leave_out_decay_and_ratio_separately(x64):
@@ -201,14 +201,8 @@ def test_graft_is_exactly_the_magnitude_before_its_start():
     assert jax.tree.leaves(gdtx.graft(gdtx.sign(), gdtx.sign()).init(params)) == []
 
 
-def test_norm_of_constant_zeros_is_zero():
-    """What a compiler knows to be 0 it multiplies in another order."""
-    for at in (0.0, 1.0):
-        tx = gdtx.chain(gdtx.scale(at), gdtx.graft(gdtx.scale(1 - at), gdtx.scale(at)))
-        np.testing.assert_array_equal(first_update(tx, jnp.ones(3), jnp.ones(3)), 0)
-
-
 def test_graft_of_nothing_is_zero_with_finite_derivatives():
+    """Zeros that a compiler knows of too, products of which it computes in another order."""
     zero, one = jnp.zeros(3), jnp.ones(3)
     for settings in ({}, {"per": "block", "block_size": 2}, {"start": 2}):
         nowhere = gdtx.graft(gdtx.set_to_zero(), gdtx.identity(), **settings)
