@@ -10,6 +10,7 @@ from ._combine import plus as plus
 from ._combine import previous as previous
 from ._combine import subtract as subtract
 from ._expand import expand as expand
+from ._graft import graft as graft
 from ._hyperparams import as_arrays as as_arrays
 from ._hyperparams import hyperparams as hyperparams
 from ._hyperparams import replace as replace
@@ -102,6 +103,16 @@ from .links.rank_one import rank_one as rank_one
 from .links.repair import keep_nonnegative as keep_nonnegative
 from .links.repair import zero_nans as zero_nans
 from .links.rounding import stochastic_rounding as stochastic_rounding
+from .links.trust import scale_by_trust_ratio as scale_by_trust_ratio
+from .matrix.full_matrix import FullMatrixState as FullMatrixState
+from .matrix.full_matrix import full_matrix_adagrad as full_matrix_adagrad
+from .matrix.full_matrix import scale_by_full_matrix as scale_by_full_matrix
+from .matrix.sm3 import CoverState as CoverState
+from .matrix.sm3 import running_cover as running_cover
+from .matrix.sm3 import scale_by_sm3 as scale_by_sm3
+from .matrix.sm3 import sm3 as sm3
+from .matrix.window import WindowState as WindowState
+from .matrix.window import scale_by_window as scale_by_window
 from .methods.adabelief import adabelief as adabelief
 from .methods.adabelief import scale_by_belief as scale_by_belief
 from .methods.adadelta import adadelta as adadelta
@@ -119,6 +130,9 @@ from .methods.adan import adan as adan
 from .methods.adan import scale_by_adan as scale_by_adan
 from .methods.amsgrad import amsgrad as amsgrad
 from .methods.amsgrad import scale_by_amsgrad as scale_by_amsgrad
+from .methods.lamb import lamb as lamb
+from .methods.lars import lars as lars
+from .methods.lars import scale_by_lars as scale_by_lars
 from .methods.lion import lion as lion
 from .methods.lion import scale_by_lion as scale_by_lion
 from .methods.nadam import nadam as nadam

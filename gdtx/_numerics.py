@@ -152,26 +152,20 @@ def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
     largest = jnp.zeros((), dtype)
     for x in leaves:
         largest = jnp.maximum(largest, jnp.max(jnp.abs(jax.lax.stop_gradient(x))).astype(dtype))
-    power = _power_near_reciprocal(largest, *(x.dtype for x in leaves))
+    # In the range of every leaf, so that the power is a normal number there too.
+    power = _toward_one(largest, min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128))
     total = jnp.zeros((), dtype)
     for x in leaves:
         total = total + jnp.sum(square(x * power.astype(jnp.finfo(x.dtype).dtype))).astype(dtype)
     return power, sqrt(total)
 
 
-def scaled_norms(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """The same for each slice of one array over these axes, which stay with size 1."""
+def scaled_norms(x: jax.Array, axes: Any = None) -> tuple[jax.Array, jax.Array]:
+    """The same for one array over some of its axes, all by default; those are kept, of length 1."""
     x = cast(x, compute_dtype(x.dtype))
-    magnitude = jnp.abs(jax.lax.stop_gradient(x))
-    power = _power_near_reciprocal(jnp.max(magnitude, axes, keepdims=True, initial=0), x.dtype)
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axes, keepdims=True, initial=0)
+    power = _toward_one(largest, jnp.finfo(x.dtype).maxexp)
     return power, sqrt(jnp.sum(square(x * power), axes, keepdims=True))
-
-
-def _power_near_reciprocal(largest: jax.Array, *dtypes: Any) -> jax.Array:
-    # In the range of every dtype, so that the power is a normal number there too.
-    limit = min((jnp.finfo(dtype).maxexp for dtype in dtypes), default=128) - 2
-    _, exponent = jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 0))
-    return jnp.ldexp(jnp.ones_like(largest), jnp.clip(-exponent, -limit, limit))
 
 
 def unscaled(power: jax.Array, scaled: jax.Array) -> jax.Array:
@@ -182,8 +176,19 @@ def unscaled(power: jax.Array, scaled: jax.Array) -> jax.Array:
 
 def root_mean_square(x: jax.Array) -> jax.Array:
     """Of all numbers of an array, real, and 0 of none."""
-    x = cast(x, compute_dtype(x.dtype))
-    if not x.size:
-        return jnp.zeros((), jnp.finfo(x.dtype).dtype)
-    power = _power_near_reciprocal(jnp.max(jnp.abs(jax.lax.stop_gradient(x))), x.dtype)
-    return unscaled(power, sqrt(jnp.mean(square(x * power))))
+    power, scaled = scaled_norms(x)
+    return unscaled(power, scaled / max(x.size, 1) ** 0.5).reshape(())
+
+
+def _toward_one(largest: jax.Array, maxexp: int) -> jax.Array:
+    """The power of two that brings a magnitude near 1, as far as it is a normal number; 1 for 0."""
+    finfo = jnp.finfo(largest.dtype)
+    bits = jnp.dtype(f"uint{finfo.bits}")
+    exponent = jnp.array(((1 << finfo.nexp) - 1) << finfo.nmant, bits)
+    # The number with its fraction cut off: three operations, where frexp and ldexp are a hundred.
+    below = jax.lax.bitcast_convert_type(
+        jax.lax.bitcast_convert_type(largest, bits) & exponent, largest.dtype
+    )
+    power = 1 / jnp.clip(below, 2.0 ** (2 - maxexp), 2.0 ** (maxexp - 2))
+    # Of constant zeros, compilers compute (0 p)(0 p) as 0 p^2, and p^2 is infinite.
+    return jnp.where(largest > 0, power, 1)

@@ -14,8 +14,8 @@ class Equations:
 
     def __init__(self, text, given, functions=None):
         self.given = {symbol(key): value for key, value in given.items()}
-        # Of one number, all means are the number itself.
-        means = dict.fromkeys(("mean", "rowmean", "colmean"), lambda x: x)
+        # Of one number, all means, and its cover, are the number itself.
+        means = dict.fromkeys(("mean", "rowmean", "colmean", "cover"), lambda x: x)
         self.functions = {"sign": sign, "RMS": abs, **means, **(functions or {})}
         self.rules = {}
         self.sides = []

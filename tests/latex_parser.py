@@ -166,6 +166,8 @@ class Parser:
             if sign in (["+", "}"], ["-", "}"]):
                 self.place += 4
                 name += sign[0]
+            elif sign == [r"\top", "}"]:
+                self.place += 4  # of a number, the transpose is the number
         return ("symbol", name, below)
 
     def below(self):

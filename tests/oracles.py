@@ -462,3 +462,104 @@ def adafactor(
         updates[t] = -(step + weight_decay * theta)
         theta = theta + updates[t]
     return updates
+
+
+def norm(x: np.ndarray) -> float:
+    return float(np.sqrt(np.sum(square(x))))
+
+
+def lars(
+    gradients, theta, learning_rate, weight_decay=0.0, trust_coefficient=0.001, eps=0.0,
+    momentum=0.9, nesterov=False,
+):  # fmt: skip
+    """v_t = mu v_{t-1} + eta r_t (g_t + lambda theta_{t-1}); u_t = -v_t, where
+    r_t = c |theta_{t-1}| / (|g_t| + lambda |theta_{t-1}| + eps), 1 where a norm of the two is 0.
+
+    Nesterov's form, not in the paper, is u_t = -(mu v_t + eta r_t (g_t + lambda theta_{t-1})).
+
+    You, Gitman and Ginsburg 2017, arXiv:1708.03888, algorithm 1.
+    """
+    gradients = series(gradients)
+    eta = rates(learning_rate, gradients).ravel()
+    theta = np.asarray(theta).astype(gradients.dtype)
+    updates = np.empty_like(gradients)
+    v = np.zeros_like(theta)
+    for t, g in enumerate(gradients):
+        w = norm(theta)
+        has_ratio = w > 0 and norm(g) > 0
+        ratio = trust_coefficient * w / (norm(g) + weight_decay * w + eps) if has_ratio else 1.0
+        step = eta[t] * ratio * (g + weight_decay * theta)
+        v = momentum * v + step
+        updates[t] = -(momentum * v + step) if nesterov else -v
+        theta = theta + updates[t]
+    return updates
+
+
+def lamb(
+    gradients, theta, learning_rate, b1=0.9, b2=0.999, eps=1e-6, eps_root=0.0, weight_decay=0.0
+):
+    """d_t = mhat_t / (sqrt(vhat_t + eps_root) + eps) + lambda theta_{t-1};
+    u_t = -eta |theta_{t-1}| / |d_t| d_t, or -eta d_t where a norm of the two is 0.
+
+    You et al. 2020, arXiv:1904.00962, algorithm 2, its phi the identity.
+    """
+    g = series(gradients)
+    eta = rates(learning_rate, g).ravel()
+    adam = mean(g, b1) / (np.sqrt(mean(square(g), b2) + eps_root) + eps)
+    theta = np.asarray(theta).astype(g.dtype)
+    updates = np.empty_like(g)
+    for t, direction in enumerate(adam):
+        d = direction + weight_decay * theta
+        ratio = norm(theta) / norm(d) if norm(theta) > 0 and norm(d) > 0 else 1.0
+        updates[t] = -eta[t] * ratio * d
+        theta = theta + updates[t]
+    return updates
+
+
+def sm3(gradients, theta, learning_rate, momentum=0.9, b2=1.0, eps=1e-8):
+    """nu_t(i) = min over the slices r with i of mu_{t-1}(r), + g_t(i)^2; mu_t(r) = the maximum of
+    nu_t over r; u_t = -eta times the moving average of g_t / sqrt(nu_t + eps).
+
+    The slices are those across each axis; a single number is its own. With b2 < 1 nu_t is
+    b2 min + (1 - b2) g_t^2. The paper lets 0 / 0 be 0 in place of the eps.
+
+    Anil, Gupta, Koren and Singer 2019, arXiv:1901.11150, algorithm SM3-II.
+    """
+    g = series(gradients)
+    shape = g.shape[1:]
+    mu = {(axis, k): 0.0 for axis, n in enumerate(shape) for k in range(n)} or {(): 0.0}
+    d = np.empty_like(g)
+    for t, each in enumerate(square(g)):
+        nu = np.empty(shape)
+        for i in np.ndindex(shape):
+            least = min(mu[r] for r in (enumerate(i) if shape else [()]))
+            nu[i] = b2 * least + (1.0 if b2 == 1.0 else 1 - b2) * each[i]
+        for r in mu:
+            mu[r] = np.max(np.take(nu, r[1], axis=r[0]) if shape else nu, initial=0.0)
+        d[t] = g[t] / np.sqrt(nu + eps)
+    return descend(d if momentum is None else ema(d, momentum), theta, learning_rate)
+
+
+def full_matrix_adagrad(gradients, theta, learning_rate, eps=1e-7, block_size=None, window=None):
+    """u_t = -eta (G_t + eps I)^(-1/2) g_t, G_t = sum over i <= t of g_i g_i^T, all numbers of g_i
+    as one vector, or those of each block; with a window the sum is over t - window < i <= t.
+
+    From the singular values of the matrix with rows g_i, without G_t: as g_t is one of the rows, it
+    is where these act. Blocks are of ceil(n / count) numbers in order, of as few as can be.
+
+    Duchi, Hazan and Singer 2011, Adaptive Subgradient Methods (the full form), eps in the root.
+    """
+    g = series(gradients)
+    rows = g.reshape(len(g), -1)
+    d = np.zeros_like(rows)
+    n = rows.shape[1]
+    width = -(-n // -(-n // (block_size or n))) if n else 1
+    for start in range(0, n, width):
+        for t in range(len(g)):
+            seen = rows[: t + 1] if window is None else rows[max(0, t + 1 - window) : t + 1]
+            seen = seen[:, start : start + width]
+            _, s, v = np.linalg.svd(seen, full_matrices=False)
+            inside = s > 1e-13 * s.max(initial=0)
+            v, s = v[inside], s[inside]
+            d[t, start : start + width] = (v.conj() @ seen[-1] / np.sqrt(s**2 + eps)) @ v
+    return descend(d.reshape(g.shape), theta, learning_rate)

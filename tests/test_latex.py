@@ -33,6 +33,7 @@ SYMBOLS = {
     "eta_plus": "\\eta^{+}",
     "min_step_size": r"\Delta_{\min}",
     "max_step_size": r"\Delta_{\max}",
+    "trust_coefficient": "c",
 }
 
 by_method = pytest.mark.parametrize("name", METHODS)
@@ -209,6 +210,14 @@ EXPRESSIONS = [
         a=gdtx.join(gdtx.divide, a=g, b=gdtx.chain(gdtx.absolute(), gdtx.add(1.0))),
         b=gdtx.chain(gdtx.square(), gdtx.add(2.0)),
     ),
+    gdtx.chain(gdtx.trace(0.5), gdtx.scale_by_trust_ratio(0.5, eps=0.1), gdtx.scale(-0.1)),
+    gdtx.chain(gdtx.scale_by_trust_ratio(eps=0.1), gdtx.scale_by_lars(0.1), gdtx.scale(-0.1)),
+    gdtx.chain(
+        gdtx.graft(gdtx.scale_by_adam(), gdtx.adagrad(0.1)), gdtx.scale_by_learning_rate(0.1)
+    ),
+    gdtx.graft(gdtx.chain(gdtx.clip(1.0), gdtx.sgd(0.1, 0.9)), gdtx.adam(0.1), start=4),
+    gdtx.sm3(0.1, b2=0.9),
+    gdtx.running_cover(),
     gdtx.tunable(gdtx.adam(0.1), "learning_rate"),
     gdtx.remember(gdtx.lookahead(gdtx.sgd(0.1), sync_period=3)),
     gdtx.lookahead(gdtx.sgd(0.1, momentum=0.9), sync_period=2, slow_step_size=0.8),
@@ -254,6 +263,9 @@ def test_each_number_has_its_symbol(tx, numbers, x64):
     [
         lambda mask: gdtx.adamw(0.1, weight_decay=0.1, mask=mask),
         lambda mask: gdtx.chain(gdtx.masked(gdtx.trace(0.9), mask), gdtx.scale(-0.1)),
+        lambda mask: gdtx.lamb(0.1, weight_decay=0.1, mask=mask, trust_mask=mask),
+        lambda mask: gdtx.lars(0.1, weight_decay=0.1, mask=mask),
+        lambda mask: gdtx.lars(0.1, weight_decay=0.1, trust_mask=mask),
         lambda mask: gdtx.chain(gdtx.masked(gdtx.add(0.5), mask), gdtx.masked(g, mask)),
     ],
 )
@@ -278,6 +290,17 @@ def test_groups(label, x64):
     got = evaluated(latex(tx, values=True), gradients, theta, constants)
     # Differences of numbers of 50 digits: 0 is not more than the last of them.
     np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9, atol=1e-45)
+
+
+def test_full_matrix(x64):
+    gradients, theta = sample(5)
+    tx = gdtx.full_matrix_adagrad(0.1, eps=0.1)
+    for values, constants in ((True, {}), (False, given(tx))):
+        text = latex(tx, values)
+        got = evaluated(text, gradients, theta, {"I": 1, **constants})
+        np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9)
+    assert r"G_t &= G_{t-1} + g_t g_t^{\top}" in text
+    assert r"\left( G_t + \epsilon I \right)^{-\frac{1}{2}} g_t" in text
 
 
 def test_each_mask_has_its_symbol():

@@ -3,7 +3,8 @@
 A row names our method and its settings, and theirs. Both see the same 100 gradients, and every
 position is compared, relative to its own magnitude. Without weight decay the parameters are put
 back to zero before each step, so that a position *is* an update and no digit of a small one is
-lost in a large parameter. With weight decay the parameters run freely.
+lost in a large parameter. With weight decay, even of 0, the parameters run freely: ratios to their
+norms would all be 1 at zero.
 """
 
 from typing import NamedTuple
@@ -89,6 +90,8 @@ KERAS = [
     Row("nadam", {"eps": 1e-7, "momentum_decay": 1.0}, "Nadam", {}),
     Row("lion", {"weight_decay": 0.0}, "Lion", {}),
     Row("adafactor", {"min_dim_size_to_factor": 1}, "Adafactor", {}, 5e-7, FLOAT32_MEAN),
+    # Their decay is decoupled from the ratio, so only none is the same.
+    Row("lamb", {"weight_decay": 0.0}, "Lamb", {"epsilon": 1e-6}),
 ]
 
 # Not Optax's rprop, whose update is one step stale, nor its amsgrad, whose maximum is taken after
@@ -122,6 +125,11 @@ OPTAX = [
         ("signum", {}),
         ("adabelief", {}),
         ("adabelief", {"b1": 0.5, "b2": 0.9, "eps": 1e-6, "eps_root": 1e-8}),
+        # With decay the norm in their denominator is of the sum: see test_layerwise.
+        ("lars", {"weight_decay": 0.0}),
+        ("lars", {"weight_decay": 0.0, "trust_coefficient": 0.1, "eps": 1e-2, **NESTEROV}),
+        ("lamb", {"weight_decay": 0.0}),
+        ("lamb", {"weight_decay": 0.1, "b1": 0.5, "b2": 0.9, "eps_root": 1e-6}),
     ]
 ] + [
     # Their first moment starts where the second does.

@@ -15,6 +15,7 @@ from .._transformation import GradientTransformation
 from ..links.rank_one import rank_one
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
+from .layerwise_rules import LAYERWISE_RULES
 from .link_rules import LINK_RULES
 from .rewriting import Definition, contains, rewrite, shifted, t
 from .symbols import escaped, letters, word
@@ -189,5 +190,6 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     identity: lambda reader, u: u,
     set_to_zero: lambda reader, u: expression(0),
     **LINK_RULES,
+    **LAYERWISE_RULES,
     **WRAPPER_RULES,
 }

@@ -34,6 +34,7 @@ _SYMBOLS = {
     "sync_period": Symbol("k"),
     "slow_step_size": Symbol(r"\alpha"),
     "max_norm": Symbol("c"),
+    "trust_coefficient": Symbol("c"),
     "factor": Symbol("c"),
     "constant": Symbol("c"),
 }
@@ -74,8 +75,9 @@ def escaped(text: str) -> str:
 
 
 def is_plain(name: str, value: float | None = None) -> bool:
-    """Whether a hyperparameter's number is shown as it is; a decay of 1 decays nothing."""
-    return name in _PLAIN or (name == "decay" and value == 1)
+    """Whether a hyperparameter's number is shown as it is; a decay of 1 decays nothing, a trust
+    coefficient of 1 changes nothing."""
+    return name in _PLAIN or (name in ("decay", "trust_coefficient") and value == 1)
 
 
 def hyperparameter(factory: Any, name: str, branches: Sequence[str]) -> tuple[Symbol, ...]:

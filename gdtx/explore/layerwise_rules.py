@@ -1,0 +1,101 @@
+"""The formulas of links that see an array as a whole: its length, its axes, its matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from .._graft import graft
+from .._kinds import is_zero
+from .._rules import with_params
+from .._select import masked
+from .._transformation import GradientTransformation
+from ..links.trust import scale_by_trust_ratio
+from ..matrix.full_matrix import scale_by_full_matrix
+from ..matrix.sm3 import running_cover
+from ..methods.lars import scale_by_lars
+from .expression import Apply, Expression, Symbol, apply, expression, product, total
+from .formula import MEMORY, PARAMETERS, Reader
+from .rewriting import t
+
+
+def _trust_ratio(
+    reader: Reader, u: Expression, trust_coefficient: Any, eps: Any, mask: Any
+) -> Expression:
+    return _trusted(reader, u, _chosen(reader, "w", mask), trust_coefficient, eps)
+
+
+def _lars(
+    reader: Reader, u: Expression, weight_decay: Any, mask: Any, trust_coefficient: Any, eps: Any,
+    trust_mask: Any,
+) -> Expression:  # fmt: skip
+    weights = _chosen(reader, "w", trust_mask)
+    decay = None if is_zero(weight_decay) else weight_decay * _chosen(reader, "d", mask)
+    return _trusted(reader, u, weights, trust_coefficient, eps, decay)
+
+
+def _chosen(reader: Reader, letter: str, mask: Any) -> Expression:
+    """The parameters, 0 where the mask leaves them out."""
+    if mask is None:
+        return PARAMETERS
+    weights = reader.read(masked(with_params(lambda u, p: p), mask), expression(0))
+    return reader.define((Symbol(letter, time=t),), weights)
+
+
+def _trusted(
+    reader: Reader, u: Expression, weights: Any, coefficient: Any, eps: Any, decay: Any = None
+) -> Expression:
+    u = reader.atom(u)
+    size, length = apply("norm", u), apply("norm", weights)
+    terms = [size] if decay is None else [size, _length(decay)]
+    ratio = coefficient * length / total(*terms, *([] if is_zero(eps) else [eps]))
+    ratio = apply("cases", ratio, apply("greater", length * size, 0), 1)
+    ratio = reader.define((Symbol("r", time=t),), ratio)
+    return ratio * (u if decay is None else u + decay)
+
+
+def _length(decay: Expression) -> Expression:
+    assert isinstance(decay, Apply)
+    *factors, weights = decay.args
+    return product(*factors, apply("norm", weights))
+
+
+def _running_cover(reader: Reader, u: Expression, decay: Any) -> Expression:
+    cover = apply("cover", MEMORY)
+    sums = isinstance(decay, float | int) and decay == 1
+    return reader.remember(("s",), cover + u if sums else decay * cover + (1 - decay) * u, 0)
+
+
+def _graft(
+    reader: Reader, u: Expression, direction: Any, magnitude: Any, per: str, block_size: Any,
+    start: int,
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    with reader.branch("magnitude"):
+        downhill, m = reader.downhill, reader.read(magnitude, u)
+        reader.downhill = downhill  # a length has no sign
+    with reader.branch("direction"):
+        d = reader.atom(reader.read(direction, u))
+    size = apply("norm", d)
+    grafted = apply("norm", m) * (d / size), apply("greater", size, 0), 0
+    return apply("cases", *([m, apply("less", t, start)] if start > 1 else []), *grafted)
+
+
+def _full_matrix(reader: Reader, u: Expression, eps: Any, block_size: Any) -> Expression:
+    u = reader.atom(u)
+    assert isinstance(u, Symbol)
+    outer = u * replace(u, above=r"\top")
+    second = reader.remember(("G",), MEMORY + outer, 0)
+    half = Apply("quotient", (expression(1), expression(2)))
+    damped = second if is_zero(eps) else second + eps * Symbol("I")
+    return apply("power", damped, -half) * u
+
+
+LAYERWISE_RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = {
+    scale_by_trust_ratio: _trust_ratio,
+    scale_by_lars: _lars,
+    running_cover: _running_cover,
+    graft: _graft,
+    scale_by_full_matrix: _full_matrix,
+}

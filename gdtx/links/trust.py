@@ -1,0 +1,69 @@
+"""Layer by layer: updates as long as their parameters allow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._kinds import NonNegative, Positive
+from .._numerics import scaled_norms
+from .._rules import with_params
+from .._select import masked
+from .._transformation import GradientTransformation, transformation
+
+
+@transformation
+def scale_by_trust_ratio(
+    trust_coefficient: Positive = 1.0, eps: NonNegative = 0.0, mask: Any = None
+) -> GradientTransformation:
+    r"""Give every array of the updates a length in proportion to its parameter's.
+
+    $u \leftarrow r\,u$ with $r = c\,\|\theta\| / (\|u\| + \epsilon)$, or 1 where $\|\theta\|$ or
+    $\|u\|$ is 0. The norms are those of one array each, and neither overflows.
+
+    Args:
+        trust_coefficient: $c$.
+        eps: $\epsilon$.
+        mask: which parameters have a ratio, as in :func:`masked`; all by default. Those left out,
+            most often biases and the scales of normalization, pass as they are.
+
+    Returns:
+        A stateless transformation.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range; from `update`, if it is called
+            without the parameters.
+
+    References:
+        You, Gitman & Ginsburg 2017, Large Batch Training of Convolutional Networks,
+        arXiv:1708.03888; You et al. 2020, see :func:`lamb`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_trust_ratio()
+    >>> tx.update(jnp.array([3.0, 4.0]), (), jnp.array([0.0, 10.0]))[0]
+    Array([6., 8.], dtype=float32)
+    """
+    ratio = with_params(lambda u, p: trusted(u, p, trust_coefficient, eps))
+    return ratio if mask is None else masked(ratio, mask)
+
+
+def trusted(
+    u: jax.Array, weights: jax.Array, coefficient: Any, eps: Any, decay: jax.Array | None = None
+) -> jax.Array:
+    r"""$c\,\|w\| / (\|u\| + \|d\| + \epsilon)\,(u + d)$; $u + d$ where $\|w\|$ or $\|u\|$ is 0.
+
+    Every factor is near 1 but the powers of two, so whatever the result can hold comes out.
+    """
+    power, size = scaled_norms(u)
+    weight_power, weight_size = scaled_norms(weights)
+    has_ratio = (size > 0) & (weight_size > 0)
+    if decay is not None:
+        u = u + decay
+        decay_power, decay_size = scaled_norms(decay)
+        common = jnp.minimum(power, decay_power)  # under which the larger of the norms is near 1
+        size = size * (common / power) + decay_size * (common / decay_power)
+        power = common
+    ratio = coefficient * weight_size / (jnp.where(has_ratio, size, 1) + eps * power)
+    return jnp.where(has_ratio, u * power * ratio / weight_power, u)

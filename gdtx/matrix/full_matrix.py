@@ -1,0 +1,179 @@
+"""AdaGrad as its regret bound has it: with the root of the whole matrix of second moments."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._combine import chain
+from .._errors import check_state, fail, foreign_state
+from .._kinds import Count, NonNegative
+from .._numerics import cast, compute_dtype
+from .._placement import placed_like, whole, zeros_whole
+from .._rules import checked_result, walk
+from .._transformation import GradientTransformation, transformation
+from .._tree import PyTree, leaves_as
+from ..links.arithmetic import scale_by_learning_rate
+from .inverse import inverse_root_times
+from .window import scale_by_window
+
+LARGEST = 2**28
+"""Bytes of one matrix that nobody is taken to have wanted, having set no block size."""
+
+
+class FullMatrixState(NamedTuple):
+    """State of full-matrix AdaGrad: for each parameter its matrices, one for each block."""
+
+    matrices: PyTree
+
+
+@transformation
+def scale_by_full_matrix(
+    eps: NonNegative = 1e-7, block_size: Count | None = None
+) -> GradientTransformation:
+    r"""Multiply by the inverse root of the sum of outer products so far.
+
+    $G_t = G_{t-1} + g_t g_t^\top$, $u_t = (G_t + \epsilon I)^{-1/2} g_t$, with all numbers of an
+    array, or of a block of them, as one vector.
+
+    Eigenvalues below $n\,\varepsilon\,\lambda_{\max}$, with $n$ numbers in the vector and the
+    spacing $\varepsilon$ of floating-point numbers at 1, are not known from the matrix and count
+    as that; the root of a matrix of zeros counts as one of zeros.
+
+    Args:
+        eps: $\epsilon$, inside the root.
+        block_size: how many numbers a block has at most; arrays are read in order and cut into as
+            few blocks as can be, equal but for the last. None for no blocks.
+
+    Returns:
+        A transformation whose state holds a matrix for each array or block. Complex updates:
+        $g_t g_t^*$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range; from `init`, if without a block size
+            the matrix of an array would take more than 256 MiB.
+
+    References:
+        Duchi, Hazan & Singer 2011, Adaptive Subgradient Methods for Online Learning and
+        Stochastic Optimization, JMLR 12, where $\epsilon$ is added to the root, as
+        $\delta I + G_t^{1/2}$.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_full_matrix()
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0].round(3)
+    Array([0.6, 0.8], dtype=float32)
+    """
+    if block_size == 0:
+        raise ValueError("scale_by_full_matrix: block_size must be at least 1, got 0")
+
+    def init(params: PyTree) -> FullMatrixState:
+        if block_size is None:
+            _check_sizes(params)
+
+        def zero(p: jax.Array) -> jax.Array:
+            count, width = _cut(p.size, block_size)
+            return zeros_whole(p, (count, width, width), compute_dtype(p.dtype))
+
+        return FullMatrixState(jax.tree.map(zero, params))
+
+    def update(
+        updates: PyTree, state: FullMatrixState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, FullMatrixState]:
+        check_state(state, FullMatrixState)
+        leaves, structure = jax.tree.flatten(updates)
+        matrices = leaves_as(structure, state.matrices, "state", "updates")
+
+        def step(u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+            count, width = _cut(u.size, block_size)
+            if matrix.shape != (count, width, width):
+                foreign_state(f"{count} matrices of {width} rows", matrix)
+            dtype = compute_dtype(u.dtype, matrix.dtype)
+
+            def rule(u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+                flat = cast(whole(u), dtype).reshape(-1)
+                g = jnp.pad(flat, (0, count * width - u.size)).reshape(count, width)
+                new = whole(cast(matrix, dtype) + g[:, :, None] * g[:, None, :].conj())
+                damped = new + eps * jnp.eye(width, dtype=dtype)[None]
+                out = inverse_root_times(damped, g).reshape(-1)[: u.size].reshape(u.shape)
+                # Of complex parameters, what reaches a link may be real.
+                out = out if jnp.iscomplexobj(u) else out.real
+                return checked_result(out, u, dtype), cast(new, matrix.dtype)
+
+            return placed_like(rule, (u, matrix))(u, matrix)
+
+        results = walk(step, structure, leaves, matrices)
+        out, new = zip(*results, strict=True) if results else ((), ())
+        return structure.unflatten(out), FullMatrixState(structure.unflatten(new))
+
+    return GradientTransformation(init, update)
+
+
+@transformation
+def full_matrix_adagrad(
+    learning_rate: NonNegative,
+    eps: NonNegative = 1e-7,
+    block_size: Count | None = None,
+    window: Count | None = None,
+) -> GradientTransformation:
+    r"""AdaGrad with the full matrix, for few parameters; in blocks or on a window, for more.
+
+    $\theta_t = \theta_{t-1} - \eta\,(\sum_{i \le t} g_i g_i^\top + \epsilon I)^{-1/2} g_t$.
+
+    :func:`scale_by_full_matrix`, or with a window :func:`scale_by_window`, and
+    :func:`scale_by_learning_rate`. Of gradients of one number, and of those that never have two
+    numbers other than 0 at once, it is `adagrad(learning_rate, 0.0, eps)`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        eps, block_size: as in :func:`scale_by_full_matrix`.
+        window: sum over the last so many steps only, as in :func:`scale_by_window`; None for all.
+
+    Returns:
+        A transformation whose state is that of the link.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range, or both a block size and a window are
+            given; from `init`, if an array is too large for its matrix.
+
+    References:
+        Duchi, Hazan & Singer 2011, see :func:`scale_by_full_matrix`; Agarwal et al. 2018, see
+        :func:`scale_by_window`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.full_matrix_adagrad(5.0)
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0].round()
+    Array([-3., -4.], dtype=float32)
+    """
+    if window is None:
+        link = scale_by_full_matrix(eps, block_size)
+    elif block_size is None:
+        link = scale_by_window(window, eps)
+    else:
+        raise ValueError(
+            "full_matrix_adagrad: a window needs no blocks, "
+            f"got block_size={block_size} and window={window}"
+        )
+    return chain(link, scale_by_learning_rate(learning_rate))
+
+
+def _cut(size: int, block_size: int | None) -> tuple[int, int]:
+    """How many blocks of how many numbers."""
+    count = -(-size // block_size) if block_size else 1
+    return count, -(-size // count) if count else 0
+
+
+def _check_sizes(params: PyTree) -> None:
+    for path, p in jax.tree_util.tree_flatten_with_path(params)[0]:
+        size = p.size**2 * jnp.dtype(compute_dtype(p.dtype)).itemsize
+        if size > LARGEST:
+            where = jax.tree_util.keystr(path)
+            unit = min(int(math.log(size, 1024)), 5)
+            fail(
+                ValueError,
+                f"params{where} has {p.size} numbers, and their matrix would take "
+                f"{size / 1024**unit:.1f} {['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'][unit]}: "
+                "give a block_size, or a window of gradients to full_matrix_adagrad",
+            )
