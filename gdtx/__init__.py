@@ -85,6 +85,10 @@ from .links.noise import add_noise as add_noise
 from .links.plateau import PlateauState as PlateauState
 from .links.plateau import reduce_on_plateau as reduce_on_plateau
 from .links.rounding import stochastic_rounding as stochastic_rounding
+from .matrix.muon import muon as muon
+from .matrix.muon import scale_by_muon as scale_by_muon
+from .matrix.orthogonal import orthogonalize as orthogonalize
+from .matrix.orthogonal import scale_by_shape as scale_by_shape
 from .methods.adadelta import adadelta as adadelta
 from .methods.adadelta import scale_by_adadelta as scale_by_adadelta
 from .methods.adagrad import adagrad as adagrad

@@ -18,6 +18,7 @@ from ..links.correction import bias_correction, rectify, scheduled_bias_correcti
 from ..links.moments import running_max, variance
 from ..links.noise import add_noise
 from ..links.rounding import stochastic_rounding
+from ..matrix.orthogonal import orthogonalize, scale_by_shape
 from ..methods.rprop import scale_by_rprop
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
@@ -223,6 +224,27 @@ def _rprop(
     return direction * step
 
 
+def _orthogonalize(
+    reader: Reader, u: Expression, coefficients: Any, steps: Any, **how: Any
+) -> Expression:
+    if isinstance(coefficients, str) and coefficients == "exact":
+        return apply("polar", u)
+    return apply(f"NewtonSchulz{steps}", u)
+
+
+def _scale_by_shape(reader: Reader, u: Expression, factor: Any, axes: Any) -> Expression:
+    if factor is None:
+        return u
+    n_in, n_out = (Symbol("n", rf"\mathrm{{{side}}}") for side in ("in", "out"))
+    if factor == "keller":
+        value = apply("root", apply("\\max", 1, n_out / n_in))
+    elif factor == "moonshot":
+        value = 0.2 * apply("root", apply("\\max", n_in, n_out))
+    else:
+        value = _result(factor, factor, n_in, n_out)
+    return reader.define((Symbol("s"), Symbol("c")), value) * u
+
+
 RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = {
     chain: _chain,
     join: _join,
@@ -253,5 +275,7 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     scheduled_bias_correction: _scheduled_bias_correction,
     rectify: _rectify,
     scale_by_rprop: _rprop,
+    orthogonalize: _orthogonalize,
+    scale_by_shape: _scale_by_shape,
     **WRAPPER_RULES,
 }
