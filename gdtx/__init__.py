@@ -107,6 +107,10 @@ from .links.trust import scale_by_trust_ratio as scale_by_trust_ratio
 from .matrix.full_matrix import FullMatrixState as FullMatrixState
 from .matrix.full_matrix import full_matrix_adagrad as full_matrix_adagrad
 from .matrix.full_matrix import scale_by_full_matrix as scale_by_full_matrix
+from .matrix.muon import muon as muon
+from .matrix.muon import scale_by_muon as scale_by_muon
+from .matrix.orthogonal import orthogonalize as orthogonalize
+from .matrix.orthogonal import scale_by_shape as scale_by_shape
 from .matrix.sm3 import CoverState as CoverState
 from .matrix.sm3 import running_cover as running_cover
 from .matrix.sm3 import scale_by_sm3 as scale_by_sm3

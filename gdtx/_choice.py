@@ -14,14 +14,14 @@ from ._paths import leaf_paths, listed, matched
 from ._tree import PyTree, broadcast_prefix, is_prefix
 
 
-def _is_patterns(what: Any) -> bool:
+def is_patterns(what: Any) -> bool:
     """Whether these are patterns of paths, of which none chooses nothing."""
     return type(what) in (list, tuple) and all(isinstance(item, str) for item in what)
 
 
 def chosen(what: Any, tree: PyTree, name: str) -> list[bool]:
     """For each leaf, whether it is chosen by the argument of this name."""
-    if _is_patterns(what):
+    if is_patterns(what):
         paths = leaf_paths(tree)
         columns = [matched(pattern, paths) for pattern in what]
         return [any(column[i] for column in columns) for i in range(len(paths))]
@@ -32,7 +32,7 @@ def chosen(what: Any, tree: PyTree, name: str) -> list[bool]:
         hint = f" (patterns come in a list: [{value!r}])" if isinstance(value, str) else ""
         fail(TypeError, f"{where} is {describe(value)}, expected True or False{hint}")
 
-    return _given(what, tree, name, check)
+    return given(what, tree, name, check)
 
 
 def labelled(labels: Any, tree: PyTree, known: Collection[str]) -> list[str]:
@@ -44,16 +44,16 @@ def labelled(labels: Any, tree: PyTree, known: Collection[str]) -> list[str]:
             fail(ValueError, f"{where} is {describe(value)}, expected {expected}")
 
     # A tree of labels may be a list of pairs too, where the parameters are.
-    if _is_rules(labels) and not (
+    if is_rules(labels) and not (
         all(first in known for first, _ in labels) and is_prefix(labels, tree)
     ):
         return _first_match(labels, tree, check)
-    return _given(labels, tree, "labels", check)
+    return given(labels, tree, "labels", check)
 
 
 def labels_of(what: Any, **label: str) -> Any:
     """The labels of leaves that are `chosen` by the argument `what`, and of each `other`."""
-    if _is_patterns(what):
+    if is_patterns(what):
         return [*((pattern, label["chosen"]) for pattern in what), ("**", label["other"])]
 
     def label_of_each(tree: PyTree) -> PyTree:
@@ -63,7 +63,8 @@ def labels_of(what: Any, **label: str) -> Any:
     return label_of_each
 
 
-def _is_rules(labels: Any) -> bool:
+def is_rules(labels: Any) -> bool:
+    """Whether these are pairs of a pattern and what it says, of which none says nothing."""
     return type(labels) in (list, tuple) and all(
         type(item) in (list, tuple) and len(item) == 2 and isinstance(item[0], str)
         for item in labels
@@ -90,7 +91,7 @@ def _first_match(
     return [rules[first][1] for first in firsts if first is not None]
 
 
-def _given(spec: Any, tree: PyTree, name: str, check: Callable[[Any, str], None]) -> list[Any]:
+def given(spec: Any, tree: PyTree, name: str, check: Callable[[Any, str], None]) -> list[Any]:
     """For each leaf, what a function says or the leaf of a tree at or above it."""
     # A callable tree, such as a module, is a tree and not a function.
     if callable(spec) and jax.tree_util.all_leaves([spec]):

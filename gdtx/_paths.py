@@ -44,11 +44,14 @@ def _is_below(node: tuple[Any, ...], *paths: tuple[Any, ...] | None) -> bool:
 
 def matched(pattern: str, paths: Sequence[str]) -> list[bool]:
     """Which of the paths a pattern matches; it must match one if there are any."""
-    regex = _regex(pattern)
-    found = [regex.fullmatch(f"{path}/" if path else "") is not None for path in paths]
+    found = [matches(pattern, path) for path in paths]
     if paths and not any(found):
         fail(ValueError, f"pattern {pattern!r} matches no path; the paths are {listed(paths)}")
     return found
+
+
+def matches(pattern: str, path: str) -> bool:
+    return _regex(pattern).fullmatch(f"{path}/" if path else "") is not None
 
 
 @functools.lru_cache

@@ -563,3 +563,39 @@ def full_matrix_adagrad(gradients, theta, learning_rate, eps=1e-7, block_size=No
             v, s = v[inside], s[inside]
             d[t, start : start + width] = (v.conj() @ seen[-1] / np.sqrt(s**2 + eps)) @ v
     return descend(d.reshape(g.shape), theta, learning_rate)
+
+
+def orthogonal(x, coefficients, steps):
+    """X_0 = X / |X|_F; X_{k+1} = (a + b X_k X_k^* + c (X_k X_k^*)^2) X_k; or U V^*, exactly.
+
+    `coefficients` is (a, b, c) for all steps, a list of them one a step, or "exact".
+
+    Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks.
+    """
+    if isinstance(coefficients, str) and coefficients == "exact":
+        u, _, v = np.linalg.svd(x, full_matrices=False)
+        return u @ v
+    rows = np.broadcast_to(np.array(coefficients, np.float64), (steps, 3))
+    x = x / np.linalg.norm(x)
+    for a, b, c in rows:
+        square = x @ x.conj().T
+        x = (a * np.eye(len(x)) + b * square + c * square @ square) @ x
+    return x
+
+
+def muon(
+    gradients, theta, learning_rate, momentum=0.95, nesterov=True,
+    coefficients=(3.4445, -4.7750, 2.0315), steps=5, shape_factor="keller", weight_decay=0.0,
+):  # fmt: skip
+    """v_t = mu v_{t-1} + g_t; u_t = -eta (s orthogonal(v_t) + lambda theta_{t-1}), with Nesterov
+    of g_t + mu v_t.
+
+    For one matrix, of n_i rows that are inputs and n_o columns that are outputs:
+    s = max(1, n_o / n_i)^(1/2) as Keller Jordan has it (whose matrices have outputs for rows), or
+    0.2 max(n_i, n_o)^(1/2): Liu et al. 2025, Muon is Scalable for LLM Training, arXiv:2502.16982.
+    """
+    v = momentum_steps(series(gradients), momentum, nesterov)
+    n_in, n_out = v.shape[1:]
+    s = {"keller": max(1, n_out / n_in) ** 0.5, "moonshot": 0.2 * max(n_in, n_out) ** 0.5}
+    d = s[shape_factor] * np.array([orthogonal(x, coefficients, steps) for x in v])
+    return descend(d, theta, learning_rate, weight_decay)

@@ -158,6 +158,12 @@ def symbolic(f: Callable[..., Any], *inputs: Expression) -> Expression | None:
         return None
 
 
+def result(name: Any, f: Any, *inputs: Expression) -> Expression:
+    """What a function makes of its inputs: its arithmetic, or else a name."""
+    value = symbolic(f, *inputs)
+    return opaque(name, *inputs) if value is None else value
+
+
 def _start(initial: Any) -> Expression:
     if isinstance(initial, float | int) and initial == 0:
         return expression(0)

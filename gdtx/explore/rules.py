@@ -14,9 +14,10 @@ from .._select import masked, partition
 from .._transformation import GradientTransformation
 from ..links.rank_one import rank_one
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
-from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
+from .formula import MEMORY, PARAMETERS, Reader, opaque, result, symbolic
 from .layerwise_rules import LAYERWISE_RULES
 from .link_rules import LINK_RULES
+from .matrix_rules import MATRIX_RULES
 from .rewriting import Definition, contains, rewrite, shifted, t
 from .symbols import escaped, letters, word
 from .wrapper_rules import WRAPPER_RULES
@@ -36,7 +37,7 @@ def _join(
     for name, branch in branches.items():
         with reader.branch(name):
             outputs.append(reader.read(branch, u))
-    return _result(merge, merge, *outputs)
+    return result(merge, merge, *outputs)
 
 
 def _feedback(
@@ -52,7 +53,7 @@ def _feedback(
     past = shifted(emitted, t - 1)
     if readout is not None:
         past = reader.read(readout, past)
-    merged = _result(merge, merge, u, past)
+    merged = result(merge, merge, u, past)
     reader.definitions += [Definition(out, merged), *after]
     return out
 
@@ -116,22 +117,16 @@ def _partition(
     return apply("cases", *(part for row in rows for part in row))
 
 
-def _result(name: Any, f: Any, *inputs: Expression) -> Expression:
-    """What a function makes of its inputs: its arithmetic, or else a name."""
-    value = symbolic(f, *inputs)
-    return opaque(name, *inputs) if value is None else value
-
-
 def _elementwise(reader: Reader, u: Expression, f: Any) -> Expression:
-    return _result(reader.origin or f, f, u)
+    return result(reader.origin or f, f, u)
 
 
 def _with_params(reader: Reader, u: Expression, f: Any) -> Expression:
-    return _result(reader.origin or f, f, u, PARAMETERS)
+    return result(reader.origin or f, f, u, PARAMETERS)
 
 
 def _counted(reader: Reader, u: Expression, f: Any) -> Expression:
-    return _result(reader.origin or f, lambda u: f(t)(u), u)
+    return result(reader.origin or f, lambda u: f(t)(u), u)
 
 
 def _accumulate(
@@ -191,5 +186,6 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     set_to_zero: lambda reader, u: expression(0),
     **LINK_RULES,
     **LAYERWISE_RULES,
+    **MATRIX_RULES,
     **WRAPPER_RULES,
 }

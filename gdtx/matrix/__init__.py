@@ -1,1 +1,1 @@
-"""Methods that see a parameter as a whole: its axes, its matrix of second moments."""
+"""Methods that see a parameter as a whole: its axes, its matrix, its second moments."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._combine import chain
+from .._combine import chain, join, plus
 from .._transformation import GradientTransformation
-from ..links.arithmetic import add, sqrt, square
+from ..links.arithmetic import add, scale, sqrt, square
 from ..links.correction import bias_correction
 from ..links.moments import ema
 
@@ -14,6 +14,15 @@ from ..links.moments import ema
 def first_moment(b1: Any) -> GradientTransformation:
     r"""$\hat m_t$: the average of the updates, without its bias."""
     return chain(ema(b1), bias_correction(b1))
+
+
+def nesterov_mean(b1: Any) -> GradientTransformation:
+    r"""$\beta_1 m_t / (1 - \beta_1^{t+1}) + (1 - \beta_1) g_t / (1 - \beta_1^t)$."""
+    return join(
+        plus,
+        ahead=chain(ema(b1), bias_correction(b1, ahead=1), scale(b1)),
+        now=chain(bias_correction(b1), scale(1 - b1)),
+    )
 
 
 def second_moment(b2: Any) -> GradientTransformation:

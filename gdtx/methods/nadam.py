@@ -9,20 +9,11 @@ import jax
 from .._combine import chain, divide, join, plus
 from .._kinds import Decay, NonNegative
 from .._transformation import GradientTransformation, transformation
-from ..links.arithmetic import scale, scale_by_learning_rate, scale_by_schedule
-from ..links.correction import bias_correction, scheduled_bias_correction
+from ..links.arithmetic import scale_by_learning_rate, scale_by_schedule
+from ..links.correction import scheduled_bias_correction
 from ..links.decay import add_decayed_weights
 from ..links.moments import ema
-from ._parts import root, second_moment
-
-
-def _nesterov_mean(b1: Any) -> GradientTransformation:
-    r"""$\beta_1 m_t / (1 - \beta_1^{t+1}) + (1 - \beta_1) g_t / (1 - \beta_1^t)$."""
-    return join(
-        plus,
-        ahead=chain(ema(b1), bias_correction(b1, ahead=1), scale(b1)),
-        now=chain(bias_correction(b1), scale(1 - b1)),
-    )
+from ._parts import nesterov_mean, root, second_moment
 
 
 def _warmed_nesterov_mean(b1: Any, momentum_decay: Any) -> GradientTransformation:
@@ -81,7 +72,7 @@ def scale_by_nadam(
     Array([-1.,  1.], dtype=float32)
     """
     mean = (
-        _nesterov_mean(b1) if momentum_decay is None else _warmed_nesterov_mean(b1, momentum_decay)
+        nesterov_mean(b1) if momentum_decay is None else _warmed_nesterov_mean(b1, momentum_decay)
     )
     return join(divide, mu=mean, nu=chain(second_moment(b2), root(eps_root, eps)))
 
