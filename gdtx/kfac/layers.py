@@ -108,8 +108,9 @@ def infer_layout(params: PyTree) -> tuple[Layer, ...]:
     for parent, group in groups.items():
         prefix = f"{parent}/" if parent else ""
         taken: set[str] = set()
-        for name, leaf in group.items():
-            if not _is_matrix(leaf):
+        # Those with the most axes first, because a bias may have two itself.
+        for name, leaf in sorted(group.items(), key=lambda item: -item[1].ndim):
+            if name in taken or not _is_matrix(leaf):
                 continue
             bias = next((b for b in group if b not in taken and _fits(group, name, b)), None)
             taken |= {name} if bias is None else {name, bias}
@@ -129,7 +130,12 @@ def _is_matrix(leaf: Any) -> bool:
 def _outputs(name: str, leaf: Any, bias: Any | None) -> tuple[int, ...]:
     if name == "weight":
         return (0,)
-    if bias is not None and bias.ndim > 1 and leaf.shape[-bias.ndim :] == bias.shape:
+    if (
+        bias is not None
+        and bias.ndim > 1
+        and not _is_stack(leaf, bias)
+        and leaf.shape[-bias.ndim :] == bias.shape
+    ):
         return tuple(range(leaf.ndim - bias.ndim, leaf.ndim))
     return (leaf.ndim - 1,)
 
