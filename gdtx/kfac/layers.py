@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._paths import leaf_paths
 from .._tree import PyTree
 
 
@@ -80,11 +81,8 @@ class Layer:
 
 
 def leaves_by_path(tree: PyTree) -> dict[str, Any]:
-    """The leaves of a tree by their keys, joined by `/`."""
-    return {
-        "/".join(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
-    }
+    """The leaves of a tree by their paths."""
+    return dict(zip(leaf_paths(tree), jax.tree.leaves(tree), strict=True))
 
 
 def in_order(layers: Iterable[Layer]) -> tuple[Layer, ...]:
