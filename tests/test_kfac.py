@@ -193,6 +193,39 @@ def test_bases_on_a_cadence():
     assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(kept))
 
 
+def test_curvature_that_comes_seldom():
+    """Bases are as old as they may be when the next curvature comes, whichever steps have one."""
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    tx = gdtx.scale_by_kfac(inverse_every=3)
+    _, grads, curvature = measured(mlp, params)
+    state, finite, ages = tx.init(params), [], []
+    for t in range(10):
+        given = curvature if t % 2 else None
+        updates, state = tx.update(grads, state, curvature=given)
+        finite.append(all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates)))
+        ages.append(int(state.blocks.age))
+    assert finite == [False] + 9 * [True]
+    assert ages[1:] == [1, 2, 3, 4, 1, 2, 3, 4, 1]
+
+
+@pytest.mark.parametrize("make", [kfac.kfac, lambda rate: gdtx.scale_by_ekfac(rate)])
+def test_state_is_where_parameters_are(make):
+    """On a device they were put on; else the second update would be compiled again."""
+    params, batch = jax.device_put(
+        (arrays(mlp_params(SIZES), jnp.float32), (X.astype(np.float32), T.astype(np.float32))),
+        jax.devices()[3],
+    )
+    tx = make(0.1)
+    f = kfac.value_grad_and_curvature(mlp, kfac.squared_error, gradient=True)
+    _, grads, curvature = jax.jit(f)(params, batch, jax.random.key(0))
+    state = tx.init(params)
+    assert all(leaf.committed for leaf in jax.tree.leaves(state))
+    for i in range(2):
+        with counted_compilations() as compilations:
+            _, state = tx.update(grads, state, params, curvature=curvature)
+        assert (compilations == []) == (i > 0)
+
+
 def test_a_basis_that_cannot_be_computed_leaves_the_last():
     params = mlp_params(SIZES)
     tx = gdtx.scale_by_kfac(inverse_every=1)

@@ -12,7 +12,7 @@ from .._combine import chain
 from .._errors import describe, fail
 from .._numerics import increment
 from .._transformation import GradientTransformation
-from .._tree import PyTree, scalar_like
+from .._tree import PyTree, placed_like, scalar_like
 from ..links.correction import bias_correction
 from ..links.moments import ema
 from .curvature import Curvature
@@ -25,11 +25,13 @@ Layout = Any  # a tuple of layers, or None for what the parameters let one expec
 class BlocksState(NamedTuple):
     """What is known of all blocks.
 
-    Updates done; the averages of statistics, and those of scales and shifts as they came out last;
-    the eigenbases in use; how often one could not be computed.
+    Updates done, and those since the bases were computed; the averages of statistics, and those of
+    scales and shifts as they came out last; the eigenbases in use; how often one could not be
+    computed.
     """
 
     step: jax.Array
+    age: jax.Array
     statistics: PyTree
     diagonals: dict[str, jax.Array]
     bases: dict[str, Eigenbasis]
@@ -51,7 +53,7 @@ def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> Blo
     leaves = leaves_by_path(params)
     factors, diagonals = {}, {}
     for layer in layers:
-        empty = layer.statistics(leaves)
+        empty = {name: placed_like(params, x) for name, x in layer.statistics(leaves).items()}
         if layer.kind == "dense":
             factors[layer.weight] = {name: empty[name] for name in ("A", "S")}
         else:
@@ -59,6 +61,8 @@ def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> Blo
     zeros = {"factors": factors, "diagonals": diagonals}
     return BlocksState(
         scalar_like(params, 0, jnp.int32),
+        # Longer ago than any cadence: the first curvature that comes gives bases.
+        scalar_like(params, jnp.iinfo(jnp.int32).max, jnp.int32),
         averages(decay).init(zeros),
         {block: _unknown(D) for block, D in diagonals.items()},
         {
@@ -86,10 +90,11 @@ def advanced(
     inverse_every: Any,
 ) -> tuple[BlocksState, jax.Array]:
     """The next state, and whether its bases are new."""
-    due = state.step % inverse_every == 0
-    step = increment(state.step)
+    # By their age and not by the step, because curvature may come on some steps only.
+    due = state.age >= inverse_every
+    step, age = increment(state.step), increment(state.age)
     if curvature is None:
-        return state._replace(step=step), jnp.zeros_like(due)
+        return state._replace(step=step, age=age), jnp.zeros_like(due)
     means = _means(curvature, layers, leaves_by_path(updates))
     averaged, statistics = averages(decay).update(means, state.statistics)
     # What is not finite would stay in the averages for ever.
@@ -105,6 +110,7 @@ def advanced(
     )
     return BlocksState(
         step,
+        jnp.where(due, 1, age),
         kept(statistics, state.statistics),
         kept(averaged["diagonals"], state.diagonals),
         bases,

@@ -67,7 +67,8 @@ def scale_by_kfac(
         damping: $\lambda$, in the units of the curvature; it may change from step to step without a
             new basis.
         decay: of the averages of $A$, $S$ and $E[g^2]$, whose bias is corrected.
-        inverse_every: steps between two new bases; the first is computed on the first update.
+        inverse_every: steps between two new bases, at least: they are computed on updates that have
+            a curvature, the first of them included.
         split: "factored" or "eigen", see above.
         layout: the layers, as `layout(params, inputs)` of :func:`gdtx.kfac.capture` gives them;
             None for what names and shapes of the parameters let one expect.
