@@ -126,17 +126,22 @@ def _prefix_mismatch(prefix: PyTree, tree: PyTree, what: str, like: str) -> str:
 
 
 def scalar_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
-    """A scalar where the parameters are: on their device, or replicated over their mesh.
+    """A scalar where the parameters are."""
+    return placed_like(params, jnp.asarray(value, dtype))
+
+
+def placed_like(params: PyTree, array: jax.Array) -> jax.Array:
+    """An array where the parameters are: on their device, or replicated over their mesh.
 
     Left where it is made by default, it would move at the first update and compile it twice.
     """
     leaf = next((x for x in jax.tree.leaves(params) if isinstance(x, jax.Array)), None)
     if leaf is None or isinstance(leaf, Tracer) or not leaf.committed:
-        return jnp.asarray(value, dtype)
+        return array
     sharding = leaf.sharding
     if isinstance(sharding, jax.sharding.NamedSharding):
         sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    return jax.device_put(jnp.asarray(value, dtype), sharding)
+    return jax.device_put(array, sharding)
 
 
 def explicit_sharding(x: Any) -> Any:

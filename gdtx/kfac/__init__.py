@@ -1,0 +1,19 @@
+"""Kronecker-factored approximate curvature."""
+
+from .capture import capture as capture
+from .curvature import Curvature as Curvature
+from .curvature import tapped as tapped
+from .curvature import value_grad_and_curvature as value_grad_and_curvature
+from .fisher import fisher_matrix as fisher_matrix
+from .fisher import fisher_square as fisher_square
+from .fisher import natural_gradient as natural_gradient
+from .layers import Layer as Layer
+from .layers import infer_layout as infer_layout
+from .losses import Loss as Loss
+from .losses import sigmoid_cross_entropy as sigmoid_cross_entropy
+from .losses import softmax_cross_entropy as softmax_cross_entropy
+from .losses import squared_error as squared_error
+from .method import kfac as kfac
+from .method import levenberg_marquardt as levenberg_marquardt
+from .taps import dense_tap as dense_tap
+from .taps import tap_dense as tap_dense

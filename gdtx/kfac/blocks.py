@@ -1,0 +1,207 @@
+"""The curvature that a link keeps: averages of factors, and the eigenbases computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._combine import chain
+from .._errors import describe, fail
+from .._numerics import increment
+from .._transformation import GradientTransformation
+from .._tree import PyTree, placed_like, scalar_like
+from ..links.correction import bias_correction
+from ..links.moments import ema
+from .curvature import Curvature
+from .factors import Eigenbasis, divided, eigenbasis, is_finite
+from .layers import Layer, infer_layout, leaves_by_path
+
+Layout = Any  # a tuple of layers, or None for what the parameters let one expect
+
+
+class BlocksState(NamedTuple):
+    """What is known of all blocks.
+
+    Updates done, and those since the bases were computed; the averages of statistics, and those of
+    scales and shifts as they came out last; the eigenbases in use; how often one could not be
+    computed.
+    """
+
+    step: jax.Array
+    age: jax.Array
+    statistics: PyTree
+    diagonals: dict[str, jax.Array]
+    bases: dict[str, Eigenbasis]
+    failures: jax.Array
+
+
+def layers_of(layout: Layout, params: PyTree) -> tuple[Layer, ...]:
+    """The layers given, or those that parameters let one expect."""
+    return infer_layout(params) if layout is None else tuple(layout)
+
+
+def averages(decay: Any) -> GradientTransformation:
+    """What is kept of factors and diagonals."""
+    return chain(ema(decay), bias_correction(decay))
+
+
+def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> BlocksState:
+    """The state before the first curvature."""
+    leaves = leaves_by_path(params)
+    factors, diagonals = {}, {}
+    for layer in layers:
+        empty = {name: placed_like(params, x) for name, x in layer.statistics(leaves).items()}
+        if layer.kind == "dense":
+            factors[layer.weight] = {name: empty[name] for name in ("A", "S")}
+        else:
+            diagonals[layer.weight] = empty["D"]
+    zeros = {"factors": factors, "diagonals": diagonals}
+    return BlocksState(
+        scalar_like(params, 0, jnp.int32),
+        # Longer ago than any cadence: the first curvature that comes gives bases.
+        scalar_like(params, jnp.iinfo(jnp.int32).max, jnp.int32),
+        averages(decay).init(zeros),
+        {block: _unknown(D) for block, D in diagonals.items()},
+        {
+            block: Eigenbasis(
+                _unknown(pair["A"]), _unknown(pair["A"][..., 0]),
+                _unknown(pair["S"]), _unknown(pair["S"][..., 0]),
+            )
+            for block, pair in factors.items()
+        },
+        scalar_like(params, 0, jnp.int32),
+    )  # fmt: skip
+
+
+def _unknown(zeros: jax.Array) -> jax.Array:
+    """Nothing that could be taken for a result."""
+    return jnp.full_like(zeros, jnp.nan)
+
+
+def advanced(
+    state: BlocksState,
+    curvature: Curvature | None,
+    layers: tuple[Layer, ...],
+    updates: PyTree,
+    decay: Any,
+    inverse_every: Any,
+) -> tuple[BlocksState, jax.Array]:
+    """The next state, and whether its bases are new."""
+    # By their age and not by the step, because curvature may come on some steps only.
+    due = state.age >= inverse_every
+    step, age = increment(state.step), increment(state.age)
+    if curvature is None:
+        return state._replace(step=step, age=age), jnp.zeros_like(due)
+    means = _means(curvature, layers, leaves_by_path(updates))
+    averaged, statistics = averages(decay).update(means, state.statistics)
+    # What is not finite would stay in the averages for ever.
+    usable = is_finite(means)
+
+    def kept(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda x, y: jnp.where(usable, x, y), new, old)
+
+    bases, failed = jax.lax.cond(
+        due,
+        lambda: _refreshed(averaged["factors"], state.bases),
+        lambda: (state.bases, jnp.zeros_like(state.failures)),
+    )
+    return BlocksState(
+        step,
+        jnp.where(due, 1, age),
+        kept(statistics, state.statistics),
+        kept(averaged["diagonals"], state.diagonals),
+        bases,
+        state.failures + failed,
+    ), due
+
+
+def preconditioned(
+    state: BlocksState,
+    layers: tuple[Layer, ...],
+    updates: PyTree,
+    damping: Any,
+    values: Mapping[str, jax.Array],
+) -> dict[str, jax.Array]:
+    """The updates of all layers divided by their curvature, of which `values` are eigenvalues."""
+    leaves, found = leaves_by_path(updates), {}
+    for layer in layers:
+        if layer.kind == "dense":
+            matrix = layer.matrix(leaves)
+            new = divided(state.bases[layer.weight], values[layer.weight], matrix)
+            found |= layer.leaves(new, leaves)
+        else:
+            found[layer.weight] = leaves[layer.weight] / (state.diagonals[layer.weight] + damping)
+    return found
+
+
+def _means(
+    curvature: Curvature, layers: tuple[Layer, ...], leaves: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The factors and diagonals of this batch, checked to be those of these layers."""
+    if not isinstance(curvature, Curvature):
+        fail(TypeError, f"curvature must be a Curvature or None, got {describe(curvature)}")
+    _check_layout(curvature.layout, layers)
+    means: dict[str, Any] = {"factors": {}, "diagonals": {}}
+    for layer in layers:
+        block = curvature.blocks[layer.weight]
+        for name, like in layer.statistics(leaves).items():
+            if block[name].shape != like.shape:
+                fail(
+                    ValueError,
+                    f"curvature[{layer.weight!r}][{name!r}] has shape {block[name].shape}, the "
+                    f"layer's has {like.shape}",
+                )
+        if layer.kind == "dense":
+            rows = block["n"][..., None, None]
+            means["factors"][layer.weight] = {
+                "A": block["A"] / rows,
+                "S": block["S"] / curvature.examples,
+            }
+        else:
+            means["diagonals"][layer.weight] = block["D"] / curvature.examples
+    return means
+
+
+def _check_layout(given: tuple[Layer, ...], expected: tuple[Layer, ...]) -> None:
+    for layer in expected:
+        if layer not in given:
+            same = next((other for other in given if other.weight == layer.weight), "none")
+            fail(
+                ValueError,
+                f"the curvature is that of another model: expected {layer}, got {same}. If the "
+                "model is right, give its layers: scale_by_kfac(layout=model.layout(params, "
+                "inputs)) with model = kfac.capture(...)",
+            )
+    known = {layer.weight for layer in expected}
+    for layer in given:
+        if layer.weight not in known:
+            fail(ValueError, f"the curvature has a block {layer.weight} that no parameter has")
+
+
+def _refreshed(
+    factors: dict[str, dict[str, jax.Array]], old: dict[str, Eigenbasis]
+) -> tuple[dict[str, Eigenbasis], jax.Array]:
+    """New bases, and how many could not be computed: there the old one stays."""
+    bases, failed = {}, jnp.zeros((), jnp.int32)
+    for block, factor in factors.items():
+        new = eigenbasis(factor["A"], factor["S"])
+        good = is_finite(new)
+        bases[block] = jax.tree.map(lambda x, y, good=good: jnp.where(good, x, y), new, old[block])
+        failed = failed + (~good).astype(jnp.int32)
+    return bases, failed
+
+
+def without(tree: PyTree, layers: tuple[Layer, ...]) -> PyTree:
+    """The tree with None in place of what the layers have."""
+    taken = {path for layer in layers for path in layer.paths}
+    leaves = leaves_by_path(tree)
+    return jax.tree.structure(tree).unflatten(
+        [None if path in taken else leaf for path, leaf in leaves.items()]
+    )
+
+
+def like(tree: PyTree, leaves: Mapping[str, Any]) -> PyTree:
+    return jax.tree.structure(tree).unflatten([leaves[path] for path in leaves_by_path(tree)])

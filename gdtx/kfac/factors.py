@@ -1,0 +1,77 @@
+"""Kronecker factors: their eigenbases, and gradients divided by their product."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._numerics import sqrt
+
+
+class Eigenbasis(NamedTuple):
+    """Eigenvectors, as columns, and eigenvalues of both factors of a block."""
+
+    inputs: jax.Array
+    input_values: jax.Array
+    outputs: jax.Array
+    output_values: jax.Array
+
+
+def eigenbasis(input_factor: jax.Array, output_factor: jax.Array) -> Eigenbasis:
+    """The eigenbases of the two factors, stacks of them too; no eigenvalue is negative."""
+    input_values, inputs = jnp.linalg.eigh(input_factor)
+    output_values, outputs = jnp.linalg.eigh(output_factor)
+    return Eigenbasis(inputs, jnp.maximum(input_values, 0), outputs, jnp.maximum(output_values, 0))
+
+
+def is_finite(tree: Any) -> jax.Array:
+    """Whether no number of a tree is infinite or not a number."""
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
+def rotated(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
+    """A gradient's coordinates in the eigenbasis."""
+    return jnp.swapaxes(basis.inputs, -1, -2) @ matrix @ basis.outputs
+
+
+def rotated_back(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
+    return basis.inputs @ matrix @ jnp.swapaxes(basis.outputs, -1, -2)
+
+
+def product_values(basis: Eigenbasis) -> jax.Array:
+    """The eigenvalues of the product, in the shape of the gradient."""
+    return basis.input_values[..., :, None] * basis.output_values[..., None, :]
+
+
+def factored(basis: Eigenbasis, damping: Any) -> jax.Array:
+    r"""Eigenvalues of $(A + \pi \sqrt\lambda I) \otimes (S + \sqrt\lambda / \pi\, I)$.
+
+    With $\pi^2$ the ratio of the mean eigenvalues of $A$ and $S$, for which the product is, in the
+    trace norm, nearest to $A \otimes S + \lambda I$.
+    """
+    means = [values.mean(-1) for values in (basis.input_values, basis.output_values)]
+    usable = (means[0] > 0) & (means[1] > 0)
+    ratio = jnp.where(usable, means[0], 1) / jnp.where(usable, means[1], 1)
+    pi, root = sqrt(ratio)[..., None], sqrt(jnp.asarray(damping))
+    damped = Eigenbasis(
+        basis.inputs, basis.input_values + pi * root, basis.outputs,
+        basis.output_values + root / pi,
+    )  # fmt: skip
+    return product_values(damped)
+
+
+def exact(basis: Eigenbasis, damping: Any) -> jax.Array:
+    r"""Eigenvalues of $A \otimes S + \lambda I$."""
+    return product_values(basis) + damping
+
+
+DAMPINGS = {"factored": factored, "eigen": exact}
+
+
+def divided(basis: Eigenbasis, values: jax.Array, matrix: jax.Array) -> jax.Array:
+    """A gradient divided by the matrix with these eigenvalues; where they are 0, it is 0 too."""
+    safe = jnp.where(values > 0, values, 1)
+    coordinates = jnp.where(values > 0, rotated(basis, matrix) / safe, 0)
+    return rotated_back(basis, coordinates)

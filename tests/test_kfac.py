@@ -1,0 +1,401 @@
+"""K-FAC as a link, against dense solves."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compilations import counted_compilations
+from kfac_models import blocks_of_gauss_newton, linear, mlp, mlp_params, some
+
+import gdtx
+from gdtx import kfac
+
+N, SIZES = 9, (3, 4, 2)
+X, T = some(N, 3, seed=5), some(N, 2, seed=6)
+
+
+def arrays(tree, dtype=None):
+    return jax.tree.map(lambda p: jnp.asarray(p, dtype), tree)
+
+
+def measured(model, params, batch=(X, T), output="exact", loss=kfac.squared_error, **settings):
+    return kfac.value_grad_and_curvature(model, loss, output, **settings)(
+        arrays(params), arrays(batch)
+    )
+
+
+def updated(tx, params, grads, curvature):
+    return tx.update(grads, tx.init(arrays(params)), arrays(params), curvature=curvature)
+
+
+def stacked(layer):
+    return np.concatenate([layer["w"], np.asarray(layer["b"])[None]])
+
+
+def test_one_step_is_least_squares(x64):
+    params = {"layer1": {"w": np.zeros((3, 2)), "b": np.zeros(2)}}
+    _, grads, curvature = measured(linear, params)
+    tx = gdtx.chain(gdtx.scale_by_kfac(damping=0.0), gdtx.scale(-1.0))
+    updates, _ = updated(tx, params, grads, curvature)
+    best = np.linalg.lstsq(np.concatenate([X, np.ones((N, 1))], axis=1), T)[0]
+    np.testing.assert_allclose(stacked(updates["layer1"]), best, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("damping", [1e-3, 0.7])
+def test_eigen_damping_is_a_dense_solve(x64, damping):
+    """Of the exact block, which on a linear network the product of the factors is."""
+    params = mlp_params(SIZES)
+    _, grads, curvature = measured(linear, params)
+    updates, _ = updated(gdtx.scale_by_kfac(damping, split="eigen"), params, grads, curvature)
+    root = np.broadcast_to(np.eye(2), (N, 2, 2))
+    dense = blocks_of_gauss_newton(linear, params, X, lambda y: root)
+    for name, block in dense.items():
+        gradient = stacked(grads[name]).ravel()
+        expected = np.linalg.solve(block + damping * np.eye(len(block)), gradient)
+        np.testing.assert_allclose(stacked(updates[name]).ravel(), expected, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("damping", [1e-3, 0.7])
+def test_factored_damping_is_a_dense_solve(x64, damping):
+    params = mlp_params(SIZES)
+    _, grads, curvature = measured(mlp, params)
+    updates, _ = updated(gdtx.scale_by_kfac(damping), params, grads, curvature)
+    for name, layer in grads.items():
+        block = {k: np.asarray(v) for k, v in curvature.blocks[f"{name}/w"].items()}
+        A, S = block["A"] / N, block["S"] / N
+        pi = np.sqrt((np.trace(A) / len(A)) / (np.trace(S) / len(S)))
+        damped = np.kron(
+            A + pi * np.sqrt(damping) * np.eye(len(A)),
+            S + np.sqrt(damping) / pi * np.eye(len(S)),
+        )
+        expected = np.linalg.solve(damped, stacked(layer).ravel())
+        np.testing.assert_allclose(stacked(updates[name]).ravel(), expected, rtol=1e-9)
+
+
+def test_scales_and_shifts_are_divided_by_their_squares(x64):
+    params = {"scale": some(3), "bias": some(3, seed=2)}
+
+    def model(params, x):
+        return jnp.tanh(x * params["scale"][None] + params["bias"][None])
+
+    _, grads, curvature = measured(model, params, (X, some(N, 3)))
+    updates, _ = updated(gdtx.scale_by_kfac(0.1), params, grads, curvature)
+    for name in params:
+        square = np.asarray(curvature.blocks[name]["D"]) / N
+        np.testing.assert_allclose(updates[name], grads[name] / (square + 0.1), rtol=1e-12)
+
+
+def test_the_function_does_not_depend_on_the_basis_of_the_inputs(x64):
+    """Undamped, from the same function, the same functions, whatever affine map is undone first."""
+    params = mlp_params((3, 3, 2), scale=0.4)
+    matrix, shift = np.eye(3) + 0.4 * some(3, 3, seed=11), some(3, seed=12)
+    back = np.linalg.inv(matrix)
+    moved = {**params, "layer1": {
+        "w": back @ params["layer1"]["w"],
+        "b": params["layer1"]["b"] - shift @ back @ params["layer1"]["w"],
+    }}  # fmt: skip
+    tx = gdtx.chain(gdtx.scale_by_kfac(0.0, decay=0.5, inverse_every=1), gdtx.scale(-0.3))
+
+    def trained(params, x):
+        f = kfac.value_grad_and_curvature(mlp, kfac.squared_error, "exact")
+
+        @jax.jit
+        def step(params, state):
+            _, grads, curvature = f(params, (x, T))
+            updates, state = tx.update(grads, state, params, curvature=curvature)
+            return gdtx.apply_updates(params, updates), state
+
+        params, path = arrays(params), []
+        state = tx.init(params)
+        for _ in range(6):
+            path.append(mlp(params, x))
+            params, state = step(params, state)
+        return np.stack(path)
+
+    one, other = trained(params, X), trained(moved, X @ matrix + shift)
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    assert np.abs(one[-1] - one[0]).max() > 0.1
+
+
+def run(tx, steps=12, every=1, params=None, dtype=jnp.float32):
+    """A training in one scan, curvature of sampled targets."""
+    params = arrays(mlp_params(SIZES) if params is None else params, dtype)
+    batch = (jnp.asarray(X, dtype), jnp.asarray(T, dtype))
+    f = kfac.value_grad_and_curvature(mlp, kfac.squared_error)
+
+    def step(carry, key):
+        params, state = carry
+        value, grads, curvature = f(params, batch, key)
+        updates, state = tx.update(grads, state, params, curvature=curvature)
+        return (gdtx.apply_updates(params, updates), state), value
+
+    keys = jax.random.split(jax.random.key(0), steps)
+    return jax.lax.scan(step, (params, tx.init(params)), keys)
+
+
+def test_trains():
+    (_, state), losses = jax.jit(lambda: run(kfac.kfac(0.3, norm_constraint=0.1), steps=80))()
+    assert losses[-1] < 0.5 * losses[0]
+    assert state[1].blocks.failures == 0
+    assert state[1].blocks.step == 80
+
+
+def test_state_keeps_its_shape_and_compiles_once():
+    tx = kfac.kfac(0.1)
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    f = jax.jit(kfac.value_grad_and_curvature(mlp, kfac.squared_error))
+    batch = (jnp.asarray(X, jnp.float32), jnp.asarray(T, jnp.float32))
+    state = tx.init(params)
+
+    def signature(tree):
+        return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+    first = signature(state)
+    for i in range(3):
+        _, grads, curvature = f(params, batch, jax.random.key(i))
+        with counted_compilations() as compilations:
+            updates, state = tx.update(grads, state, params, curvature=curvature)
+        assert signature(state) == first
+        assert (compilations == []) == (i > 0)
+    # And one program without curvature, which uses the factors there are.
+    again, cached = tx.update(grads, state, params, curvature=None)
+    assert signature(cached) == first
+    jax.tree.map(np.testing.assert_array_equal, cached[1].blocks.bases, state[1].blocks.bases)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(again))
+    assert jax.tree.structure(updates) == jax.tree.structure(params)
+
+
+def test_vmap_over_seeds():
+    tx = kfac.kfac(0.1)
+    both = jax.tree.map(lambda p: np.stack([p, 1.1 * p]), mlp_params(SIZES))
+    batched = jax.jit(jax.vmap(lambda p: run(tx, params=p)[1]))(arrays(both, jnp.float32))
+    for i in range(2):
+        one = jax.jit(lambda p: run(tx, params=p)[1])(jax.tree.map(lambda p: p[i], both))  # noqa: B023
+        np.testing.assert_allclose(batched[i], one, rtol=1e-4)
+
+
+def test_bases_on_a_cadence():
+    """Between, the old basis is used, while averages go on."""
+    params = mlp_params(SIZES)
+    tx = gdtx.scale_by_kfac(decay=0.5, inverse_every=3)
+    _, grads, curvature = measured(mlp, params)
+    state, bases, kept = tx.init(arrays(params, jnp.float32)), [], []
+    for t in range(5):
+        scaled = jax.tree.map(lambda x: x * (1 + t), curvature)  # noqa: B023
+        scaled = kfac.Curvature(scaled.blocks, curvature.examples, curvature.layout)
+        _, state = tx.update(grads, state, curvature=scaled)
+        bases.append(np.asarray(state.blocks.bases["layer1/w"].output_values))
+        kept.append(np.asarray(jax.tree.leaves(state.blocks.statistics)[0]))
+    changed = [not np.array_equal(a, b) for a, b in itertools.pairwise(bases)]
+    assert changed == [False, False, True, False]
+    assert all(not np.array_equal(a, b) for a, b in itertools.pairwise(kept))
+
+
+def test_curvature_that_comes_seldom():
+    """Bases are as old as they may be when the next curvature comes, whichever steps have one."""
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    tx = gdtx.scale_by_kfac(inverse_every=3)
+    _, grads, curvature = measured(mlp, params)
+    state, finite, ages = tx.init(params), [], []
+    for t in range(10):
+        given = curvature if t % 2 else None
+        updates, state = tx.update(grads, state, curvature=given)
+        finite.append(all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates)))
+        ages.append(int(state.blocks.age))
+    assert finite == [False] + 9 * [True]
+    assert ages[1:] == [1, 2, 3, 4, 1, 2, 3, 4, 1]
+
+
+@pytest.mark.parametrize("make", [kfac.kfac, lambda rate: gdtx.scale_by_ekfac(rate)])
+def test_state_is_where_parameters_are(make):
+    """On a device they were put on; else the second update would be compiled again."""
+    params, batch = jax.device_put(
+        (arrays(mlp_params(SIZES), jnp.float32), (X.astype(np.float32), T.astype(np.float32))),
+        jax.devices()[3],
+    )
+    tx = make(0.1)
+    f = kfac.value_grad_and_curvature(mlp, kfac.squared_error, gradient=True)
+    _, grads, curvature = jax.jit(f)(params, batch, jax.random.key(0))
+    state = tx.init(params)
+    assert all(leaf.committed for leaf in jax.tree.leaves(state))
+    for i in range(2):
+        with counted_compilations() as compilations:
+            _, state = tx.update(grads, state, params, curvature=curvature)
+        assert (compilations == []) == (i > 0)
+
+
+def test_a_basis_that_cannot_be_computed_leaves_the_last():
+    params = mlp_params(SIZES)
+    tx = gdtx.scale_by_kfac(inverse_every=1)
+    _, grads, curvature = measured(mlp, params)
+    _, state = updated(tx, params, grads, curvature)
+    broken = jax.tree.map(lambda x: x.at[()].set(jnp.nan), curvature)
+    updates, after = tx.update(grads, state, curvature=broken)
+    jax.tree.map(np.testing.assert_array_equal, after.blocks.bases, state.blocks.bases)
+    assert after.blocks.failures == 2  # one for each layer
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((updates, after)))
+
+
+def test_without_any_curvature_nothing_looks_like_a_step():
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    tx = gdtx.scale_by_kfac()
+    updates, _ = tx.update(params, tx.init(params), params, curvature=None)
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(updates))
+
+
+def test_parameters_that_no_layer_has():
+    params = {"layer1": mlp_params(SIZES)["layer1"], "table": some(4, 4)}
+    model = kfac.capture(
+        lambda p, x: x @ p["layer1"]["w"] + p["layer1"]["b"][None] + p["table"][0][None],
+        fallback=["table"],
+    )
+    batch = (X, some(N, 4))
+    _, grads, curvature = measured(model, params, batch)
+    tx = gdtx.scale_by_kfac(
+        layout=model.layout(arrays(params), X), fallback=gdtx.trace(0.9), inverse_every=1
+    )
+    state = tx.init(arrays(params))
+    for _ in range(2):
+        updates, state = tx.update(grads, state, curvature=curvature)
+    np.testing.assert_allclose(updates["table"], 1.9 * grads["table"], rtol=1e-6)
+    assert hash(tx) == hash(tx.replace(damping=1e-3))
+    assert eval(repr(tx), {**vars(gdtx), "Layer": kfac.Layer}) == tx
+
+
+def test_fisher_norm(x64):
+    params = mlp_params(SIZES)
+    _, grads, curvature = measured(mlp, params)
+    total = (
+        sum(
+            stacked(layer).ravel()
+            @ np.kron(curvature.blocks[f"{name}/w"]["A"], curvature.blocks[f"{name}/w"]["S"])
+            @ stacked(layer).ravel()
+            for name, layer in grads.items()
+        )
+        / N**2
+    )
+    np.testing.assert_allclose(kfac.fisher_square(curvature, grads), total, rtol=1e-12)
+    tx = gdtx.clip_by_fisher_norm(total / 4)
+    updates, state = updated(tx, params, grads, curvature)
+    jax.tree.map(lambda u, g: np.testing.assert_allclose(u, g / 2, rtol=1e-6), updates, grads)
+    again, _ = tx.update(grads, state, curvature=None)
+    jax.tree.map(lambda u, g: np.testing.assert_allclose(u, g / 2, rtol=1e-6), again, grads)
+    longer, _ = updated(gdtx.clip_by_fisher_norm(4 * total), params, grads, curvature)
+    jax.tree.map(np.testing.assert_array_equal, longer, grads)
+
+
+def test_natural_gradient_is_newtons_step_on_squared_error(x64):
+    params = {"layer1": {"w": np.zeros((3, 2)), "b": np.zeros(2)}}
+    matrix = kfac.fisher_matrix(linear, kfac.squared_error)(arrays(params), (X, T))
+    _, grads, _ = measured(linear, params)
+    updates, _ = updated(kfac.natural_gradient(), params, grads, matrix)
+    best = np.linalg.lstsq(np.concatenate([X, np.ones((N, 1))], axis=1), T)[0]
+    np.testing.assert_allclose(stacked(updates["layer1"]), best, rtol=1e-9, atol=1e-12)
+    hessian = jax.hessian(lambda w: kfac.squared_error(X @ w, T))(jnp.zeros((3, 2)))
+    rows = slice(2, 8)  # b comes before w
+    np.testing.assert_allclose(matrix[rows, rows], hessian.reshape(6, 6), rtol=1e-12, atol=1e-14)
+
+
+def test_kfac_of_one_layer_is_the_natural_gradient(x64):
+    params = {"layer1": mlp_params((3, 2))["layer1"]}
+    matrix = kfac.fisher_matrix(linear, kfac.squared_error)(arrays(params), (X, T))
+    _, grads, curvature = measured(linear, params)
+    exact, _ = updated(gdtx.scale_by_natural_gradient(0.1), params, grads, matrix)
+    ours, _ = updated(gdtx.scale_by_kfac(0.1, split="eigen"), params, grads, curvature)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), ours, exact)
+
+
+def test_ekfac_against_numpy(x64):
+    """Squares in the basis, averaged; from the product of eigenvalues at every new basis."""
+    params = mlp_params(SIZES)
+    f = jax.jit(kfac.value_grad_and_curvature(mlp, kfac.squared_error, gradient=True))
+    tx = gdtx.scale_by_ekfac(damping=0.1, decay=0.8, inverse_every=3)
+    state, s = tx.init(arrays(params)), None
+    sums = {"A": 0.0, "S": 0.0}
+    for t in range(5):
+        _, grads, curvature = f(arrays(params), (X, T), jax.random.key(t))
+        updates, state = tx.update(grads, state, curvature=curvature)
+        block = {k: np.asarray(v) for k, v in curvature.blocks["layer1/w"].items()}
+        sums = {k: 0.8 * sums[k] + 0.2 * block[k] / N for k in sums}
+        if t % 3 == 0:
+            correction = 1 - 0.8 ** (t + 1)
+            a, Q = np.linalg.eigh(sums["A"] / correction)
+            d, R = np.linalg.eigh(sums["S"] / correction)
+            s = np.outer(np.maximum(a, 0), np.maximum(d, 0))
+        else:
+            s = 0.8 * s + 0.2 * (Q.T @ block["G"] @ R) ** 2 / N
+        V = stacked(grads["layer1"])
+        expected = Q @ ((Q.T @ V @ R) / (s + 0.1)) @ R.T
+        np.testing.assert_allclose(stacked(updates["layer1"]), expected, rtol=1e-7, atol=1e-10)
+
+
+def test_damping_adapts_to_the_ratio(x64):
+    """On a quadratic that the model knows exactly the ratio is 1, and damping falls."""
+    params = {"layer1": {"w": np.zeros((3, 2)), "b": np.zeros(2)}}
+    _, grads, curvature = measured(linear, params)
+
+    def value(scale):
+        return lambda p: scale * kfac.squared_error(linear(p, X), T)
+
+    inner = gdtx.chain(gdtx.scale_by_kfac(split="eigen"), gdtx.scale(-1.0))
+    tx = kfac.levenberg_marquardt(inner, damping=0.5, path="0.damping", every=1, factor=0.9)
+
+    def after(value_fn):
+        state = tx.init(arrays(params))
+        return tx.update(grads, state, arrays(params), curvature=curvature, value_fn=value_fn)[1]
+
+    state = after(value(1.0))
+    # The model's step minimises it with the damping in it, which the loss has not.
+    updates, _ = updated(inner.replace(**{"0.damping": 0.5}), params, grads, curvature)
+    change = value(1.0)(updates) - value(1.0)(arrays(params))
+    dot = sum(np.sum(np.asarray(g) * u) for g, u in zip(
+        jax.tree.leaves(grads), jax.tree.leaves(updates), strict=True))  # fmt: skip
+    np.testing.assert_allclose(state.ratio, change / (dot / 2), rtol=1e-5)
+    np.testing.assert_allclose(state.damping, 0.45, rtol=1e-6)
+    np.testing.assert_allclose(after(value(0.1)).damping, 0.5 / 0.9, rtol=1e-6)
+    np.testing.assert_allclose(after(lambda p: jnp.nan).damping, 0.5 / 0.9, rtol=1e-6)
+    np.testing.assert_allclose(after(value(0.3)).damping, 0.5, rtol=1e-6)
+
+
+def bad_shape(curvature):
+    blocks = {**curvature.blocks}
+    blocks["layer1/w"] = {**blocks["layer1/w"], "S": jnp.ones((3, 3))}
+    return kfac.Curvature(blocks, curvature.examples, curvature.layout)
+
+
+def other_model(curvature):
+    _first, *rest = curvature.layout
+    return kfac.Curvature(curvature.blocks, curvature.examples, tuple(rest))
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        (bad_shape, ValueError,
+         "scale_by_kfac: curvature['layer1/w']['S'] has shape (3, 3), the layer's has (4, 4)"),
+        (other_model, ValueError,
+         "scale_by_kfac: the curvature is that of another model: expected Layer(kind='dense', "
+         "weight='layer1/w', bias='layer1/b', inputs=(0,), outputs=(1,), batch=()), got none. If "
+         "the model is right, give its layers: scale_by_kfac(layout=model.layout(params, inputs)) "
+         "with model = kfac.capture(...)"),
+        (lambda curvature: curvature.blocks, TypeError,
+         "scale_by_kfac: curvature must be a Curvature or None, got a dict of layer1/w, layer2/w"),
+    ],
+)  # fmt: skip
+def test_curvature_that_does_not_fit(change, kind, message):
+    params = mlp_params(SIZES)
+    _, grads, curvature = measured(mlp, params)
+    with pytest.raises(kind) as caught:
+        updated(gdtx.scale_by_kfac(), params, grads, change(curvature))
+    assert str(caught.value) == message
+
+
+def test_missing_curvature():
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    tx = kfac.kfac(0.1)
+    with pytest.raises(TypeError, match="kfac > scale_by_kfac: needs the extra argument 'curvat"):
+        tx.update(params, tx.init(params), params)
+    with pytest.raises(ValueError, match="holds no 'G': ask for it by value_grad_and_curvature"):
+        updated(gdtx.scale_by_ekfac(), params, params, measured(mlp, params)[2])
