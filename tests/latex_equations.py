@@ -15,7 +15,7 @@ class Equations:
     def __init__(self, text, given, functions=None):
         self.given = {symbol(key): value for key, value in given.items()}
         # Of one number, all means, and its cover, are the number itself.
-        means = dict.fromkeys(("mean", "rowmean", "colmean", "cover"), lambda x: x)
+        means = dict.fromkeys(("rowmean", "colmean", "cover"), lambda x: x)
         self.functions = {"sign": sign, "RMS": abs, **means, **(functions or {})}
         self.rules = {}
         self.sides = []

@@ -88,7 +88,8 @@ def _rank_one(
         with reader.branch(branch):
             kept.append(reader.atom(reader.read(statistic, apply(mean, u))))
     row, col = kept
-    return row * col / apply("mean", row)
+    # A column of means, whose own mean is one number.
+    return row * col / apply("colmean", row)
 
 
 def _masked(reader: Reader, u: Expression, inner: GradientTransformation, mask: Any) -> Expression:
