@@ -110,7 +110,8 @@ def value_grad_and_curvature(
 
     Returns:
         A function of parameters, `(inputs, targets)` and, if sampled, a key that returns the mean
-        loss, its gradient and a :class:`Curvature`.
+        loss, its gradient and a :class:`Curvature`. Jit it: outside of a trace, every call traces
+        the model and searches it for layers again, and runs the pullbacks in full.
 
     Raises:
         ValueError: for another `output`, or if `gradient` is asked for of an exact one.
