@@ -9,9 +9,9 @@ The network of Hinton & Salakhutdinov 2006 (Reducing the Dimensionality of Data 
 Networks), 784-1000-500-250-30-250-500-1000-784 units, tanh but for the code of 30 and the output,
 learns to return images of handwritten digits. Its loss is the cross-entropy of their pixels; 1e-5/2
 times the squared weights is added to what is minimised. By default the layers between pixels and
-code have a quarter of these units. Weights begin sparse, as Sutskever et al. 2013 (On the Importance
-of Initialization and Momentum in Deep Learning) have them for tanh: dense ones of Glorot's keep SGD
-at the loss of the mean image, 204, for longer than these trainings are.
+code have a quarter of these units. Weights begin sparse, as Sutskever et al. 2013 (On the
+Importance of Initialization and Momentum in Deep Learning) have them for tanh: dense ones of
+Glorot's keep SGD at the loss of the mean image, 204, for longer than these trainings are.
 
 Every method has a grid of as many settings. SGD with momentum is trained for all of `--steps` with
 each, and where the best of them ends is the loss to be reached. Of the others, the setting that is
