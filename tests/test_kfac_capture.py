@@ -249,8 +249,9 @@ def test_equinox():
         {"kernel": jnp.ones((4, 2, 3)), "bias": jnp.ones((2, 3))},
         STACK,
         {"w": jnp.ones((3, 2))},
+        {"hidden": jnp.ones((3, 4)), "out": jnp.ones((4, 1))},
     ],
-    ids=["dicts", "pairs", "numbered", "heads", "stack", "no bias"],
+    ids=["dicts", "pairs", "numbered", "heads", "stack", "no bias", "column"],
 )
 def test_layers_that_names_and_shapes_let_one_expect(params):
     """What is used so is found so."""
@@ -263,6 +264,8 @@ def test_layers_that_names_and_shapes_let_one_expect(params):
         if "w1" in params:
             h = jnp.tanh(x @ params["w1"] + params["b1"][None])
             return h @ params["w2"] + params["b2"][None]
+        if "hidden" in params:
+            return jnp.tanh(x @ params["hidden"]) @ params["out"]
         if "kernel" in params:
             x = jnp.concatenate([x, x[:, :1]], axis=1)
             y = jnp.einsum("ni,iho->nho", x, params["kernel"])

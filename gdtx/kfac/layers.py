@@ -145,7 +145,7 @@ def _is_stack(leaf: Any, bias: Any | None) -> bool:
 
 def _fits(group: Mapping[str, Any], name: str, other: str) -> bool:
     leaf, bias = group[name], group[other]
-    if other == name or (bias.ndim >= max(leaf.ndim, 2) and not _is_column(bias)):
+    if other == name or not (bias.ndim == 1 or 0 < bias.ndim < leaf.ndim):
         return False
     several = sum(map(_is_matrix, group.values())) > 1
     if several and re.sub(r"^\D*", "", name) != re.sub(r"^\D*", "", other):
@@ -153,10 +153,6 @@ def _fits(group: Mapping[str, Any], name: str, other: str) -> bool:
     if _is_stack(leaf, bias):
         return True
     return bias.size == math.prod(leaf.shape[axis] for axis in _outputs(name, leaf, bias))
-
-
-def _is_column(bias: Any) -> bool:
-    return sum(size > 1 for size in bias.shape) <= 1
 
 
 def _dense(prefix: str, name: str, leaf: Any, bias: str | None, group: Mapping[str, Any]) -> Layer:
