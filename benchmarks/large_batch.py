@@ -15,7 +15,9 @@ Adam, by the root of k, is there to see what the ratio of norms adds to it.
 
 The first table is accuracy on the images held out, after training, of fresh seeds. The second has
 every rate tuned again at its batch: what the rule loses is the difference of the two, what the
-method loses is in the second.
+method loses is in the second. On this task the rule decides more than the ratio does: by the root
+rule LAMB and Adam still train on batches 25 times as large, where by the linear rule SGD and LARS
+do not, and with their rates tuned again, all four do.
 """
 
 from __future__ import annotations

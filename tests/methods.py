@@ -74,7 +74,8 @@ METHODS = {
     "adafactor, factored": method(
         "adafactor", None, min_dim_size_to_factor=2, momentum=0.9, weight_decay=0.01
     ),
-    "lars": method("lars", 1, lr=1.0, weight_decay=0.01),
+    # The properties of its one link beyond momentum are in test_layerwise: norms compile slowly.
+    "lars, with decay": method("lars", 1, lr=1.0, weight_decay=0.01),
     "lars, without decay": method("lars", 1, trust_coefficient=0.1, eps=1e-3, momentum=0.5),
     "lars, nesterov": method("lars", 1, lr=1.0, weight_decay=0.01, nesterov=True),
     "sm3": method("sm3", 1),

@@ -2,9 +2,11 @@
 
 import re
 
+import pytest
 from test_sweep_benchmarks import below_rule, printed, run
 
 
+@pytest.mark.slow  # sixteen programs to compile
 def test_large_batch():
     lines = printed(run("large_batch.py", "--smoke"))
     rows = [re.split(r"\s{2,}", row) for row in below_rule(lines)]
