@@ -76,6 +76,9 @@ from .links.moments import trace as trace
 from .links.moments import variance as variance
 from .links.plateau import PlateauState as PlateauState
 from .links.plateau import reduce_on_plateau as reduce_on_plateau
+from .matrix.blocks import blockwise as blockwise
+from .matrix.shampoo import PreconditionState as PreconditionState
+from .matrix.shampoo import precondition as precondition
 from .methods.adadelta import adadelta as adadelta
 from .methods.adadelta import scale_by_adadelta as scale_by_adadelta
 from .methods.adagrad import adagrad as adagrad

@@ -23,6 +23,7 @@ _plumbing = {
     "chain",
     "join",
     "masked",
+    "blockwise",
 }
 
 

@@ -1,0 +1,1 @@
+"""Methods that see a matrix where others see its numbers."""
