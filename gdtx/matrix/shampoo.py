@@ -2,151 +2,225 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from .._combine import chain, join
-from .._errors import check_state
-from .._kinds import Decay, FloatDType, Fraction, NonNegative, Period, Scalar, is_array
+from .._kinds import (
+    Count,
+    Decay,
+    FloatDType,
+    Fraction,
+    NonNegative,
+    Period,
+    Scalar,
+    is_array,
+    is_zero,
+)
 from .._memory import counted
-from .._numerics import increment
+from .._numerics import square
 from .._rules import elementwise, identity
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import bias_correction
 from ..links.decay import add_decayed_weights
 from ..links.moments import ema, running_sum
 from ..methods._parts import first_moment
-from .blocks import Blocks, blockwise, bounded, order
-from .roots import METHODS, check_method, checked_dtype, inverse_root
-from .statistics import Factors, along_all, finite, is_due, second_moments, squares
-
-
-class PreconditionState(NamedTuple):
-    """State of a preconditioner: updates done, roots that failed, the states of its direction and
-    of its statistic, and the last good roots."""
-
-    step: jax.Array
-    failures: jax.Array
-    direction: PyTree
-    statistic: PyTree
-    roots: Factors
+from .blockwise import blockwise
+from .precondition import precondition
 
 
 @transformation
-def precondition(
-    direction: GradientTransformation,
-    statistic: GradientTransformation,
+def scale_by_shampoo(
+    b1: Decay = 0.9,
+    b2: Fraction = 0.999,
     eps: NonNegative = 1e-12,
-    relative_eps: NonNegative = 0.0,
-    exponent: Scalar | None = None,
-    update_every: Period = 1,
+    block_size: Period = 1024,
+    update_every: Period = 10,
     start: Period = 1,
+    exponent: Scalar | None = None,
+    graft: GradientTransformation | None = None,
+    relative_eps: NonNegative = 0.0,
+    merge_size: Count = 0,
     stale: bool = False,
     method: str = "eigh",
     tolerance: NonNegative = 0.1,
+    statistic_dtype: FloatDType | None = None,
+    root_dtype: FloatDType | None = None,
     batch_size: Period = 64,
-    dtype: FloatDType | None = None,
+    stacked: bool = True,
 ) -> GradientTransformation:
-    r"""Multiply every axis of a block by an inverse root of its second moments.
+    r"""Multiply a matrix from both sides by roots of its second moments; a tensor along all axes.
 
-    $$u_t = m_t \times_1 P_1 \cdots \times_k P_k, \quad
-    P_i = (S_i + d_i I)^{\alpha}, \quad d_i = \epsilon + \rho\,\lambda_{max}(S_i),$$
+    Of a matrix $G_t$ with $m_t$ the average of gradients,
 
-    with $m$ the `direction` of the gradients and $S_i$ the `statistic` of $G_{(i)} G_{(i)}^\top$,
-    the gradient unfolded along axis $i$. For what :func:`blockwise` hands on.
+    $$u_t = (L_t + \epsilon I)^{-1/4}\, \hat m_t\, (R_t + \epsilon I)^{-1/4}, \quad
+    L_t = \sum_{i \le t} G_i G_i^\top, \quad R_t = \sum_{i \le t} G_i^\top G_i,$$
 
-    Roots are computed at the steps `start`, `start + update_every`, ... in a conditional: other
-    steps cost the statistics and the products. A root that is not finite, or of which the error
-    that :func:`~gdtx.matrix.roots.inverse_root` reports is above `tolerance`, is not taken: the
-    last good one stays, the identity at first, and is counted. Blocks of the gradient with a number
-    that is not finite count as zero, and so do second moments that overflow.
+    or the bias-corrected averages with $\beta_2$ in place of the sums. A tensor of order $k$ has
+    such a matrix, to the power $-1/(2k)$, along each axis; on a vector it is full-matrix AdaGrad.
+    Numbers (of order 0) are vectors of one.
+
+    With `graft`, $u_t$ gets for each array the length of what `graft` makes of the same gradients,
+    and before `start` is that. It is `blockwise` of :func:`precondition`, joined with `graft`.
 
     Args:
-        direction: transformation of the gradient to what is preconditioned.
-        statistic: transformation of second moments to the statistic, such as a sum or an average.
-        eps: $\epsilon$, in the units of squared gradients.
-        relative_eps: $\rho$, a share of the largest eigenvalue of each matrix.
-        exponent: $\alpha$, negative; None is $-1/(2k)$ for blocks of order $k$.
-        update_every: how many steps apart roots are computed.
-        start: the first step that computes them, counted from 1. Before it the roots are the
-            identity: the direction passes as it is.
-        stale: whether a step uses the roots as they were before it, so that they need not be waited
-            for.
-        method: how roots are computed, `"eigh"` or `"newton"`.
-        tolerance: largest error of a root.
-        batch_size: about how many roots are computed at a time. What that needs, some three
-            matrices each, comes on top of the state, one copy of the statistics and the blocks.
-        dtype: in which roots are computed.
+        b1: $\beta_1$, decay of the average of gradients; the constant 0 keeps none.
+        b2: $\beta_2$, decay of the averages of second moments; the constant 1 is the paper's sums.
+        eps: $\epsilon$, in the units of $L$ and $R$, squared gradients.
+        block_size: longer axes are cut into blocks of at most this size, each a parameter of its
+            own. See :func:`blockwise`.
+        update_every: how many steps apart the roots are computed.
+        start: first step, counted from 1, at which they are.
+        exponent: power of every matrix; None is $-1/(2k)$ for arrays of order $k$.
+        graft: transformation that sets the length, such as :func:`scale_by_adam`; None is the bare
+            direction.
+        relative_eps: share of the largest eigenvalue of each matrix to add to all of them.
+        merge_size: axes are merged while their product is at most this, as those of the kernel of
+            a convolution; 0 merges none.
+        stale, method, tolerance, batch_size: as in :func:`precondition`.
+        statistic_dtype: in which $L$ and $R$ are kept. In bfloat16 every step rounds them by up to
+            $2^{-9}$ of each number: averages are off by up to $2^{-9} / (1 - \beta_2)$, which is
+            of use for $\beta_2 \le 0.98$, and sums stop growing after some 256 steps.
+        root_dtype: in which roots are computed.
+        stacked: as in :func:`blockwise`.
 
     Returns:
-        A transformation whose state holds two matrices for each axis of a block, $S_i$ and $P_i$.
+        A transformation whose state holds for each axis of each block two matrices, statistic and
+        root; one buffer for each array if `b1` is not 0; and the number of roots that failed.
 
     Raises:
-        ValueError: if the exponent is not negative, if the method cannot take the root, or if
-            float64 is asked for where 64-bit types are not enabled.
+        ValueError: if a hyperparameter is out of its range.
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Gupta, Koren & Singer 2018, Shampoo: Preconditioned Stochastic Tensor Optimization,
+        arXiv:1802.09568; Anil et al. 2020, Scalable Second Order Optimization for Deep Learning,
+        arXiv:2002.09018 (blocks, grafting); Shi et al. 2023, A Distributed Data-Parallel PyTorch
+        Implementation of the Distributed Shampoo Optimizer, arXiv:2309.06497 (averages).
 
     >>> import gdtx, jax.numpy as jnp
-    >>> tx = gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.running_sum()))
-    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0].round(3)
-    Array([0.6, 0.8], dtype=float32)
+    >>> tx = gdtx.scale_by_shampoo()
+    >>> g = jnp.array([[3.0, 1.0], [0.0, 0.5]])
+    >>> u = tx.update(g, tx.init(g))[0]
+    >>> jnp.linalg.svd(u, compute_uv=False).round(3)  # the first step is orthogonal
+    Array([1., 1.], dtype=float32)
     """
-    if exponent is not None and not is_array(exponent):
-        if exponent >= 0:
-            raise ValueError(f"precondition: exponent must be negative, got {exponent}")
-        check_method(method, -1 / exponent)
-    if method not in METHODS[:2]:
-        raise ValueError(f"precondition: method must be 'eigh' or 'newton', got {method!r}")
-    checked_dtype("precondition", dtype)
+    sums = not is_array(b2) and b2 == 1
+    direction = precondition(
+        identity() if is_zero(b1) else first_moment(b1),
+        running_sum(dtype=statistic_dtype)
+        if sums
+        else chain(ema(b2, statistic_dtype), bias_correction(b2)),
+        eps,
+        relative_eps,
+        exponent,
+        update_every,
+        start,
+        stale,
+        method,
+        tolerance,
+        batch_size,
+        root_dtype,
+    )
+    direction = blockwise(direction, block_size, merge_size, stacked)
+    if graft is None:
+        return direction
+    return join(
+        _grafted,
+        direction=direction,
+        magnitude=chain(elementwise(_finite_or_zero), graft),
+        started=counted(lambda t: lambda u: jnp.full_like(u, t >= start)),
+    )
 
-    def init(params: Blocks) -> PreconditionState:
-        return PreconditionState(
-            scalar_like(params, 0, jnp.int32),
-            scalar_like(params, 0, jnp.int32),
-            direction.init(params),
-            statistic.init(squares(params, identity=False)),
-            squares(params, identity=True),
-        )
 
-    def refreshed(
-        statistics: Factors, roots: Factors, failures: jax.Array
-    ) -> tuple[Factors, jax.Array]:
-        new: Factors = {}
-        for name, matrices in statistics.items():
-            p = 2 * len(matrices) if exponent is None else -1 / exponent
+def _grafted(direction: jax.Array, magnitude: jax.Array, started: jax.Array) -> jax.Array:
+    """One update's direction in another's length; where there is no direction, the other."""
+    norms = [jnp.sqrt(jnp.sum(square(x))) for x in (direction, magnitude)]
+    ratio = norms[1] / jnp.where(norms[0] > 0, norms[0], 1)
+    return jnp.where((started > 0) & (norms[0] > 0), direction * ratio, magnitude)
 
-            def root(matrix: jax.Array, p: Any = p) -> Any:
-                return inverse_root(matrix, p, eps, relative_eps, method, dtype=dtype)
 
-            taken = []
-            for matrix, old in zip(matrices, roots[name], strict=True):
-                value, error = bounded(root, batch_size, matrix)
-                is_good = error <= tolerance
-                failures = failures + jnp.sum(~is_good, dtype=failures.dtype)
-                taken.append(jnp.where(is_good[..., None, None], value.astype(old.dtype), old))
-            new[name] = tuple(taken)
-        return new, failures
+def _finite_or_zero(u: jax.Array) -> jax.Array:
+    return jnp.where(jnp.all(jnp.isfinite(u)), u, 0)
 
-    def update(
-        updates: Blocks, state: PreconditionState, params: PyTree = None, **extra_args: Any
-    ) -> tuple[Blocks, PreconditionState]:
-        check_state(state, PreconditionState)
-        step = increment(state.step)
-        updates = finite(updates)
-        statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
-        roots, failures = jax.lax.cond(
-            is_due(step, start, update_every),
-            refreshed,
-            lambda statistics, roots, failures: (roots, failures),
-            statistics,
-            state.roots,
-            state.failures,
-        )
-        updates, direction_state = direction.update(updates, state.direction, params, **extra_args)
-        updates = along_all(state.roots if stale else roots, updates)
-        return updates, PreconditionState(step, failures, direction_state, statistic_state, roots)
 
-    return GradientTransformation(init, update)
+@transformation
+def shampoo(
+    learning_rate: NonNegative,
+    b1: Decay = 0.9,
+    b2: Fraction = 0.999,
+    eps: NonNegative = 1e-12,
+    block_size: Period = 1024,
+    update_every: Period = 10,
+    start: Period = 1,
+    exponent: Scalar | None = None,
+    graft: GradientTransformation | None = None,
+    weight_decay: NonNegative = 0.0,
+    mask: Any = None,
+    relative_eps: NonNegative = 0.0,
+    merge_size: Count = 0,
+    stale: bool = False,
+    method: str = "eigh",
+    tolerance: NonNegative = 0.1,
+    statistic_dtype: FloatDType | None = None,
+    root_dtype: FloatDType | None = None,
+    batch_size: Period = 64,
+    stacked: bool = True,
+) -> GradientTransformation:
+    r"""Shampoo, with decoupled weight decay if asked for.
+
+    $\theta_t = \theta_{t-1} - \eta\,(u_t + \lambda\,\theta_{t-1})$ with $u_t$ that of
+    :func:`scale_by_shampoo`.
+
+    :func:`scale_by_shampoo`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
+        b1, b2, eps, block_size, update_every, start, exponent, graft, relative_eps, merge_size,
+            stale, method, tolerance, statistic_dtype, root_dtype, batch_size, stacked: as in
+            :func:`scale_by_shampoo`.
+
+    Returns:
+        A transformation with the state of :func:`scale_by_shampoo`.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Gupta, Koren & Singer 2018, see :func:`scale_by_shampoo`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.shampoo(0.1, b1=0.0, b2=1.0)
+    >>> g = jnp.array([[0.0, 3.0], [0.5, 0.0]])
+    >>> tx.update(g, tx.init(g))[0][::-1].round(3)
+    Array([[-0.1, -0. ],
+           [-0. , -0.1]], dtype=float32)
+    """
+    return chain(
+        scale_by_shampoo(
+            b1,
+            b2,
+            eps,
+            block_size,
+            update_every,
+            start,
+            exponent,
+            graft,
+            relative_eps,
+            merge_size,
+            stale,
+            method,
+            tolerance,
+            statistic_dtype,
+            root_dtype,
+            batch_size,
+            stacked,
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
