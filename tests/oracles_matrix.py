@@ -11,7 +11,8 @@ from oracles import correction, descend, ema, mean, series
 
 def unfolded(tensor, axis):
     """The matrix whose columns are the fibres along an axis."""
-    return np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
+    n = tensor.shape[axis]
+    return np.moveaxis(tensor, axis, 0).reshape(n, tensor.size // max(n, 1))
 
 
 def times(tensor, matrix, axis):
@@ -74,8 +75,10 @@ def shampoo(gradients, theta, learning_rate, weight_decay=0.0, **settings):
     return descend(shampoo_directions(gradients, **settings), theta, learning_rate, weight_decay)
 
 
-def grafted_shampoo(gradients, theta, learning_rate, magnitude, start=1, **settings):
-    """From `start` on, Shampoo's direction with the norm of another method's step; before, that step.
+def grafted_shampoo(
+    gradients, theta, learning_rate, magnitude, start=1, weight_decay=0.0, **settings
+):
+    """From `start` on Shampoo's direction with the norm of another method's step, before it that.
 
     Anil et al. 2020, arXiv:2002.09018.
     """
@@ -85,7 +88,7 @@ def grafted_shampoo(gradients, theta, learning_rate, magnitude, start=1, **setti
         norm = np.linalg.norm(directions[t])
         if norm > 0:
             steps[t] = directions[t] * np.linalg.norm(steps[t]) / norm
-    return descend(steps, theta, learning_rate)
+    return descend(steps, theta, learning_rate, weight_decay)
 
 
 def soap(

@@ -1,7 +1,6 @@
 """Shampoo against the papers, step by step, and the identities that they state."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import oracles
 import oracles_matrix
@@ -13,11 +12,8 @@ import gdtx
 EVERY = {"update_every": 13, "start": 4}  # roots at the steps 4, 17, 30, 43 and 56
 SETTINGS = {
     "sums": {"b1": 0.0, "b2": 1.0, "update_every": 1, "eps": 1e-3},
-    "sums, now and then": {"b1": 0.0, "b2": 1.0, "eps": 1e-3, **EVERY},
-    "averages": {"b1": 0.9, "b2": 0.95, "eps": 1e-3, **EVERY},
-    "averages, stale": {"b1": 0.5, "b2": 0.95, "eps": 1e-3, "stale": True, **EVERY},
-    "other exponent": {"b1": 0.0, "b2": 1.0, "eps": 1e-2, "exponent": -0.35, **EVERY},
-    "with decay": {"b1": 0.9, "b2": 0.99, "eps": 1e-3, "weight_decay": 0.1, **EVERY},
+    "averages": {"b1": 0.9, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.1, **EVERY},
+    "stale": {"b1": 0.5, "b2": 1.0, "eps": 1e-2, "exponent": -0.35, "stale": True, **EVERY},
 }
 MORE = {"newton": {"method": "newton"}, "one at a time": {"batch_size": 1, "stacked": False}}
 
@@ -34,7 +30,7 @@ def test_trajectory_is_that_of_the_papers(name, x64):
 
 @pytest.mark.parametrize("name", MORE)
 def test_how_roots_are_computed_changes_no_number(name, x64):
-    gradients, params = gradients_and_params()
+    gradients, params = gradients_and_params(few=True)
     usual, _ = trajectory(gdtx.shampoo(0.1, **SETTINGS["averages"]), gradients, params)
     got, state = trajectory(
         gdtx.shampoo(0.1, **SETTINGS["averages"], **MORE[name]), gradients, params
@@ -46,7 +42,7 @@ def test_how_roots_are_computed_changes_no_number(name, x64):
 
 def test_float32_follows_float64():
     """As far as the last digits of float32, over the condition number, allow."""
-    gradients, params = gradients_and_params()
+    gradients, params = gradients_and_params(few=True)
     settings = SETTINGS["averages"]
     single = jax.tree.map(lambda x: x.astype(np.float32), (gradients, params))
     got, _ = trajectory(gdtx.shampoo(0.1, **settings), *single)
@@ -57,7 +53,7 @@ def test_float32_follows_float64():
 
 
 def test_grafted(x64):
-    gradients, params = gradients_and_params()
+    gradients, params = gradients_and_params(few=True)
     settings = {**SETTINGS["averages"], "start": 20}
     tx = gdtx.shampoo(0.1, **settings, graft=gdtx.scale_by_adam())
     got, _ = trajectory(tx, gradients, params)
@@ -68,23 +64,27 @@ def test_grafted(x64):
 
 
 def test_before_its_start_a_grafted_step_is_that_of_the_graft():
-    gradients, params = gradients_and_params()
+    gradients, params = gradients_and_params(few=True)
     tx = gdtx.shampoo(0.1, start=STEPS + 1, graft=gdtx.scale_by_adam())
     got, _ = trajectory(tx, gradients, params)
     want, _ = trajectory(gdtx.adam(0.1), gradients, params)
     jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
-def first_step(g, **settings):
+def first_step(gradients, **settings):
     tx = gdtx.scale_by_shampoo(**{"b1": 0.0, "b2": 1.0, "update_every": 1, **settings})
-    return tx.update(jnp.asarray(g), tx.init(jnp.asarray(g)))[0]
+    updates, _ = trajectory(tx, {k: g[None] for k, g in gradients.items()}, gradients)
+    return {k: np.asarray(u[0]) for k, u in updates.items()}
 
 
-def test_first_step_is_the_polar_factor(x64):
+@pytest.mark.parametrize("settings", [{}, {"b1": 0.9, "b2": 0.9}], ids=["sums", "averages"])
+def test_first_step_is_the_polar_factor(settings, x64):
     g = np.random.default_rng(0).normal(size=(5, 3))
-    u, _, vt = np.linalg.svd(g, full_matrices=False)
-    for settings in ({}, {"b2": 0.9}, {"b1": 0.9}):
-        np.testing.assert_allclose(first_step(g, eps=1e-14, **settings), u @ vt, atol=1e-6)
+    gradients = {"tall": g, "square": g[:3]}
+    got = first_step(gradients, eps=1e-14, **settings)
+    for name, atol in {"tall": 1e-6, "square": 1e-9}.items():
+        u, _, vt = np.linalg.svd(gradients[name], full_matrices=False)
+        np.testing.assert_allclose(got[name], u @ vt, atol=atol)
 
 
 def test_constant_gradients_act_on_singular_values(x64):
@@ -124,30 +124,29 @@ def test_on_vectors_it_is_full_matrix_adagrad(x64):
     np.testing.assert_array_equal(got["v"], named["v"])
 
 
-def test_order_of_the_exponent():
+def test_order_of_the_exponent(x64):
     """-1/4 of matrices, -1/6 and -1/8 of tensors: a gradient c times as large changes nothing in
     the first step, and it would at any other power."""
     rng = np.random.default_rng(4)
-    for shape in [(3,), (3, 3), (2, 2, 2), (2, 2, 2, 2)]:
-        g = rng.normal(size=shape)
-        np.testing.assert_allclose(first_step(100 * g), first_step(g), rtol=2e-2, atol=2e-2)
+    gradients = {str(k): rng.normal(size=(2,) * k) for k in (1, 2, 3, 4)}
+    larger = {name: 100 * g for name, g in gradients.items()}
+    steps = [first_step(each, eps=1e-12) for each in (gradients, larger)]
+    for name in gradients:
+        np.testing.assert_allclose(*(step[name] for step in steps), rtol=1e-6)
 
 
 def test_blocks_are_parameters_of_their_own(x64):
-    rng = np.random.default_rng(5)
-    g = rng.normal(size=(STEPS, 5, 4, 3))
-    cuts = {(i, j): g[:, i : i + 2, j : j + 2] for i in (0, 2, 4) for j in (0, 2)}
-    cuts = {f"{i} {j} {k}": block[..., k : k + 2] for (i, j), block in cuts.items() for k in (0, 2)}
+    g = np.random.default_rng(5).normal(size=(STEPS, 5, 4))
+    cuts = {f"{i} {j}": g[:, i : i + 2, j : j + 2] for i in (0, 2, 4) for j in (0, 2)}
     settings = {"b1": 0.9, "b2": 0.9, "eps": 1e-3, "update_every": 7}
     whole, _ = trajectory(gdtx.shampoo(0.1, **settings, block_size=2), {"w": g}, {"w": g[0]})
     apart, _ = trajectory(
         gdtx.shampoo(0.1, **settings), cuts, {name: block[0] for name, block in cuts.items()}
     )
     for name, block in apart.items():
-        i, j, k = map(int, name.split())
-        np.testing.assert_allclose(
-            whole["w"][:, i : i + 2, j : j + 2, k : k + 2], block, rtol=1e-9, atol=1e-12
-        )
+        i, j = map(int, name.split())
+        got = whole["w"][:, i : i + 2, j : j + 2]
+        np.testing.assert_allclose(got, block, rtol=1e-9, atol=1e-12)
 
 
 def test_merged_dimensions_are_a_reshape(x64):

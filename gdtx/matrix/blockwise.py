@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 
 from .._errors import LeafError
 from .._kinds import Count, Period
@@ -15,7 +15,7 @@ from .._rules import walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
 from .blocks import Part, groups, stack, unstack
-from .placement import Placement, common, full, kept_in_place, placement, shards, spec_of
+from .placement import Placement, common, full, kept_in_place, placed, placement, shards, spec_of
 
 
 @transformation
@@ -82,11 +82,16 @@ def blockwise(
             stacks = stack(updates, layout)
             others = None if params is None else stack(params, layout)
             stacks, state = inner.update(stacks, state, others, **extra_args)
-            return unstack(stacks, layout, updates), state
+            return unstack(stacks, layout, updates, _count(state)), state
 
         return kept_in_place(step, (updates, state), updates, state, params)
 
     return GradientTransformation(init, update)
+
+
+def _count(state: PyTree) -> jax.Array | None:
+    integers = (x for x in jax.tree.leaves(state) if x.ndim == 0 and x.dtype == jnp.int32)
+    return next(integers, None)
 
 
 def _checked(tree: PyTree) -> None:
@@ -118,5 +123,4 @@ def _place(x: jax.Array, part: Part, ndim: int) -> Placement:
             is_whole = part.counts[i] * part.sizes[i] == part.dims[i]
             if entry is not None and is_whole and part.counts[i] % shards(where, entry) == 0:
                 grid[i] = entry
-    rest = [None] * (ndim - 1 - len(grid))
-    return NamedSharding(where.mesh, PartitionSpec(None, *grid, *rest))
+    return placed(where, [None, *grid], ndim)

@@ -12,7 +12,7 @@ from .._kinds import FloatDType, Period
 from .._numerics import cast, increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
-from .blocks import Blocks, bounded, order
+from .blocks import Blocks, order, together
 from .roots import checked_dtype, orthogonal_iteration, rayleigh
 from .statistics import Factors, along_all, finite, is_due, second_moments, squares
 
@@ -128,16 +128,13 @@ def in_eigenbasis(
     def refreshed(
         step: jax.Array, statistics: Factors, basis: Factors, power: PyTree, failures: jax.Array
     ) -> tuple[Factors, PyTree, jax.Array]:
-        new: Factors = {}
-        places: dict[str, tuple[jax.Array, ...]] = {}
-        for name, matrices in statistics.items():
-            found = [
-                bounded(lambda *pair: turned(step == start, *pair), batch_size, matrix, old)
-                for matrix, old in zip(matrices, basis[name], strict=True)
-            ]
-            new[name], places[name], is_good = zip(*found, strict=True)
-            failures = failures + sum(jnp.sum(~each, dtype=failures.dtype) for each in is_good)
-        return new, _sorted(power, places), failures
+        matrices, structure = jax.tree.flatten(statistics)
+        found = together(
+            lambda *pair: turned(step == start, *pair), batch_size, matrices, jax.tree.leaves(basis)
+        )
+        new, places, is_good = (list(column) for column in zip(*found, strict=True))
+        failures = failures + sum(jnp.sum(~each, dtype=failures.dtype) for each in is_good)
+        return structure.unflatten(new), _sorted(power, structure.unflatten(places)), failures
 
     def update(
         updates: Blocks, state: EigenbasisState, params: PyTree = None, **extra_args: Any

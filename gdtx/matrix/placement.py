@@ -34,13 +34,24 @@ def common(placements: Sequence[Placement], ndim: int) -> Placement:
         entries[0] if all(entry == entries[0] for entry in entries) else None
         for entries in zip(*specs, strict=True)
     ]
-    return NamedSharding(first.mesh, PartitionSpec(*agreed))
+    return placed(first, agreed, ndim)
 
 
 def spec_of(where: Placement, ndim: int) -> list[Any]:
     """The mesh axes of each axis of an array."""
     spec = list(where.spec) if isinstance(where, NamedSharding) else []
     return [*spec, *[None] * (ndim - len(spec))]
+
+
+def placed(like: NamedSharding, spec: Sequence[Any], ndim: int) -> NamedSharding:
+    """Another spec on the same mesh, in the words of what a program returns, so that it compares
+    equal: an explicit mesh speaks of every axis, an automatic one up to the last that is cut."""
+    entries = list(spec)
+    while entries and entries[-1] is None:
+        entries.pop()
+    if _explicit(like):
+        entries += [None] * (ndim - len(entries))
+    return NamedSharding(like.mesh, PartitionSpec(*entries))
 
 
 def shards(where: NamedSharding, entry: Any) -> int:
@@ -50,12 +61,11 @@ def shards(where: NamedSharding, entry: Any) -> int:
 
 
 def leading(x: Any, ndim: int, total: int) -> Placement:
-    """Where to keep an array whose first `ndim` axes, of `total`, are those of `x`."""
+    """Where to keep an array of `total` axes whose first `ndim` are those of `x`."""
     where = placement(x)
     if not isinstance(where, NamedSharding):
         return where
-    spec = spec_of(where, x.ndim)[:ndim]
-    return NamedSharding(where.mesh, PartitionSpec(*spec, *[None] * (total - ndim)))
+    return placed(where, spec_of(where, x.ndim)[:ndim], total)
 
 
 def full(shape: tuple[int, ...], value: Any, dtype: Any, where: Placement) -> jax.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from .._kinds import FloatDType, NonNegative, Period, Scalar, is_array
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
-from .blocks import Blocks, bounded
+from .blocks import Blocks, together
 from .roots import METHODS, check_method, checked_dtype, inverse_root
 from .statistics import Factors, along_all, finite, is_due, second_moments, squares
 
@@ -103,24 +104,39 @@ def precondition(
             squares(params, identity=True),
         )
 
+    def root(matrix: jax.Array, p: Any) -> Any:
+        p = p[..., 0, 0] if is_array(p) else p
+        return inverse_root(matrix, p, eps, relative_eps, method, dtype=dtype)
+
     def refreshed(
         statistics: Factors, roots: Factors, failures: jax.Array
     ) -> tuple[Factors, jax.Array]:
-        new: Factors = {}
-        for name, matrices in statistics.items():
-            p = 2 * len(matrices) if exponent is None else -1 / exponent
-
-            def root(matrix: jax.Array, p: Any = p) -> Any:
-                return inverse_root(matrix, p, eps, relative_eps, method, dtype=dtype)
-
-            taken = []
-            for matrix, old in zip(matrices, roots[name], strict=True):
-                value, error = bounded(root, batch_size, matrix)
-                is_good = error <= tolerance
-                failures = failures + jnp.sum(~is_good, dtype=failures.dtype)
-                taken.append(jnp.where(is_good[..., None, None], value.astype(old.dtype), old))
-            new[name] = tuple(taken)
-        return new, failures
+        powers = {
+            name: 2 * len(matrices) if exponent is None else -1 / exponent
+            for name, matrices in statistics.items()
+        }
+        matrices, structure = jax.tree.flatten(statistics)
+        orders = jax.tree.leaves({name: len(statistics[name]) * (p,) for name, p in powers.items()})
+        found: list[Any] = [None] * len(matrices)
+        # Newton's iteration is another program for every root, the others are one for all.
+        kinds = set(orders) if method == "newton" else {None}
+        for kind in kinds:
+            members = [i for i, p in enumerate(orders) if kind in (None, p)]
+            chosen = [matrices[i] for i in members]
+            if kind is None:
+                columns = [jnp.full((*x.shape[:-2], 1, 1), orders[i], x.dtype)
+                           for i, x in zip(members, chosen, strict=True)]  # fmt: skip
+                results = together(root, batch_size, chosen, columns)
+            else:
+                results = together(functools.partial(root, p=kind), batch_size, chosen)
+            for i, result in zip(members, results, strict=True):
+                found[i] = result
+        taken = []
+        for (value, error), old in zip(found, jax.tree.leaves(roots), strict=True):
+            is_good = error <= tolerance
+            failures = failures + jnp.sum(~is_good, dtype=failures.dtype)
+            taken.append(jnp.where(is_good[..., None, None], value.astype(old.dtype), old))
+        return structure.unflatten(taken), failures
 
     def update(
         updates: Blocks, state: PreconditionState, params: PyTree = None, **extra_args: Any

@@ -48,7 +48,8 @@ def inverse_root(
 
     Args:
         matrix: $A$, of shape (..., n, n).
-        p: which root, any positive number; an integer for `"newton"`.
+        p: which root, any positive number, or an array of shape (...) of them; an integer for
+            `"newton"`.
         eps: $\epsilon$.
         relative_eps: $\rho$.
         method: `"eigh"`, an eigendecomposition; `"newton"`, the coupled Newton iteration, all
@@ -85,7 +86,7 @@ def inverse_root(
     kind = ("newton", round(p)) if method == "newton" else (method, 0)
     value, error = _root(
         cast(matrix, working),
-        jnp.asarray(-1 / p, working),
+        jnp.broadcast_to(jnp.asarray(-1 / p, working)[..., None], (*matrix.shape[:-2], 1)),
         jnp.asarray(eps, working),
         jnp.asarray(relative_eps, working),
         None if basis is None else cast(basis, working),
@@ -165,6 +166,7 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     one, other = values[..., :, None], values[..., None, :]
     gap = one - other
     near = jnp.abs(gap) <= jnp.finfo(values.dtype).eps ** (1 / 3) * jnp.maximum(one, other)
+    power = power[..., None]
     slope = power * _inverse_power(0.5 * (one + other), power - 1)
     divided = (roots[..., :, None] - roots[..., None, :]) / jnp.where(near, 1, gap)
     inner = product(transposed(vectors), product(d_matrix, vectors))
