@@ -53,8 +53,8 @@ def in_eigenbasis(
     largest eigenvalue first: at the first of them by an eigendecomposition, later by a step of
     orthogonal iteration from the old ones, which are sorted before by what their eigenvalues are
     now; every buffer of the magnitude is sorted with them. A basis that is not finite is not taken:
-    the last good one stays, the identity at first, and is counted. Blocks of the gradient with a
-    number that is not finite count as zero. For derivatives the basis is a constant.
+    the last good one stays, the identity at first, and is counted. Blocks of the gradient whose
+    sum of squares is not finite count as zero. For derivatives the basis is a constant.
 
     Args:
         direction: transformation of the gradient to what is divided.

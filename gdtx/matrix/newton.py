@@ -17,6 +17,13 @@ def newton(matrix: Any, p: int, eps: Any, relative_eps: Any) -> tuple[jax.Array,
 
     Coupled: M = X^p A goes to I, and X with it to the root.
     """
+    size = safe(jnp.maximum(jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True), eps))
+    value, error = _scaled(matrix / size, p, eps / size, relative_eps)
+    return value * size ** (-1 / p), error
+
+
+def _scaled(matrix: Any, p: int, eps: Any, relative_eps: Any) -> tuple[jax.Array, jax.Array]:
+    """Of numbers near 1, whose squares neither overflow nor vanish."""
     eye = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
     # No eigenvalue is larger than this norm, so that those of M start between 0 and (p + 1) / 2.
     bound = jnp.sqrt(jnp.sum(matrix * matrix, axis=(-2, -1), keepdims=True))

@@ -55,8 +55,8 @@ def precondition(
     Roots are computed at the steps `start`, `start + update_every`, ... in a conditional: other
     steps cost the statistics and the products. A root that is not finite, or of which the error
     that :func:`~gdtx.matrix.roots.inverse_root` reports is above `tolerance`, is not taken: the
-    last good one stays, the identity at first, and is counted. Blocks of the gradient with a number
-    that is not finite count as zero, and so do second moments that overflow.
+    last good one stays, the identity at first, and is counted. Blocks of the gradient whose
+    sum of squares is not finite count as zero.
 
     Args:
         direction: transformation of the gradient to what is preconditioned.

@@ -144,7 +144,7 @@ def _grafted(direction: jax.Array, magnitude: jax.Array, started: jax.Array) -> 
 
 
 def _finite_or_zero(u: jax.Array) -> jax.Array:
-    return jnp.where(jnp.all(jnp.isfinite(u)), u, 0)
+    return jnp.where(jnp.isfinite(jnp.sum(square(u))), u, 0)
 
 
 @transformation

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._numerics import square
 from .blocks import Blocks, order
 from .placement import full, leading, put
 
@@ -15,17 +16,19 @@ Factors = dict[str, tuple[jax.Array, ...]]
 
 
 def finite(blocks: Blocks) -> Blocks:
-    """The blocks, with zeros for those in which a number is not finite."""
-    return {name: _finite(x, order(x)) for name, x in blocks.items()}
+    """The blocks, with zeros for those of which the sum of squares is not finite."""
+
+    def checked(x: jax.Array) -> jax.Array:
+        total = jnp.sum(square(x), axis=tuple(range(1 + order(x), x.ndim)), keepdims=True)
+        return jnp.where(jnp.isfinite(total), x, 0)
+
+    return {name: checked(x) for name, x in blocks.items()}
 
 
 def second_moments(blocks: Blocks) -> Factors:
-    r"""$\sum g g^\top$ over the fibres along each axis: of a matrix, $G G^\top$ and $G^\top G$.
-
-    Those that overflow count as 0.
-    """
+    r"""$\sum g g^\top$ over the fibres along each axis: of a matrix, $G G^\top$ and $G^\top G$."""
     return {
-        name: tuple(_finite(_second_moment(x, axis), 2) for axis in range(order(x)))
+        name: tuple(_second_moment(x, axis) for axis in range(order(x)))
         for name, x in blocks.items()
     }
 
@@ -61,11 +64,6 @@ def squares(blocks: Blocks, identity: bool) -> Factors:
 def is_due(step: jax.Array, start: int, every: int) -> jax.Array:
     """Whether this step, the first being 1, is `start` or some periods later."""
     return (step >= start) & ((step - start) % every == 0)
-
-
-def _finite(x: jax.Array, ndim: int) -> jax.Array:
-    trailing = tuple(range(x.ndim - ndim, x.ndim))
-    return jnp.where(jnp.all(jnp.isfinite(x), axis=trailing, keepdims=True), x, 0)
 
 
 def _second_moment(x: jax.Array, axis: int) -> jax.Array:
