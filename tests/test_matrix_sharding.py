@@ -74,15 +74,19 @@ def test_whole_blocks_are_where_their_parameters_are_and_stay_there(name, axis_t
     """Blocks of 2 by 2, four rows of them on four devices and two columns on two."""
     with on_mesh(axis_type) as put:
         params = put({"w": np.ones((8, 4), np.float32)})
-        tx = METHODS[name](0.1, block_size=2)
+        # Without a graft, which needs the norms of whole arrays.
+        tx = getattr(gdtx, name)(0.1, block_size=2)
         text, state = compiled(tx, params)
         expected = PartitionSpec(None, "data", "model")
         kept = [x for x in jax.tree.leaves(state) if x.ndim > 2]
         assert kept
         for x in kept:
             assert x.sharding.is_equivalent_to(NamedSharding(x.sharding.mesh, expected), x.ndim)
-    inside_grafts = 2 if name == "shampoo" else 0  # the norms of whole arrays
-    assert len(re.findall(COLLECTIVES, text)) <= inside_grafts
+    # How many roots failed is summed over all devices, in the conditional that computes them.
+    for line in text.splitlines():
+        if re.search(COLLECTIVES, line):
+            assert re.search(r"= \(?s32\[\].* all-reduce", line), line
+            assert "cond/branch_1_fun/reduce_sum" in line, line
 
 
 @by_method

@@ -14,10 +14,14 @@ from ..links.arithmetic import absolute, clip, scale, sign, sqrt, square
 from ..links.clipping import clip_by_global_norm
 from ..links.correction import bias_correction, rectify, scheduled_bias_correction
 from ..links.moments import running_max, variance
+from ..matrix.blockwise import blockwise
+from ..matrix.eigenbasis import in_eigenbasis
+from ..matrix.precondition import precondition
 from ..methods.rprop import scale_by_rprop
 from ..wrappers.tunable import tunable
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, symbolic
+from .matrices import in_eigenbasis_rule, precondition_rule
 from .rewriting import Definition, contains, rewrite, shifted, t
 from .symbols import letters
 
@@ -226,4 +230,7 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     scheduled_bias_correction: _scheduled_bias_correction,
     rectify: _rectify,
     scale_by_rprop: _rprop,
+    blockwise: lambda reader, u, inner, **layout: reader.read(inner, u),
+    precondition: precondition_rule,
+    in_eigenbasis: in_eigenbasis_rule,
 }

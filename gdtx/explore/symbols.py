@@ -43,7 +43,10 @@ _GREEK = {
 _PLAIN = {
     "factor", "constant", "threshold", "initial", "initial_scale", "initial_accumulator_value"
 }  # fmt: skip
-_BY_BRANCH = {"mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("d", "")}
+_BY_BRANCH = {
+    "mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("d", ""), "left": ("L", "2"),
+    "right": ("R", "2"),
+}  # fmt: skip
 
 
 def word(text: str) -> Symbol:
@@ -74,6 +77,9 @@ def letters(factory: Any, branches: Sequence[str], is_square: bool) -> tuple[str
     if factory is ema:
         letter, _ = _of_branch(branches)
         return (letter or ("v" if is_square else "m"), "v" if is_square else "m")
+    letter, _ = _of_branch(branches)
+    if letter in ("L", "R"):
+        return (letter,)
     return {trace: ("v", "b"), running_sum: ("s",), running_max: ("a",)}.get(factory, ("a",))
 
 

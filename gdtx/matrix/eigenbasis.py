@@ -132,7 +132,7 @@ def in_eigenbasis(
         found = together(
             lambda *pair: turned(step == start, *pair), batch_size, matrices, jax.tree.leaves(basis)
         )
-        new, places, is_good = (list(column) for column in zip(*found, strict=True))
+        new, places, is_good = ([each[i] for each in found] for i in range(3))
         failures = failures + sum(jnp.sum(~each, dtype=failures.dtype) for each in is_good)
         return structure.unflatten(new), _sorted(power, structure.unflatten(places)), failures
 

@@ -195,4 +195,7 @@ def _outer(vectors: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def _diagonal(values: jax.Array) -> jax.Array:
-    return values[..., None] * jnp.eye(values.shape[-1], dtype=values.dtype)
+    n = values.shape[-1]
+    return values[..., None] * jnp.eye(n, dtype=values.dtype).reshape(
+        *[1] * (values.ndim - 1), n, n
+    )

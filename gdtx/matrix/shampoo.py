@@ -20,7 +20,7 @@ from .._kinds import (
     is_zero,
 )
 from .._memory import counted
-from .._numerics import square
+from .._numerics import sqrt, square
 from .._rules import elementwise, identity
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
@@ -129,21 +129,21 @@ def scale_by_shampoo(
     if graft is None:
         return direction
     return join(
-        _grafted,
+        grafted,
         direction=direction,
-        magnitude=chain(elementwise(_finite_or_zero), graft),
+        magnitude=chain(elementwise(finite), graft),
         started=counted(lambda t: lambda u: jnp.full_like(u, t >= start)),
     )
 
 
-def _grafted(direction: jax.Array, magnitude: jax.Array, started: jax.Array) -> jax.Array:
+def grafted(direction: jax.Array, magnitude: jax.Array, started: jax.Array) -> jax.Array:
     """One update's direction in another's length; where there is no direction, the other."""
-    norms = [jnp.sqrt(jnp.sum(square(x))) for x in (direction, magnitude)]
+    norms = [sqrt(jnp.sum(square(x))) for x in (direction, magnitude)]
     ratio = norms[1] / jnp.where(norms[0] > 0, norms[0], 1)
     return jnp.where((started > 0) & (norms[0] > 0), direction * ratio, magnitude)
 
 
-def _finite_or_zero(u: jax.Array) -> jax.Array:
+def finite(u: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(jnp.sum(square(u))), u, 0)
 
 
