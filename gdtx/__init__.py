@@ -109,6 +109,9 @@ from .links.repair import keep_nonnegative as keep_nonnegative
 from .links.repair import zero_nans as zero_nans
 from .links.rounding import stochastic_rounding as stochastic_rounding
 from .links.trust import scale_by_trust_ratio as scale_by_trust_ratio
+from .matrix.blockwise import blockwise as blockwise
+from .matrix.eigenbasis import EigenbasisState as EigenbasisState
+from .matrix.eigenbasis import in_eigenbasis as in_eigenbasis
 from .matrix.full_matrix import FullMatrixState as FullMatrixState
 from .matrix.full_matrix import full_matrix_adagrad as full_matrix_adagrad
 from .matrix.full_matrix import scale_by_full_matrix as scale_by_full_matrix
@@ -116,10 +119,16 @@ from .matrix.muon import muon as muon
 from .matrix.muon import scale_by_muon as scale_by_muon
 from .matrix.orthogonal import orthogonalize as orthogonalize
 from .matrix.orthogonal import scale_by_shape as scale_by_shape
+from .matrix.precondition import PreconditionState as PreconditionState
+from .matrix.precondition import precondition as precondition
+from .matrix.shampoo import scale_by_shampoo as scale_by_shampoo
+from .matrix.shampoo import shampoo as shampoo
 from .matrix.sm3 import CoverState as CoverState
 from .matrix.sm3 import running_cover as running_cover
 from .matrix.sm3 import scale_by_sm3 as scale_by_sm3
 from .matrix.sm3 import sm3 as sm3
+from .matrix.soap import scale_by_soap as scale_by_soap
+from .matrix.soap import soap as soap
 from .matrix.window import WindowState as WindowState
 from .matrix.window import scale_by_window as scale_by_window
 from .methods.adabelief import adabelief as adabelief

@@ -28,6 +28,7 @@ _plumbing = {
     "masked",
     "partition",
     "skip_when",
+    "blockwise",
 }
 
 

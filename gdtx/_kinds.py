@@ -77,6 +77,10 @@ Seed = Annotated[
         integer=True,
     ),
 ]
+Period = Annotated[
+    Any,
+    Kind("a positive integer", lambda x: _integer.accepts(x) and x >= 1, integer=True),
+]
 StepCount = Annotated[Any, _number("a positive number of steps", lambda x: 0 < x < math.inf)]
 FloatDType = Annotated[
     Any,

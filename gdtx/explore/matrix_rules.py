@@ -1,13 +1,79 @@
-"""The formulas of links that see a matrix."""
+"""The formulas of links that turn matrices: products that do not commute, and transposes.
+
+They are those of a matrix, whatever the order of the arrays; of others the docstrings speak.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from .._kinds import is_zero
+from .._transformation import GradientTransformation
+from ..matrix.blockwise import blockwise
+from ..matrix.eigenbasis import in_eigenbasis
 from ..matrix.orthogonal import orthogonalize, scale_by_shape
-from .expression import Expression, Symbol, apply
+from ..matrix.precondition import precondition
+from .expression import Expression, Symbol, apply, expression, product
 from .formula import Reader, result
+from .rewriting import shifted, t
+
+_SIDES = {"left": "L", "right": "R"}
+_I = Symbol("I")
+
+
+def _transposed(value: Expression) -> Expression:
+    return apply("power", value, Symbol(r"\top"))
+
+
+def _statistics(reader: Reader, u: Expression, statistic: GradientTransformation) -> list[Any]:
+    moments = {"left": product(u, _transposed(u)), "right": product(_transposed(u), u)}
+    found = []
+    for side, moment in moments.items():
+        with reader.branch(side):
+            found.append(reader.read(statistic, moment))
+    return found
+
+
+def _precondition(
+    reader: Reader, u: Expression, direction: GradientTransformation,
+    statistic: GradientTransformation, eps: Any, relative_eps: Any, exponent: Any, **others: Any
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    mean = reader.read(direction, u)
+
+    def damped(statistic: Expression) -> Expression:
+        if is_zero(relative_eps):
+            return statistic + eps * _I
+        return statistic + (eps + relative_eps * apply(r"\lambda_{\max}", statistic)) * _I
+
+    power = Symbol("-1/4") if exponent is None else expression(exponent)
+    left, right = (
+        apply("power", damped(each), power) for each in _statistics(reader, u, statistic)
+    )
+    return product(left, mean, right)
+
+
+def _in_eigenbasis(
+    reader: Reader, u: Expression, direction: GradientTransformation,
+    magnitude: GradientTransformation, statistic: GradientTransformation, update_every: Any,
+    start: Any, stale: bool, **others: Any
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    mean = reader.read(direction, u)
+    bases = []
+    for side, value in zip(_SIDES.values(), _statistics(reader, u, statistic), strict=True):
+        value = shifted(value, t - 1) if stale else value
+        basis = Symbol("Q", side, time=t)
+        bases.append(reader.define((basis,), apply("eigenvectors", value)))
+    left, right = bases
+    turned = reader.define((Symbol("g", time=t).accented("tilde"),),
+                           product(_transposed(left), u, right))  # fmt: skip
+    with reader.branch("nu"):
+        size = reader.read(magnitude, turned)
+    turned_mean = reader.define((Symbol("m", time=t).accented("tilde"),),
+                                product(_transposed(left), mean, right))  # fmt: skip
+    return product(left, turned_mean / size, _transposed(right))
 
 
 def _orthogonalize(
@@ -32,6 +98,9 @@ def _scale_by_shape(reader: Reader, u: Expression, factor: Any, axes: Any) -> Ex
 
 
 MATRIX_RULES: dict[Callable[..., Any], Callable[..., Expression]] = {
+    blockwise: lambda reader, u, inner, **layout: reader.read(inner, u),
+    precondition: _precondition,
+    in_eigenbasis: _in_eigenbasis,
     orthogonalize: _orthogonalize,
     scale_by_shape: _scale_by_shape,
 }

@@ -58,7 +58,7 @@ _PLAIN = {
 }  # fmt: skip
 _BY_BRANCH = {
     "mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("d", ""),
-    "row": ("r", ""), "col": ("c", ""),
+    "row": ("r", ""), "col": ("c", ""), "left": ("L", "2"), "right": ("R", "2"),
 }  # fmt: skip
 
 
@@ -96,6 +96,9 @@ def letters(factory: Any, branches: Sequence[str], is_square: bool) -> tuple[str
     if factory is ema:
         letter, _ = _of_branch(branches)
         return (letter or ("v" if is_square else "m"), "v" if is_square else "m")
+    letter, _ = _of_branch(branches)
+    if letter in ("L", "R"):
+        return (letter,)
     return {trace: ("v", "b"), running_sum: ("s",), running_max: ("a",)}.get(factory, ("a",))
 
 

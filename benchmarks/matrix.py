@@ -1,0 +1,200 @@
+"""What methods of whole matrices cost, and what they gain.
+
+    python benchmarks/matrix.py                  both tables
+    python benchmarks/matrix.py --smoke          a few seconds, to see that it runs
+    python benchmarks/matrix.py --only cost      or gain
+
+Cost: a stack of equal layers. Operations are those of the compiled update that do work (products,
+decompositions, loops, conditionals, sorts) and all of them; both for a quarter of the layers too,
+to show what grows. Seconds are of tracing and lowering, and of compiling. Steps are those that
+compute roots and those between.
+
+Gain: steps until a small network reads scikit-learn's digits with a given training loss. Every
+method is tuned over the same number of trainings: as many rates, with two settings of the decays.
+For each the setting is taken whose slowest seed is the fastest, then trained from fresh seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import re
+import statistics
+import time
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from classifier import Data, batch_indices, cross_entropy, init_params, load
+
+import gdtx
+
+EVERY = 10  # steps between two roots
+WORK = ("dot", "custom-call", "while", "conditional", "sort")
+LOSS = 0.05
+
+
+def methods() -> dict[str, Any]:
+    """What is compared in cost."""
+    found = {
+        "adam": gdtx.adam(1e-3),
+        "shampoo": gdtx.shampoo(1e-3, update_every=EVERY),
+        "soap": gdtx.soap(1e-3, update_every=EVERY),
+        "optax muon": optax.contrib.muon(1e-3),
+    }
+    if hasattr(gdtx, "muon"):
+        found["muon"] = gdtx.muon(1e-3, matrices=lambda path, leaf: leaf.ndim == 2)
+    return found
+
+
+def layers(count: int, width: int) -> Any:
+    """Shapes of the parameters of equal layers."""
+    layer = {"up": (width, 2 * width), "down": (2 * width, width), "b": (width,)}
+    shape = jax.ShapeDtypeStruct
+    return {
+        f"layer{i}": {name: shape(s, jnp.float32) for name, s in layer.items()}
+        for i in range(count)
+    }
+
+
+def compiled(tx: Any, params: Any) -> tuple[Any, list[float], collections.Counter[str]]:
+    """The update, seconds until it was lowered and compiled, and its operations."""
+    state = jax.eval_shape(tx.init, params)
+    clock = [time.perf_counter()]
+    lowered = jax.jit(lambda *args: tx.update(*args)).lower(params, state, params)
+    clock.append(time.perf_counter())
+    program = lowered.compile()
+    clock.append(time.perf_counter())
+    operations = collections.Counter(re.findall(r"= .*? ([a-z\-]+)\(", program.as_text() or ""))
+    return program, [b - a for a, b in itertools.pairwise(clock)], operations
+
+
+def step_times(tx: Any, program: Any, params: Any, steps: int) -> tuple[float, float]:
+    """Milliseconds of a step that computes roots, and of one that does not."""
+    rng = np.random.default_rng(0)
+    grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params)
+    state, times = tx.init(grads), []
+    for _ in range(steps):
+        start = time.perf_counter()
+        _, state = jax.block_until_ready(program(grads, state, grads))
+        times.append(1e3 * (time.perf_counter() - start))
+    between = [t for i, t in enumerate(times) if i % EVERY]
+    return statistics.median(times[::EVERY]), statistics.median(between)
+
+
+def cost(count: int, width: int, steps: int) -> str:
+    """The first table."""
+    header = f"{'method':<12}{'work':>6}{'all':>8}{'lower':>8}{'compile':>9}{'x adam':>8}"
+    header += f"{'roots, ms':>11}{'between, ms':>13}{f'work, {count // 4}':>11}"
+    lines, first = [], None
+    for name, tx in methods().items():
+        params = layers(count, width)
+        jax.eval_shape(tx.update, params, jax.eval_shape(tx.init, params), params)
+        program, seconds, operations = compiled(tx, params)
+        *_, few = compiled(tx, layers(count // 4, width))
+        first = first or sum(seconds)
+        work, work_few = (sum(each[op] for op in WORK) for each in (operations, few))
+        at, between = step_times(tx, program, params, steps)
+        lines.append(
+            f"{name:<12}{work:>6}{operations.total():>8}{seconds[0]:>8.2f}{seconds[1]:>9.2f}"
+            f"{sum(seconds) / first:>8.1f}{at:>11.1f}{between:>13.1f}{work_few:>11}"
+        )
+    title = f"{count} layers of {width} by {2 * width}, {2 * width} by {width} and {width}"
+    return "\n".join([title, "", header, "-" * len(header), *lines])
+
+
+# The settings of each method, and the rates that suit the size of its steps.
+TUNED = {
+    "adam": (
+        [gdtx.adam(1.0), gdtx.adam(1.0, b1=0.95, b2=0.95)],
+        np.geomspace(1e-3, 0.1, 9),
+    ),
+    "shampoo": (
+        [gdtx.shampoo(1.0, b2=b2, eps=1e-6, graft=gdtx.scale_by_adam()) for b2 in (0.95, 0.999)],
+        np.geomspace(1e-3, 0.1, 9),
+    ),
+    "soap": (
+        [gdtx.soap(1.0), gdtx.soap(1.0, b1=0.9, b2=0.99)],
+        np.geomspace(1e-3, 0.1, 9),
+    ),
+}
+
+
+def losses(tx: Any, rates: Any, seeds: range, steps: int) -> np.ndarray:
+    """The loss on all images after every step, for each rate and seed."""
+    data = jax.tree.map(jnp.asarray, load()[0])
+    rows = jnp.asarray(np.stack([batch_indices(1000, 100, steps, seed) for seed in seeds]))
+    params = jax.tree.map(lambda *x: jnp.stack(x), *map(init_params, seeds))
+
+    def train(tx: Any, params: Any, rows: Any) -> jax.Array:
+        def step(carry: Any, row: jax.Array) -> Any:
+            params, state = carry
+            batch = Data(data.images[row], data.labels[row])
+            updates, state = tx.update(jax.grad(cross_entropy)(params, batch), state, params)
+            params = gdtx.apply_updates(params, updates)
+            return (params, state), cross_entropy(params, data)
+
+        return jax.lax.scan(step, (params, tx.init(params)), rows)[1]
+
+    # One after the other: mapped over, a conditional would compute both of its branches.
+    run = jax.jit(train)
+    return np.stack([
+        [run(tx.replace(learning_rate=jnp.float32(rate)),
+             jax.tree.map(lambda p, i=i: p[i], params), rows[i]) for i in range(len(seeds))]
+        for rate in rates
+    ])  # fmt: skip
+
+
+def steps_to(level: float, curves: np.ndarray) -> np.ndarray:
+    """Steps until the loss is this low, infinity if it never is."""
+    hits = curves <= level
+    return np.where(hits.any(axis=-1), hits.argmax(axis=-1) + 1.0, np.inf)
+
+
+def gain(steps: int, seeds: int, most_rates: int) -> str:
+    """The second table."""
+    header = f"{'method':<10}{'trainings':>10}{'rate':>9}{'setting':>9}{'slowest':>9}"
+    header += f"{'fresh seeds: median (range)':>30}"
+    lines = []
+    for name, (settings, rates) in TUNED.items():
+        tried = rates[:: -(-len(rates) // most_rates)]
+        swept = [losses(tx, tried, range(seeds), steps) for tx in settings]
+        slowest = np.array([steps_to(LOSS, curves).max(axis=1) for curves in swept])
+        best, rate = np.unravel_index(slowest.argmin(), slowest.shape)
+        fresh = losses(settings[best], tried[rate : rate + 1], range(seeds, 3 * seeds), steps)
+        needed = steps_to(LOSS, fresh[0])
+        shown = f"{np.median(needed):.0f} ({needed.min():.0f} - {needed.max():.0f})"
+        lines.append(
+            f"{name:<10}{slowest.size * seeds:>10}{tried[rate]:>9.2g}{best:>9}"
+            f"{slowest[best, rate]:>9.0f}{shown:>30}"
+        )
+    title = f"Digits: steps to a training loss of {LOSS}, of at most {steps}"
+    return "\n".join([title, "", header, "-" * len(header), *lines])
+
+
+def main() -> None:
+    """Print what the command line asks for."""
+    parser = argparse.ArgumentParser(description="Methods of whole matrices: cost and gain.")
+    parser.add_argument("--only", choices=["cost", "gain"])
+    parser.add_argument("--layers", type=int, default=48)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--smoke", action="store_true", help="few layers, few steps, few rates")
+    args = parser.parse_args()
+    rates, timed = 9, 31
+    if args.smoke:
+        args.layers, args.width, args.steps, args.seeds, rates, timed = 8, 8, 40, 1, 2, 11
+    print(", ".join(f"{name} {version(name)}" for name in ("gdtx", "optax", "jax")), flush=True)
+    if args.only != "gain":
+        print("", cost(args.layers, args.width, timed), sep="\n", flush=True)
+    if args.only != "cost":
+        print("", gain(args.steps, args.seeds, rates), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

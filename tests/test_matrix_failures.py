@@ -1,0 +1,104 @@
+"""Gradients that are not finite, singular statistics and failed roots leave finite updates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matrix_samples import QUICKLY, near, trajectory
+
+import gdtx
+
+METHODS = {
+    "shampoo": gdtx.scale_by_shampoo(eps=1e-6, update_every=3),
+    "newton": gdtx.scale_by_shampoo(eps=1e-6, update_every=3, method="newton"),
+    "grafted": gdtx.scale_by_shampoo(eps=1e-6, update_every=3, graft=gdtx.scale_by_adam()),
+    "soap": gdtx.scale_by_soap(update_every=3),
+}
+SHAPES = {"w": (4, 3), "other": (4, 3), "v": (3,), "s": ()}
+by_method = pytest.mark.parametrize("name", METHODS)
+
+
+def everything_finite(tree):
+    return all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(tree))
+
+
+@by_method
+def test_finite_whatever_comes(name):
+    rng = np.random.default_rng(0)
+    gradients = {k: rng.normal(size=(200, *s)).astype(np.float32) for k, s in SHAPES.items()}
+    for step in range(200):
+        leaf = rng.choice(list(SHAPES))
+        kind = rng.integers(7)
+        x = gradients[leaf][step : step + 1]
+        place = tuple(rng.integers(n) for n in x.shape)
+        if kind < 3:
+            x[place] = [np.nan, np.inf, -np.inf][kind]
+        elif kind == 3:
+            x[...] = 0
+        elif kind == 4:
+            x[...] = 1e30  # whose squares overflow
+        elif kind == 5:
+            x[...] = 1e-30
+    updates, state = trajectory(METHODS[name], gradients, {k: g[0] for k, g in gradients.items()})
+    assert everything_finite(updates)
+    assert everything_finite(state)
+
+
+@by_method
+def test_poison_in_one_array_is_zero_there_and_nothing_elsewhere(name):
+    g = np.random.default_rng(1).normal(size=(12, 4, 3)).astype(np.float32)
+    gradients = {"clean": g, "poisoned": g.copy(), "zeroed": g.copy()}
+    gradients["poisoned"][5, 1, 1], gradients["zeroed"][5] = np.nan, 0
+    got, _ = trajectory(METHODS[name], gradients, dict.fromkeys(gradients, g[0]))
+    np.testing.assert_array_equal(got["poisoned"], got["zeroed"])
+    alone, _ = trajectory(METHODS[name], {"clean": g}, {"clean": g[0]})
+    near(got["clean"], alone["clean"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["shampoo", "newton", "soap"])
+def test_a_root_that_fails_is_counted_and_the_last_good_one_stays(name):
+    """A statistic that has overflowed, in one of two arrays that are worked on together."""
+    tx = METHODS[name]
+    key = "basis" if name == "soap" else "roots"
+    params = {"w": jnp.ones((3, 3)), "other": jnp.ones((3, 3))}
+    rng = np.random.default_rng(2)
+    update = jax.jit(tx.update, compiler_options=QUICKLY)
+    gradients = [{k: jnp.asarray(rng.normal(size=(3, 3)), jnp.float32) for k in params}
+                 for _ in range(9)]  # fmt: skip
+    state = tx.init(params)
+    _, state = update(gradients[0], state, params)
+    good = gdtx.find(state, key)["3x3"]
+    # By their names in sorted order: "other" is the first of the stack.
+    statistic = jax.tree.map(lambda x: x.at[0].set(jnp.nan) if x.ndim else x, state.statistic)
+    state = state._replace(statistic=statistic)
+    for step in range(1, 9):
+        updates, state = update(gradients[step], state, params)
+        assert everything_finite(updates)
+    assert state.failures == 2 * 2  # two axes of one array, at the steps 4 and 7
+    for axis, matrices in enumerate(gdtx.find(state, key)["3x3"]):
+        np.testing.assert_array_equal(matrices[0], good[axis][0])
+        assert not np.allclose(matrices[1], good[axis][1])
+
+
+def test_a_root_with_too_large_an_error_is_not_taken():
+    tx = gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.running_sum(), tolerance=0.0))
+    params = {"w": jnp.asarray(np.random.default_rng(3).normal(size=(3, 3)), jnp.float32)}
+    updates, state = tx.update(params, tx.init(params))
+    assert state.failures == 2
+    near(updates["w"], params["w"], atol=1e-6)  # through the identity, the first good root
+
+
+def test_bfloat16_statistics_are_off_by_no_more_than_stated():
+    """Steps round by up to 2^-9 of a number: averages are off by 2^-9 / (1 - b2) of it."""
+    rng = np.random.default_rng(4)
+    g = {"w": rng.normal(size=(100, 4, 3)).astype(np.float32)}
+    states = []
+    for dtype in (None, "bfloat16"):
+        tx = gdtx.scale_by_shampoo(b1=0.0, b2=0.95, statistic_dtype=dtype)
+        _, state = trajectory(tx, g, {"w": g["w"][0]})
+        states.append(gdtx.find(state, "value")["4x3"])
+    for exact, rounded in zip(*states, strict=True):
+        assert rounded.dtype == jnp.bfloat16
+        size = np.abs(exact).max()
+        off = np.abs(np.asarray(rounded, np.float32) - exact).max() / size
+        assert 0 < off <= 2**-9 / 0.05
