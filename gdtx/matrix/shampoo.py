@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._combine import chain, join
+from .._graft import resized
 from .._kinds import (
     Count,
     Decay,
@@ -20,7 +21,7 @@ from .._kinds import (
     is_zero,
 )
 from .._memory import counted
-from .._numerics import sqrt, square
+from .._numerics import square
 from .._rules import elementwise, identity
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
@@ -138,9 +139,8 @@ def scale_by_shampoo(
 
 def grafted(direction: jax.Array, magnitude: jax.Array, started: jax.Array) -> jax.Array:
     """One update's direction in another's length; where there is no direction, the other."""
-    norms = [sqrt(jnp.sum(square(x))) for x in (direction, magnitude)]
-    ratio = norms[1] / jnp.where(norms[0] > 0, norms[0], 1)
-    return jnp.where((started > 0) & (norms[0] > 0), direction * ratio, magnitude)
+    has_direction = (started > 0) & jnp.any(direction != 0)
+    return jnp.where(has_direction, resized(direction, magnitude), magnitude)
 
 
 def finite(u: jax.Array) -> jax.Array:
