@@ -108,6 +108,7 @@ from .links.rank_one import rank_one as rank_one
 from .links.repair import keep_nonnegative as keep_nonnegative
 from .links.repair import zero_nans as zero_nans
 from .links.rounding import stochastic_rounding as stochastic_rounding
+from .links.trust import scale_by_lars as scale_by_lars
 from .links.trust import scale_by_trust_ratio as scale_by_trust_ratio
 from .matrix.blockwise import blockwise as blockwise
 from .matrix.eigenbasis import EigenbasisState as EigenbasisState
@@ -150,7 +151,6 @@ from .methods.amsgrad import amsgrad as amsgrad
 from .methods.amsgrad import scale_by_amsgrad as scale_by_amsgrad
 from .methods.lamb import lamb as lamb
 from .methods.lars import lars as lars
-from .methods.lars import scale_by_lars as scale_by_lars
 from .methods.lion import lion as lion
 from .methods.lion import scale_by_lion as scale_by_lion
 from .methods.nadam import nadam as nadam

@@ -70,7 +70,8 @@ def graft(
         grafted = fitted(d, m)
         return grafted if started is None else jnp.where(started == 1, grafted, m)
 
-    return join(merge, **branches)
+    # A pair of its own, because expressions show it by its name and not by that of its merge.
+    return GradientTransformation(*join(merge, **branches))
 
 
 def resized(d: jax.Array, m: jax.Array, axes: Any = None) -> jax.Array:

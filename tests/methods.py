@@ -78,8 +78,8 @@ METHODS = {
     "lars, with decay": method("lars", 1, lr=1.0, weight_decay=0.01),
     "lars, without decay": method("lars", 1, trust_coefficient=0.1, eps=1e-3, momentum=0.5),
     "lars, nesterov": method("lars", 1, lr=1.0, weight_decay=0.01, nesterov=True),
-    "sm3": method("sm3", 1),
-    "sm3, averages": method("sm3", 0, b2=0.9, momentum=None, eps=1e-6),
+    "sm3": method("sm3", None),
+    "sm3, averages": method("sm3", None, b2=0.9, momentum=None, eps=1e-6),
     "lamb": method("lamb", 2),
     "lamb, with decay": method("lamb", 2, weight_decay=0.1, eps_root=1e-8),
 }

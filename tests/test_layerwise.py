@@ -255,6 +255,7 @@ def test_graft_says_what_goes_together():
     tx = gdtx.graft(gdtx.trace(0.9), gdtx.adam(0.1), per="block", block_size=2, start=3)
     assert eval(repr(tx), vars(gdtx)) == tx
     assert gdtx.hyperparams(tx)["magnitude.learning_rate"] == 0.1
+    assert eval(gdtx.tree(tx), vars(gdtx)) == gdtx.expand(tx, None)
 
 
 PLACED = {

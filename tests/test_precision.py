@@ -92,10 +92,11 @@ def test_buffers_are_kept_in_the_dtype_asked_for(link, params_in, kept_in):
 SCALE = 1000.0
 SMALLER = {"sgd", "momentum", "nesterov", "ema_sgd", "ema_sgd corrected"}
 SMALLER |= {name for name in METHODS if name.startswith("radam")}
-# AdaGrad's steps shrink and AdaDelta's start at sqrt(eps), so both are given larger ones.
+# AdaGrad's steps shrink, and so do SM3's, AdaDelta's start at sqrt(eps), and those of LARS are a
+# share of what is left: they are given larger ones.
 # With a long memory the variance is small for long.
 RATES = {"adagrad": 0.3, "adagrad from 0": 0.3, "adadelta": 3.0, "adadelta with decay": 3.0}
-RATES["radam, long memory"] = 0.05
+RATES |= {"radam, long memory": 0.05, "sm3": 0.3, "lars, without decay": 0.05}
 
 
 def train(tx, dtype, steps, scale=SCALE, first=1.0):

@@ -1,6 +1,7 @@
 """What every method must do, written once over the table of methods."""
 
 import copy
+import math
 import pickle
 
 import chex
@@ -178,8 +179,12 @@ def test_state_holds_the_stated_buffers(name):
     params = {"w": jnp.zeros((5, 7))}
     state = make(name).init(params)
     shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
-    assert shapes.count((5, 7)) == METHODS[name].buffers
-    assert all(shape in [(5, 7), (5, 1), (1, 7), ()] for shape in shapes)
+    if METHODS[name].buffers is None:
+        # One buffer at most, and less than another beside it.
+        assert sum(map(math.prod, shapes)) < 2 * 5 * 7
+    else:
+        assert shapes.count((5, 7)) == METHODS[name].buffers
+        assert all(shape in [(5, 7), ()] for shape in shapes)
 
 
 @by_method

@@ -11,10 +11,9 @@ from .._kinds import is_zero
 from .._rules import with_params
 from .._select import masked
 from .._transformation import GradientTransformation
-from ..links.trust import scale_by_trust_ratio
+from ..links.trust import scale_by_lars, scale_by_trust_ratio
 from ..matrix.full_matrix import scale_by_full_matrix
 from ..matrix.sm3 import running_cover
-from ..methods.lars import scale_by_lars
 from .expression import Apply, Expression, Symbol, apply, expression, product, total
 from .formula import MEMORY, PARAMETERS, Reader
 from .rewriting import t
