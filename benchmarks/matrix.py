@@ -40,15 +40,17 @@ LOSS = 0.05
 
 def methods() -> dict[str, Any]:
     """What is compared in cost."""
-    found = {
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(lambda p: p.ndim == 2, params)
+
+    return {
         "adam": gdtx.adam(1e-3),
         "shampoo": gdtx.shampoo(1e-3, update_every=EVERY),
         "soap": gdtx.soap(1e-3, update_every=EVERY),
+        "muon": gdtx.muon(1e-3, matrices, gdtx.adamw(1e-3)),
         "optax muon": optax.contrib.muon(1e-3),
     }
-    if hasattr(gdtx, "muon"):
-        found["muon"] = gdtx.muon(1e-3, matrices=lambda path, leaf: leaf.ndim == 2)
-    return found
 
 
 def layers(count: int, width: int) -> Any:
@@ -114,7 +116,7 @@ TUNED = {
         np.geomspace(1e-3, 0.1, 9),
     ),
     "shampoo": (
-        [gdtx.shampoo(1.0, b2=b2, eps=1e-6, graft=gdtx.scale_by_adam()) for b2 in (0.95, 0.999)],
+        [gdtx.shampoo(1.0, b2=b2, graft=gdtx.scale_by_adam()) for b2 in (0.95, 0.999)],
         np.geomspace(1e-3, 0.1, 9),
     ),
     "soap": (

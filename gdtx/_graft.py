@@ -61,20 +61,20 @@ def graft(
         raise ValueError(f"graft: per={per!r} with block_size={block_size}, which goes with blocks")
     if block_size == 0:
         raise ValueError("graft: block_size must be at least 1, got 0")
-    fitted = resized if block_size is None else _by_blocks(resized, block_size)
+    resized = _resized if block_size is None else _by_blocks(_resized, block_size)
     branches = {"direction": direction, "magnitude": magnitude}
     if start > 1:
         branches["started"] = counted(lambda t: lambda u: jnp.full_like(u, t >= start))
 
     def merge(d: jax.Array, m: jax.Array, started: Any = None) -> jax.Array:
-        grafted = fitted(d, m)
+        grafted = resized(d, m)
         return grafted if started is None else jnp.where(started == 1, grafted, m)
 
     # A pair of its own, because expressions show it by its name and not by that of its merge.
     return GradientTransformation(*join(merge, **branches))
 
 
-def resized(d: jax.Array, m: jax.Array, axes: Any = None) -> jax.Array:
+def _resized(d: jax.Array, m: jax.Array, axes: Any = None) -> jax.Array:
     r"""$\|m\|\,d / \|d\|$ over these axes, 0 where $d$ is; what it can hold does not overflow."""
     power, size = scaled_norms(d, axes)
     length_power, length = scaled_norms(m, axes)

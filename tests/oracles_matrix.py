@@ -86,8 +86,8 @@ def grafted_shampoo(
     steps = -magnitude
     for t in range(start - 1, len(steps)):
         norm = np.linalg.norm(directions[t])
-        if norm > 0:
-            steps[t] = directions[t] * np.linalg.norm(steps[t]) / norm
+        length = np.linalg.norm(steps[t])
+        steps[t] = directions[t] * length / norm if norm > 0 else 0 * steps[t]
     return descend(steps, theta, learning_rate, weight_decay)
 
 

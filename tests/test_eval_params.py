@@ -111,7 +111,9 @@ def test_before_the_first_update_they_are_the_parameters(kind):
     chex.assert_trees_all_equal_dtypes(got, params)
 
 
-@pytest.mark.parametrize("tx", [gdtx.sgd(0.1), gdtx.adam(0.1), optax.adam(0.1)], ids=["sgd", "adam", "optax"])
+@pytest.mark.parametrize(
+    "tx", [gdtx.sgd(0.1), gdtx.adam(0.1), optax.adam(0.1)], ids=["sgd", "adam", "optax"]
+)
 def test_identity_where_there_is_nothing_to_do(tx):
     params, state = trained(tx)
     assert gdtx.eval_params(tx, state, params) is params

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._combine import chain, join
-from .._graft import resized
+from .._combine import chain
+from .._graft import graft as grafted
 from .._kinds import (
     Count,
     Decay,
@@ -20,7 +20,6 @@ from .._kinds import (
     is_array,
     is_zero,
 )
-from .._memory import counted
 from .._numerics import square
 from .._rules import elementwise, identity
 from .._transformation import GradientTransformation, transformation
@@ -37,7 +36,7 @@ from .precondition import precondition
 def scale_by_shampoo(
     b1: Decay = 0.9,
     b2: Fraction = 0.999,
-    eps: NonNegative = 1e-12,
+    eps: NonNegative = 1e-4,
     block_size: Period = 1024,
     update_every: Period = 10,
     start: Period = 1,
@@ -65,12 +64,15 @@ def scale_by_shampoo(
     Numbers (of order 0) are vectors of one.
 
     With `graft`, $u_t$ gets for each array the length of what `graft` makes of the same gradients,
-    and before `start` is that. It is `blockwise` of :func:`precondition`, joined with `graft`.
+    and before `start` is that. It is :func:`blockwise` of :func:`precondition`, and :func:`graft`
+    if asked for.
 
     Args:
         b1: $\beta_1$, decay of the average of gradients; the constant 0 keeps none.
         b2: $\beta_2$, decay of the averages of second moments; the constant 1 is the paper's sums.
-        eps: $\epsilon$, in the units of $L$ and $R$, squared gradients.
+        eps: $\epsilon$, in the units of $L$ and $R$, squared gradients. Roots that are some steps
+            old enlarge directions that they have not seen by up to $\epsilon^{-1/2}$: it should not
+            be far below the squares of gradients, unless roots are computed on every step.
         block_size: longer axes are cut into blocks of at most this size, each a parameter of its
             own. See :func:`blockwise`.
         update_every: how many steps apart the roots are computed.
@@ -129,21 +131,11 @@ def scale_by_shampoo(
     direction = blockwise(direction, block_size, merge_size, stacked)
     if graft is None:
         return direction
-    return join(
-        grafted,
-        direction=direction,
-        magnitude=chain(elementwise(finite), graft),
-        started=counted(lambda t: lambda u: jnp.full_like(u, t >= start)),
-    )
+    # What is not finite is nothing to the preconditioner, and would be poison to an average.
+    return grafted(direction, chain(elementwise(_finite), graft), start=start)
 
 
-def grafted(direction: jax.Array, magnitude: jax.Array, started: jax.Array) -> jax.Array:
-    """One update's direction in another's length; where there is no direction, the other."""
-    has_direction = (started > 0) & jnp.any(direction != 0)
-    return jnp.where(has_direction, resized(direction, magnitude), magnitude)
-
-
-def finite(u: jax.Array) -> jax.Array:
+def _finite(u: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(jnp.sum(square(u))), u, 0)
 
 
@@ -152,7 +144,7 @@ def shampoo(
     learning_rate: NonNegative,
     b1: Decay = 0.9,
     b2: Fraction = 0.999,
-    eps: NonNegative = 1e-12,
+    eps: NonNegative = 1e-4,
     block_size: Period = 1024,
     update_every: Period = 10,
     start: Period = 1,

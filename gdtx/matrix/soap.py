@@ -42,7 +42,8 @@ def scale_by_soap(
     where $Q_L$ and $Q_R$ are eigenvectors of the averages $L$ and $R$ of $G G^\top$ and
     $G^\top G$, with the decay $\beta_3$. $v$ is updated on every step, whatever the age of the
     basis, and sorted with it when it is turned. With the identity as basis it is Adam, which is
-    what the first step, before any basis is known, takes. `blockwise` of :func:`in_eigenbasis`.
+    what the first step, before any basis is known, takes. It is :func:`blockwise` of
+    :func:`in_eigenbasis`.
 
     Args:
         b1: $\beta_1$, decay of the first moment.
