@@ -97,7 +97,7 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> GradientTransform
 
     >>> import gdtx, jax.numpy as jnp
     >>> tx = gdtx.scale_by_param_block_rms()
-    >>> tx.update(jnp.array([0.5, 1.0]), (), jnp.array([-3.0, 3.0]))[0]
+    >>> tx.update(jnp.array([0.5, 1.0]), (), jnp.array([-3.0, 3.0]))[0].round(5)
     Array([1.5, 3. ], dtype=float32)
     """
     return with_params(lambda u, p: u * jnp.maximum(_numerics.root_mean_square(p), min_scale))
