@@ -157,7 +157,7 @@ def test_one_compilation_with_donated_state(name, dtype):
     chex.assert_tree_all_finite(carry)
 
 
-@by_method
+@pytest.mark.parametrize("name", ["shampoo", "soap"])
 def test_masked_mapped_differentiated(name):
     tx, params = METHODS[name], {"w": some_params()["w"], "b": jnp.ones(2)}
     run = jax.jit(lambda p, tx=tx: trained(tx, p)[0], compiler_options=QUICKLY)

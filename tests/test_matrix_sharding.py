@@ -28,7 +28,7 @@ by_method = pytest.mark.parametrize("name", METHODS)
 
 
 @by_method
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["uncommitted", "automatic", "explicit"])
 def test_state_is_born_final_and_equals_the_plain_run(name, place):
     params, gradients = draw(0), [draw(1 + i) for i in range(STEPS)]
     rate = fresh_rate()

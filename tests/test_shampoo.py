@@ -1,6 +1,7 @@
 """Shampoo against the papers, step by step, and the identities that they state."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import oracles
 import oracles_matrix
@@ -85,6 +86,12 @@ def test_first_step_is_the_polar_factor(settings, x64):
     for name, atol in {"tall": 1e-6, "square": 1e-9}.items():
         u, _, vt = np.linalg.svd(gradients[name], full_matrices=False)
         np.testing.assert_allclose(got[name], u @ vt, atol=atol)
+
+
+def test_first_step_is_that_of_muon_made_exact(x64):
+    g = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)))
+    muon, _ = gdtx.orthogonalize("exact").update(g, gdtx.orthogonalize("exact").init(g))
+    np.testing.assert_allclose(first_step({"w": g}, eps=1e-14)["w"], muon, atol=1e-9)
 
 
 def test_constant_gradients_act_on_singular_values(x64):
