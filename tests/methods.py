@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import oracles
+import pytest
 
 import gdtx
 
@@ -83,3 +84,24 @@ METHODS = {
     "lamb": method("lamb", 2),
     "lamb, with decay": method("lamb", 2, weight_decay=0.1, eps_root=1e-8),
 }
+
+# Expressions of links that another row has in the same places.
+LIKE_ANOTHER = {
+    "ema_sgd corrected", "adagrad from 0", "adadelta with decay", "rmsprop with nesterov",
+    "adam without averages", "nadamw", "signum", "yogi",
+}  # fmt: skip
+
+
+def is_like_another(name: str) -> bool:
+    """Whether a row differs from another by numbers alone (after a comma), or not even by links."""
+    return "," in name or name in LIKE_ANOTHER
+
+
+# For what holds whatever the numbers: the others are tried with `-m slow`.
+by_kind = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if is_like_another(name) else ())
+        for name in METHODS
+    ],
+)

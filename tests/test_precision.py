@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from methods import METHODS
+from methods import by_kind as by_method
 
 import gdtx
 
 HALVES = ("bfloat16", "float16")
 SHAPES = {"matrix": (3, 4), "vector": (5,), "scalar": ()}
 
-by_method = pytest.mark.parametrize("name", METHODS)
 by_half = pytest.mark.parametrize("half", HALVES)
 
 
@@ -57,6 +57,8 @@ LINKS_WITH_DTYPE = {
     "trace": lambda dtype: gdtx.trace(0.9, dtype=dtype),
     "nesterov": lambda dtype: gdtx.trace(0.9, nesterov=True, dtype=dtype),
     "ema": lambda dtype: gdtx.ema(0.9, dtype=dtype),
+    "additive_ema": lambda dtype: gdtx.chain(gdtx.square(), gdtx.additive_ema(0.9, dtype=dtype)),
+    "latest": lambda dtype: gdtx.latest(dtype),
     "running_max": lambda dtype: gdtx.running_max(dtype=dtype),
     "running_sum": lambda dtype: gdtx.running_sum(dtype=dtype),
     "variance": lambda dtype: gdtx.variance(0.9, dtype=dtype),
@@ -71,7 +73,10 @@ def test_every_link_with_a_dtype_is_tried():
         for name, factory in vars(gdtx).items()
         if "dtype" in getattr(getattr(factory, "__gdtx_signature__", None), "parameters", ())
     }  # fmt: skip
-    assert with_dtype == set(LINKS_WITH_DTYPE) - {"nesterov"}
+    # Of those a dtype is what they compute in, and a difference is an expression of `latest`.
+    others = {"orthogonalize", "scale_by_muon", "muon", "precondition", "in_eigenbasis",
+              "difference"}  # fmt: skip
+    assert with_dtype - others == set(LINKS_WITH_DTYPE) - {"nesterov"}
 
 
 @pytest.mark.parametrize("link", LINKS_WITH_DTYPE)

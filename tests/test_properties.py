@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from compilations import counted_compilations
 from methods import METHODS
+from methods import by_kind as by_method
 
 import gdtx
 
-# Settings that change the expression; those of numbers alone (after a comma) add nothing here.
-by_method = pytest.mark.parametrize("name", [name for name in METHODS if "," not in name])
 DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16, jnp.complex64]
 
 

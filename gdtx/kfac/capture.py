@@ -101,7 +101,7 @@ def capture(
 
     >>> import jax, jax.numpy as jnp
     >>> from gdtx import kfac
-    >>> model = lambda params, x: jnp.tanh(x @ params["w"] + params["b"])
+    >>> model = lambda params, x: jnp.tanh(x @ params["w"] + params["b"][None])
     >>> params = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
     >>> [layer.paths for layer in kfac.capture(model).layout(params, jnp.ones((4, 2)))]
     [('w', 'b')]

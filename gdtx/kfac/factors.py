@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._decompositions import eigh
 from .._numerics import sqrt
 
 
@@ -21,8 +22,8 @@ class Eigenbasis(NamedTuple):
 
 def eigenbasis(input_factor: jax.Array, output_factor: jax.Array) -> Eigenbasis:
     """The eigenbases of the two factors, stacks of them too; no eigenvalue is negative."""
-    input_values, inputs = jnp.linalg.eigh(input_factor)
-    output_values, outputs = jnp.linalg.eigh(output_factor)
+    input_values, inputs = eigh(input_factor)
+    output_values, outputs = eigh(output_factor)
     return Eigenbasis(inputs, jnp.maximum(input_values, 0), outputs, jnp.maximum(output_values, 0))
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._decompositions import eigh
 from .._errors import check_state
 from .._kinds import FloatDType, Period
 from .._numerics import cast, increment
@@ -106,7 +107,7 @@ def in_eigenbasis(
         by_size = jnp.argsort(-rayleigh(matrix, old), axis=-1)
 
         def decomposed(matrix: jax.Array, old: jax.Array) -> jax.Array:
-            return jnp.linalg.eigh(matrix)[1][..., ::-1]
+            return eigh(matrix)[1][..., ::-1]
 
         def iterated(matrix: jax.Array, old: jax.Array) -> jax.Array:
             return orthogonal_iteration(

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._decompositions import eigh
+
 
 @jax.custom_jvp
 def inverse_root_times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
@@ -36,7 +38,7 @@ def _spectrum(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The eigenvectors, and the inverse roots of the eigenvalues."""
     if not matrix.shape[-1]:
         return matrix, jnp.sum(matrix, -1).real  # there are no eigenvalues to have a largest
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = eigh(matrix)
     known = matrix.shape[-1] * jnp.finfo(values.dtype).eps * jnp.max(values, -1, keepdims=True)
     values = jnp.maximum(values, known)
     return vectors, jnp.where(values > 0, 1 / jnp.sqrt(jnp.where(values > 0, values, 1)), 0)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._decompositions import svd
 from .._kinds import is_array
 from .._numerics import cast, compute_dtype, scaled_norm
 
@@ -128,7 +129,7 @@ def _polar_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def _decomposed(x: jax.Array) -> tuple[jax.Array, ...]:
-    u, s, v = jnp.linalg.svd(x, full_matrices=False)
+    u, s, v = svd(x)
     smallest = max(x.shape[-2:]) * jnp.finfo(x.dtype).eps * s[..., :1]
     return u, s, v, (s > smallest)[..., None, :]
 

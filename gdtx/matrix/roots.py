@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._decompositions import eigh, qr
 from .._numerics import cast, compute_dtype
 from .newton import newton
 from .products import product, resolution, safe, transposed
@@ -127,7 +128,7 @@ def orthogonal_iteration(matrix: jax.Array, basis: jax.Array) -> jax.Array:
     step does much where the basis is nearly right: errors shrink by the ratios of the eigenvalues.
     """
     scaled = matrix / safe(jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))
-    return jnp.linalg.qr(product(scaled, basis))[0]
+    return qr(product(scaled, basis))[0]
 
 
 def rayleigh(matrix: jax.Array, basis: jax.Array) -> jax.Array:
@@ -148,7 +149,7 @@ def _root(
         vectors = orthogonal_iteration(matrix, basis)
         values = rayleigh(matrix, vectors)
     else:
-        values, vectors = jnp.linalg.eigh(matrix)
+        values, vectors = eigh(matrix)
     size = safe(jnp.max(jnp.abs(matrix), axis=(-2, -1)))
     error = jnp.max(jnp.abs(_outer(vectors, values) - matrix), axis=(-2, -1)) / size
     return _outer(vectors, _inverse_power(_damped(values, eps, relative_eps), power)), error
@@ -159,7 +160,7 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     matrix, power, eps, relative_eps, basis = primals
     d_matrix, d_power, d_eps, d_relative, _ = tangents
     out = _root(matrix, power, eps, relative_eps, basis, kind)
-    raw, vectors = jnp.linalg.eigh(matrix)
+    raw, vectors = eigh(matrix)
     values = _damped(raw, eps, relative_eps)
     roots = _inverse_power(values, power)
     # Daleckii and Krein: in the eigenbasis, each entry times the divided difference of the root.

@@ -1,0 +1,48 @@
+"""Decompositions of stacks of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+
+def _one_by_one(f: Callable[[jax.Array], tuple[jax.Array, ...]]) -> Callable[..., Any]:
+    """`f` of stacks of matrices, in a CPU's programs one matrix after the other.
+
+    There jaxlib hands the matrices of a stack to threads of the pool that the call itself runs on,
+    and waits for them. Two such calls at once, on two cores, wait for ever. Where a CPU is said to
+    be several devices the pool is larger, and a stack may be sharded over them: it stays one.
+    """
+
+    def of_stack(stack: jax.Array) -> tuple[jax.Array, ...]:
+        if stack.ndim == 2 or jax.device_count() > 1:
+            return tuple(f(stack))
+        flat = stack.reshape(-1, *stack.shape[-2:])
+        results = jax.lax.platform_dependent(
+            flat,
+            cpu=lambda x: jax.lax.map(lambda one: tuple(f(one)), x),
+            default=lambda x: tuple(f(x)),
+        )
+        return tuple(x.reshape(*stack.shape[:-2], *x.shape[1:]) for x in results)
+
+    # A batch of these is a larger stack, and not a call that has a stack in it after all.
+    mapped = custom_vmap(of_stack)
+
+    @mapped.def_vmap
+    def _(size: int, batched: list[bool], stack: jax.Array) -> Any:
+        results = mapped(stack)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return mapped
+
+
+eigh = _one_by_one(jnp.linalg.eigh)
+"""Eigenvalues, the smallest first, and eigenvectors, as columns."""
+
+svd = _one_by_one(lambda x: jnp.linalg.svd(x, full_matrices=False))
+
+qr = _one_by_one(jnp.linalg.qr)
