@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
 
-def _one_by_one(f: Callable[[jax.Array], tuple[jax.Array, ...]]) -> Callable[..., Any]:
+def _one_by_one(f: Callable[[jax.Array], Any]) -> Callable[..., Any]:
     """`f` of stacks of matrices, in a CPU's programs one matrix after the other.
 
     There jaxlib hands the matrices of a stack to threads of the pool that the call itself runs on,
