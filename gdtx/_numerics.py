@@ -140,6 +140,12 @@ def _h(x: jax.Array) -> jax.Array:
     return jnp.where(small, 1 + y * series, 2 / z - 2 / jnp.expm1(z))
 
 
+def is_finite(tree: Any) -> jax.Array:
+    """Whether no number of a tree is infinite or not a number."""
+    finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(finite)) if finite else jnp.asarray(True)
+
+
 def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
     """A power of two that brings the largest magnitude near 1, and the norm times that power.
 

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 
 from .._combine import chain
 from .._errors import describe, fail
-from .._numerics import increment
+from .._numerics import increment, is_finite
 from .._transformation import GradientTransformation
 from .._tree import PyTree, placed_like, scalar_like
 from ..links.correction import bias_correction
 from ..links.moments import ema
 from .curvature import Curvature
-from .factors import Eigenbasis, divided, eigenbasis, is_finite
+from .factors import Eigenbasis, divided, eigenbasis
 from .layers import Layer, infer_layout, leaves_by_path
 
 Layout = Any  # a tuple of layers, or None for what the parameters let one expect

@@ -27,11 +27,6 @@ def eigenbasis(input_factor: jax.Array, output_factor: jax.Array) -> Eigenbasis:
     return Eigenbasis(inputs, jnp.maximum(input_values, 0), outputs, jnp.maximum(output_values, 0))
 
 
-def is_finite(tree: Any) -> jax.Array:
-    """Whether no number of a tree is infinite or not a number."""
-    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
-
-
 def rotated(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
     """A gradient's coordinates in the eigenbasis."""
     return jnp.swapaxes(basis.inputs, -1, -2) @ matrix @ basis.outputs

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._errors import check_state, describe, fail
 from .._kinds import Count, Function, Positive, is_array
-from .._numerics import increment
+from .._numerics import increment, is_finite
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
 from ..links.clipping import global_norm
@@ -141,5 +141,4 @@ def skip_large(
 
 
 def _is_nonfinite(updates: PyTree) -> jax.Array:
-    finite = [jnp.all(jnp.isfinite(u)) for u in jax.tree.leaves(updates)]
-    return ~jnp.all(jnp.stack(finite)) if finite else jnp.asarray(False)
+    return ~is_finite(updates)
