@@ -142,10 +142,18 @@ np.testing.assert_allclose(one[-1], losses[np.nanargmin(losses[:, -1]), -1], rto
 # state instead.
 
 # %%
-run = jax.jit(lambda tx: train(tx)[-1])
+traces = []
+
+
+@jax.jit
+def run(tx):
+    traces.append(tx)
+    return train(tx)[-1]
+
+
 for rate in (0.01, 0.1, 1.0):
     print(rate, run(gdtx.as_arrays(gdtx.adamw(rate))))
-assert run._cache_size() == 1
+assert len(traces) == 1
 
 # %%
 tx = gdtx.tunable(gdtx.adam(0.1))

@@ -1,0 +1,170 @@
+"""Executes the notebooks, and writes the table of claims from what they printed.
+
+python notebooks/run.py                     all: renderings beside the sources, and README.md
+python notebooks/run.py 02_momentum         one; README.md from it and the stored others
+python notebooks/run.py --check             all, elsewhere; fails if a verdict is another one
+python notebooks/run.py --table             README.md from the stored renderings alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import jupytext
+import nbformat
+from claims import CLAIMS, MIME_TYPE
+from nbclient import NotebookClient
+from tqdm import tqdm
+
+HERE = Path(__file__).parent
+NOT_NOTEBOOKS = {"claims", "run"}
+ABOUT = """# The laboratory
+
+gdtx grew from a lecture, *Gradient-Based NN Optimization: An Overview* (N. Vadivelu, 2019), which
+makes 56 claims. Here each one runs. The notebooks are kept as plain text (`.py`, for reading diffs
+and editing) with their renderings (`.ipynb`, for reading) beside them.
+
+```
+pip install -e ".[docs]"
+python notebooks/run.py
+```
+
+executes all of them on two cores in about {minutes} minutes and writes this page, so that no figure on
+it was typed. They use real but small data, from packages that ship it; nothing is downloaded.
+"""
+
+
+def sources() -> list[Path]:
+    return sorted(p for p in HERE.glob("*.py") if p.stem not in NOT_NOTEBOOKS)
+
+
+def execute(source: Path, into: Path) -> float:
+    """Runs a notebook in a fresh kernel, in this folder, and returns the seconds that took."""
+    began = time.perf_counter()
+    notebook = jupytext.read(source)
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+    ).execute()
+    for cell in notebook.cells:
+        # Clock times, which would make every rendering differ from the last.
+        cell.metadata.pop("execution", None)
+    seconds = time.perf_counter() - began
+    notebook.metadata["gdtx"] = {"seconds": round(seconds)}
+    nbformat.write(notebook, into / f"{source.stem}.ipynb")
+    return seconds
+
+
+def outcomes(rendering: Path) -> list[tuple[int, dict]]:
+    """What the cells of an executed notebook said, each with the number of its cell."""
+    cells = nbformat.read(rendering, as_version=4).cells
+    found = []
+    for number, cell in enumerate(cells, 1):
+        for output in cell.get("outputs", ()):
+            if MIME_TYPE in output.get("data", {}):
+                found.append((number, output["data"][MIME_TYPE]))
+    return found
+
+
+def title(source: Path) -> str:
+    lines = source.read_text().splitlines()
+    return next(line.removeprefix("# # ") for line in lines if line.startswith("# # "))
+
+
+def line_of(source: Path, number: int) -> int:
+    for at, line in enumerate(source.read_text().splitlines(), 1):
+        if f"claim({number}," in line.replace(" ", "") or line.strip() == f"{number},":
+            return at
+    raise ValueError(f"{source.name} says nothing of claim {number}")
+
+
+def page(renderings: Path) -> str:
+    """README.md, from the executed notebooks in a folder."""
+    seconds = 0
+    chapters = ["| notebook | claims |", "|---|---|"]
+    rows: dict[int, list[str]] = {number: [] for number in CLAIMS}
+    for source in sources():
+        rendering = renderings / f"{source.stem}.ipynb"
+        seconds += nbformat.read(rendering, as_version=4).metadata["gdtx"]["seconds"]
+        said = outcomes(rendering)
+        numbers = ", ".join(str(n) for n in sorted({data["number"] for _, data in said}))
+        chapters.append(f"| [{title(source)}]({source.stem}.ipynb) | {numbers} |")
+        for cell, data in said:
+            number = data["number"]
+            verdict = f"**{data['verdict']}**"
+            if data["correction"]:
+                verdict += f": {data['correction']}"
+            where = f"[{source.stem}, cell {cell}]({source.name}#L{line_of(source, number)})"
+            columns = [CLAIMS[number], where, data["figure"], verdict]
+            columns = [column.replace("|", "\\|") for column in columns]
+            rows[number].append(f"| {number} | " + " | ".join(columns) + " |")
+    missing = [number for number, lines in rows.items() if not lines]
+    table = ["| | claim | where | what it printed | verdict |", "|---|---|---|---|---|"]
+    table += [line for lines in rows.values() for line in lines]
+    about = ABOUT.format(minutes=max(1, round(seconds / 2 / 60)))
+    if missing:
+        about += f"\nNot executed yet: {', '.join(map(str, missing))}.\n"
+    parts = [about, "## Notebooks\n", *chapters, "\n## Claims\n", *table]
+    return "\n".join(parts) + "\n"
+
+
+def verdicts(renderings: Path) -> dict[int, set[str]]:
+    found: dict[int, set[str]] = {}
+    for source in sources():
+        for _, data in outcomes(renderings / f"{source.stem}.ipynb"):
+            found.setdefault(data["number"], set()).add(data["verdict"])
+    return found
+
+
+def check(fresh: Path) -> list[str]:
+    """What is stale or has changed, in words."""
+    wrong = []
+    if (HERE / "README.md").read_text() != page(HERE):
+        wrong.append("README.md is not what `run.py --table` writes")
+    for source in sources():
+        stored = nbformat.read(HERE / f"{source.stem}.ipynb", as_version=4)
+        if [c.source for c in stored.cells] != [c.source for c in jupytext.read(source).cells]:
+            wrong.append(f"{source.stem}.ipynb renders another text than {source.name}")
+    before, now = verdicts(HERE), verdicts(fresh)
+    for number in CLAIMS:
+        if before.get(number) != now.get(number):
+            wrong.append(f"claim {number}: {before.get(number)} is now {now.get(number)}")
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help="notebooks, without their endings; default: all")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail on a difference")
+    parser.add_argument("--table", action="store_true", help="execute nothing")
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    wanted = [s for s in sources() if not given.names or s.stem in given.names]
+    if unknown := set(given.names) - {s.stem for s in wanted}:
+        parser.error(f"no notebook {', '.join(sorted(unknown))}; there are "
+                     f"{', '.join(s.stem for s in sources())}")  # fmt: skip
+    into = HERE
+    if given.check:
+        import tempfile
+
+        into = Path(tempfile.mkdtemp())
+    if not given.table:
+        with ThreadPoolExecutor(given.jobs) as pool:
+            runs = {pool.submit(execute, source, into): source for source in wanted}
+            with tqdm(as_completed(runs), total=len(runs), unit="notebook") as bar:
+                for run in bar:
+                    bar.write(f"{runs[run].stem}: {run.result():.0f} s")
+    if given.check:
+        if wrong := check(into):
+            sys.exit("\n".join(wrong))
+    else:
+        (HERE / "README.md").write_text(page(HERE))
+
+
+if __name__ == "__main__":
+    main()
