@@ -194,7 +194,15 @@ def test_plot_of_what_runs_away(name, pyplot):
     methods = {"wild": gdtx.sgd(9.0), "ends at 0": gdtx.sgd(1.0), "tame": gdtx.sgd(0.1)}
     runs = explore.trajectories(methods, problem, 60)
     assert not np.isfinite(runs.positions["wild"][-1]).all() or name != "saddle"
-    _, curves = explore.plot_trajectories(runs)
+    plane, curves = explore.plot_trajectories(runs)
+    drawn = {line.get_label(): line.get_xydata() for line in labelled(plane)}
+    for method, path in runs.positions.items():
+        near = np.logical_and.accumulate(np.isfinite(drawn[method]).all(1))
+        np.testing.assert_array_equal(drawn[method][near], path[near])
+        # Gone for good, and not by little.
+        assert not np.isfinite(drawn[method][~near]).any()
+        assert near.all() or np.abs(path[~near][0]).max() > 30
+        assert not near.all() or method != "wild"
     curves.figure.canvas.draw()
     assert curves.get_ylim()[1] <= 100 * runs.losses["tame"][0] or name != "saddle"
     explore.plot_gallery(runs)[0].figure.canvas.draw()
@@ -229,9 +237,11 @@ def test_animation(paths, pyplot, tmp_path):
     with Image.open(tmp_path / "paths.gif") as image:
         assert (image.format, image.n_frames) == ("GIF", 6)
         assert image.info["duration"] == 100
-    heads = [line for line in animation._fig.axes[0].get_lines() if line.get_marker() == "o"][-3:]
-    for line, path in zip(heads, paths.positions.values(), strict=True):
-        np.testing.assert_array_equal(line.get_xydata()[0], path[-1])
+    ax = animation._fig.axes[0]
+    heads = [line for line in ax.get_lines() if line.get_marker() == "o"][-3:]
+    for line, head, path in zip(labelled(ax), heads, paths.positions.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), path)
+        np.testing.assert_array_equal(head.get_xydata(), path[-1:])
 
 
 def test_animation_as_html(paths, pyplot, tmp_path):
