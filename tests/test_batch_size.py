@@ -132,22 +132,25 @@ def test_study_is_a_training_loop():
     grids = {"learning_rate": [0.02, 0.1], "momentum": [0.0, 0.9]}
     study = explore.batch_size_study(
         squared_error, start, (x, y), gdtx.sgd(0.1, momentum=0.5), grids, [30], 0.2,
-        every=2, key=jax.random.key(3),
+        every=2, microbatch=10, key=jax.random.key(3),
     )  # fmt: skip
 
-    def first(tx):
-        # The same batches: a key for each round of two steps.
+    def batch(t):
         (key,) = jax.random.split(jax.random.key(3), 1)
+        keys = (jax.random.fold_in(jax.random.fold_in(key, t), part) for part in range(3))
+        chosen = jnp.concatenate([jax.random.randint(key, (10,), 0, 30) for key in keys])
+        return x[chosen], y[chosen]
+
+    def first(tx):
         params, state = start, tx.init(start)
-        for t in range(0, 200, 2):
-            for k in jax.random.split(jax.random.fold_in(key, t), 2):
-                chosen = jax.random.randint(k, (30,), 0, 30)
-                grads = gradient(params, (x[chosen], y[chosen]))
-                updates, state = tx.update(grads, state, params)
-                params = gdtx.apply_updates(params, updates)
-            if squared_error(params, (x, y)) <= 0.2:
-                return t + 2
+        for t in range(200):
+            updates, state = tx.update(gradient(params, batches[t]), state, params)
+            params = gdtx.apply_updates(params, updates)
+            if t % 2 and squared_error(params, (x, y)) <= 0.2:
+                return t + 1
         return np.inf
+
+    batches = [batch(t) for t in range(200)]
 
     gradient = jax.jit(jax.grad(squared_error))
     arrays = gdtx.as_arrays(gdtx.sgd(0.1, momentum=0.5))
@@ -177,16 +180,21 @@ def test_small_batches_of_a_study_take_more_steps():
     assert study.max_steps.tolist() == [2400, 800, 200]
 
 
-def test_a_batch_size_is_one_compilation():
-    def study(sizes):
+def test_a_batch_size_is_one_compilation_and_with_microbatches_all_are():
+    def study(sizes, **others):
         return explore.batch_size_study(
-            bowl, jnp.array(1.0), jnp.ones(10), gdtx.sgd(0.1), {"learning_rate": [0.1]}, sizes, 0.1
-        )
+            bowl, jnp.array(1.0), jnp.ones(10), gdtx.sgd(0.1), {"learning_rate": [0.1]}, sizes,
+            0.1, **others,
+        )  # fmt: skip
 
     study([1])  # single operations, which are compiled once for all
     with counted_compilations() as compiled:
         study([2, 3])
-    assert len(compiled) == 2
+        assert len(compiled) == 2
+        study([2, 6, 10], microbatch=2, max_steps=lambda size: 10 * size, every=lambda size: size)
+        assert len(compiled) == 3
+    with pytest.raises(ValueError, match="microbatch must divide the batch sizes, got 4 for 10"):
+        study([8, 10], microbatch=4)
 
 
 def test_study_says_what_it_did_not_reach():

@@ -30,6 +30,7 @@ def batch_size_study(
     max_steps: int | Callable[[int], int] = 1000,
     every: int | Callable[[int], int] = 1,
     seeds: int = 1,
+    microbatch: int | None = None,
     key: jax.Array | None = None,
 ) -> BatchSizeStudy:
     """How many steps training takes to a target, at the best setting for each batch size.
@@ -54,6 +55,9 @@ def batch_size_study(
             steps are counted in these.
         seeds: how many trainings with batches of their own each setting has. It took as many steps
             as the median of them (of two in the middle the larger).
+        microbatch: how many examples of a batch to work on at once, all by default. Larger batches
+            are then the mean of several gradients, which needs a loss that is the mean of its
+            examples', and the batch sizes share one program.
         key: where batches come from.
 
     Returns:
@@ -61,7 +65,8 @@ def batch_size_study(
         where the best setting is on the edge of its grid.
 
     Raises:
-        ValueError: if the data have no common first axis.
+        ValueError: if the data have no common first axis, or `microbatch` does not divide a batch
+            size.
         TypeError: for a path that `tx` does not have; the message lists those that it has.
 
     References:
@@ -91,9 +96,14 @@ def batch_size_study(
     values = {name: jnp.asarray(column) for name, column in grid(settings).items()}
     measure = (lambda params: loss_fn(params, data)) if metric is None else metric
 
-    def train(batch: Any, setting: Any, run: Any) -> Any:
+    def gradients(chunk: int, params: PyTree, key: jax.Array) -> PyTree:
+        """Of all settings, on examples in common."""
+        chosen = jax.random.randint(key, (chunk,), 0, count)
+        examples = jax.tree.map(lambda x: x[chosen], data)
+        return jax.vmap(jax.grad(loss_fn), (0, None))(params, examples)
+
+    def update(setting: Any, run: Any, grads: PyTree) -> Any:
         params, state = run
-        grads = jax.grad(loss_fn)(params, batch)
         updates, state = replace(tx, setting).update(grads, state, params)
         return apply_updates(params, updates), state
 
@@ -101,46 +111,49 @@ def batch_size_study(
         params, state = run
         return measure(eval_params(replace(tx, setting), state, params)) <= target
 
-    def round_of(size: int, steps: int, key: jax.Array, runs: Any) -> Any:
-        """Some steps of all settings on batches in common, and which of them are there."""
+    def race(chunk: int, parts: Any, steps: Any, limit: Any, keys: jax.Array) -> jax.Array:
+        """Steps that each setting took, infinite for those that came after the first."""
 
-        def step(runs: Any, key: jax.Array) -> Any:
-            chosen = jax.random.randint(key, (size,), 0, count)
-            batch = jax.tree.map(lambda x: x[chosen], data)
-            return jax.vmap(partial(train, batch))(values, runs), None
+        def step(key: jax.Array, t: jax.Array, runs: Any) -> Any:
+            def part(i: jax.Array, total: PyTree) -> PyTree:
+                grads = gradients(chunk, runs[0], jax.random.fold_in(key, i))
+                return jax.tree.map(jnp.add, total, grads)
 
-        runs, _ = jax.lax.scan(step, runs, jax.random.split(key, steps))
-        return runs, jax.vmap(look)(values, runs)
+            key = jax.random.fold_in(key, t)
+            total = jax.lax.fori_loop(0, parts, part, jax.tree.map(jnp.zeros_like, runs[0]))
+            return jax.vmap(update)(values, runs, jax.tree.map(lambda g: g / parts, total))
 
-    def first_steps(size: int, steps: int, limit: int, keys: jax.Array) -> jax.Array:
+        def one_seed(t: jax.Array, key: jax.Array, runs: Any) -> Any:
+            runs = jax.lax.fori_loop(t, t + steps, partial(step, key), runs)
+            return runs, jax.vmap(look)(values, runs)
+
+        def go_on(carry: Any) -> Any:
+            t, runs, first = carry
+            runs, there = jax.vmap(partial(one_seed, t))(keys, runs)
+            return t + steps, runs, jnp.minimum(first, jnp.where(there, t + steps, jnp.inf))
+
         def is_open(carry: Any) -> jax.Array:
             t, _, first = carry
             return (t < limit) & jnp.all(jnp.isinf(_median(first)))
 
-        def go_on(carry: Any) -> Any:
-            t, runs, first = carry
-            at = jax.vmap(lambda key: jax.random.fold_in(key, t))(keys)
-            runs, there = jax.vmap(partial(round_of, size, steps))(at, runs)
-            t = t + steps
-            return t, runs, jnp.minimum(first, jnp.where(there, t, jnp.inf))
-
-        def begin(setting: Any) -> Any:
-            return params, replace(tx, setting).init(params)
-
-        one = jax.vmap(begin)(values)
+        one = jax.vmap(lambda setting: (params, replace(tx, setting).init(params)))(values)
         runs = jax.tree.map(lambda x: jnp.broadcast_to(x, (seeds, *x.shape)), one)
-        count = len(next(iter(values.values())))
-        start = (0, runs, jnp.full((seeds, count), jnp.inf))
-        return _median(jax.lax.while_loop(is_open, go_on, start)[2])
+        first = jnp.full((seeds, len(next(iter(values.values())))), jnp.inf)
+        return _median(jax.lax.while_loop(is_open, go_on, (0, runs, first))[2])
 
     params = jax.tree.map(jnp.asarray, params)
     keys = jax.random.split(key, seeds)
+    compiled = jax.jit(race, static_argnums=0)
     columns, limits = [], []
     for size in batch_sizes:
         limits.append(max_steps(size) if callable(max_steps) else max_steps)
         steps = every(size) if callable(every) else every
-        compiled = jax.jit(partial(first_steps, size, steps, limits[-1]))
-        columns.append(np.asarray(compiled(keys)))
+        chunk = size if microbatch is None else min(microbatch, size)
+        if size % chunk:
+            raise ValueError(
+                f"batch_size_study: microbatch must divide the batch sizes, got {chunk} for {size}"
+            )
+        columns.append(np.asarray(compiled(chunk, size // chunk, steps, limits[-1], keys)))
     return tuned(batch_sizes, np.stack(columns, axis=1), settings, limits)
 
 
