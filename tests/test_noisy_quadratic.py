@@ -233,6 +233,16 @@ def test_small_batches_scale_perfectly_and_large_ones_do_not(studies):
     assert (np.diff(rates) >= 0).all()
 
 
+def test_a_rate_that_diverges_never_reaches_the_target():
+    # Until the moments overflow, and after.
+    problem = explore.noisy_quadratic(10)
+    study = explore.steps_to_target(problem, 0.1, [8], [2.7], averaging=[0.0, 0.9], max_steps=500)
+    assert not study.reached.any()
+    risk = problem.risk(2.7, 500, 8, averaging=0.9)
+    assert (np.diff(risk[np.isfinite(risk)][5:]) > 0).all()
+    assert (risk[200:] == np.inf).all()
+
+
 def test_what_is_not_reached_and_what_lies_on_the_edge():
     problem = explore.noisy_quadratic(10)
     study = explore.steps_to_target(problem, 0.1, [1, 1000], [0.05, 0.5], max_steps=50)

@@ -94,7 +94,8 @@ class NoisyQuadratic(NamedTuple):
                 schedule are the $\beta_t$.
 
         Returns:
-            An array of `steps + 1` values, the first that of the start.
+            An array of `steps + 1` values, the first that of the start; infinite where they exceed
+            what a float can hold.
 
         References:
             Zhang et al. 2019, Which Algorithmic Choices Matter at Which Batch Sizes?,
@@ -209,6 +210,13 @@ def next_moments(now: Moments, h: Any, noise: Any, rate: Any, momentum: Any, dec
     return Moments(theta, v, a, theta_theta, theta_v, v_v, a_theta, a_v, a_a)
 
 
+def expected_loss(problem: NoisyQuadratic, now: Moments, batch_size: Any = 1) -> jax.Array:
+    """Of the average; the covariance is that of batches of one, if a batch size is given."""
+    risk = problem.loss(now.a) + 0.5 * jnp.sum(problem.curvatures * now.a_a) / batch_size
+    # Where moments overflow, differences of infinities may have any sign, or none.
+    return jnp.where(risk >= 0, risk, jnp.inf)
+
+
 @jax.jit
 def _risk(problem: NoisyQuadratic, power: Any, per_step: tuple[jax.Array, ...]) -> jax.Array:
     h = problem.curvatures
@@ -216,7 +224,7 @@ def _risk(problem: NoisyQuadratic, power: Any, per_step: tuple[jax.Array, ...]) 
     def step(now: Moments, given: Any) -> tuple[Moments, jax.Array]:
         rate, momentum, decay, batch_size = given
         new = next_moments(now, h, problem.noise / batch_size, rate * h**-power, momentum, decay)
-        return new, problem.loss(new.a) + 0.5 * jnp.sum(h * new.a_a)
+        return new, expected_loss(problem, new)
 
     _, risks = jax.lax.scan(step, start_moments(problem), per_step)
     return jnp.append(problem.loss(problem.start), risks)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..wrappers.average import decays
-from .noisy_quadratic import Moments, NoisyQuadratic, next_moments, start_moments
+from .noisy_quadratic import Moments, NoisyQuadratic, expected_loss, next_moments, start_moments
 from .study import BatchSizeStudy, grid, tuned
 
 
@@ -76,8 +76,8 @@ def _first_steps(
     h, noise = problem.curvatures, problem.noise
 
     def risks(now: Moments) -> jax.Array:
-        # Linear in 1/B, so that one recursion does for all batch sizes.
-        return problem.loss(now.a) + 0.5 * jnp.sum(h * now.a_a) / batch_sizes
+        # The covariance is inverse to B, so that one recursion does for all batch sizes.
+        return expected_loss(problem, now, batch_sizes)
 
     def is_open(carry: Any) -> jax.Array:
         t, _, first = carry
