@@ -1,6 +1,15 @@
 """What notebooks use: states, schedules and learning rates, read and drawn."""
 
 from .batch_size import batch_size_study as batch_size_study
+from .directions import PathDirections as PathDirections
+from .directions import path_directions as path_directions
+from .directions import random_direction as random_direction
+from .effective import effective_learning_rates as effective_learning_rates
+from .effective import plot_effective_learning_rates as plot_effective_learning_rates
+from .effective import update_ratios as update_ratios
+from .landscape import Landscape as Landscape
+from .landscape import loss_landscape as loss_landscape
+from .landscape import plot_landscape as plot_landscape
 from .minimize import Minimized as Minimized
 from .minimize import minimize as minimize
 from .noise_scale import NoiseScale as NoiseScale
@@ -16,6 +25,9 @@ from .problems import rastrigin as rastrigin
 from .problems import rosenbrock as rosenbrock
 from .problems import saddle as saddle
 from .problems import valley as valley
+from .spectrum import PreconditionerSpectrum as PreconditionerSpectrum
+from .spectrum import plot_preconditioner_spectrum as plot_preconditioner_spectrum
+from .spectrum import preconditioner_spectrum as preconditioner_spectrum
 from .steps_to_target import steps_to_target as steps_to_target
 from .study import BatchSizeStudy as BatchSizeStudy
 from .study import critical_batch_size as critical_batch_size

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from .._errors import at_work
 from .._hyperparams import hyperparams
 from .._kinds import is_array
-from .._paths import leaf_paths
 from .._transformation import GradientTransformation
 from .._tree import PyTree
 from ..links.clipping import global_norm
+from .effective import leaf_ratios, ratio
 from .find import Buffer, buffers, states
 
 
@@ -79,8 +80,10 @@ def describe(
         if tree is not None:
             facts[f"{name}_norm"] = global_norm(tree)
     if updates is not None and params is not None:
-        facts["update_ratio"] = _ratio(facts["update_norm"], facts["param_norm"])
-        facts |= _leaf_ratios(updates, params)
+        facts["update_ratio"] = ratio(facts["update_norm"], facts["param_norm"])
+        with at_work("describe"):
+            ratios = leaf_ratios(updates, params)
+        facts |= {f"update_ratio/{path}": each for path, each in ratios.items() if path}
     if any(isinstance(value, Tracer) for value in facts.values()):
         return facts
     return {name: np.asarray(value).item() for name, value in jax.device_get(facts).items()}
@@ -105,25 +108,6 @@ def _reports(state: PyTree) -> dict[str, Any]:
     }
     first = [value for _, name, value in reports if name == "norm_in"][:1]
     return {**facts, **dict(zip(["grad_norm"], first, strict=False))}
-
-
-def _leaf_ratios(updates: PyTree, params: PyTree) -> dict[str, jax.Array]:
-    leaves, structure = jax.tree.flatten(params)
-    ratios = {}
-    try:
-        changes = structure.flatten_up_to(updates)
-    except ValueError as error:
-        raise ValueError(f"describe: updates are not a tree like params: {error}") from None
-    for path, p, u in zip(leaf_paths(params), leaves, changes, strict=True):
-        if u is not None:
-            name = f"update_ratio/{path}" if path else "update_ratio"
-            ratios[name] = _ratio(global_norm(u), global_norm(p))
-    return ratios
-
-
-def _ratio(update: jax.Array, param: jax.Array) -> jax.Array:
-    is_zero = update == 0
-    return jnp.where(is_zero, 0, update / jnp.where(is_zero, 1, param))
 
 
 def _is_number(value: Any) -> bool:
