@@ -1,15 +1,18 @@
-"""What notebooks use: states, schedules and learning rates, read and drawn."""
+"""What notebooks use: formulas, states, schedules, paths, noise and landscapes, read and drawn."""
 
 from .batch_size import batch_size_study as batch_size_study
+from .describe import describe as describe
 from .directions import PathDirections as PathDirections
 from .directions import path_directions as path_directions
 from .directions import random_direction as random_direction
 from .effective import effective_learning_rates as effective_learning_rates
 from .effective import plot_effective_learning_rates as plot_effective_learning_rates
 from .effective import update_ratios as update_ratios
+from .find import find as find
 from .landscape import Landscape as Landscape
 from .landscape import loss_landscape as loss_landscape
 from .landscape import plot_landscape as plot_landscape
+from .latex import latex as latex
 from .minimize import Minimized as Minimized
 from .minimize import minimize as minimize
 from .noise_scale import NoiseScale as NoiseScale
@@ -18,6 +21,8 @@ from .noise_scale import two_batch_noise_scale as two_batch_noise_scale
 from .noisy_quadratic import NoisyQuadratic as NoisyQuadratic
 from .noisy_quadratic import Simulation as Simulation
 from .noisy_quadratic import noisy_quadratic as noisy_quadratic
+from .plots import plot_schedule as plot_schedule
+from .plots import schedule_values as schedule_values
 from .problems import Problem as Problem
 from .problems import beale as beale
 from .problems import quadratic as quadratic
@@ -25,9 +30,14 @@ from .problems import rastrigin as rastrigin
 from .problems import rosenbrock as rosenbrock
 from .problems import saddle as saddle
 from .problems import valley as valley
+from .range_test import LRRangeTest as LRRangeTest
+from .range_test import lr_range_test as lr_range_test
+from .range_test import plot_lr_range_test as plot_lr_range_test
 from .spectrum import PreconditionerSpectrum as PreconditionerSpectrum
 from .spectrum import plot_preconditioner_spectrum as plot_preconditioner_spectrum
 from .spectrum import preconditioner_spectrum as preconditioner_spectrum
+from .state_table import StateTable as StateTable
+from .state_table import state_table as state_table
 from .steps_to_target import steps_to_target as steps_to_target
 from .study import BatchSizeStudy as BatchSizeStudy
 from .study import critical_batch_size as critical_batch_size
@@ -38,3 +48,4 @@ from .trajectories import tuned as tuned
 from .trajectory_plots import animate as animate
 from .trajectory_plots import plot_gallery as plot_gallery
 from .trajectory_plots import plot_trajectories as plot_trajectories
+from .tree import tree as tree
