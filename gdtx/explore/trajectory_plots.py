@@ -187,8 +187,8 @@ def _grid(who: str, rows: int, columns: int, size: tuple[float, float]) -> Any:
 
 
 def _style(i: int) -> dict[str, Any]:
-    """Ten colours, then the same with other lines."""
-    return {"color": f"C{i % 10}", "linestyle": _LINES[i // 10 % 4], "linewidth": 1.6}
+    """Ten colours and four kinds of lines, so that twenty curves differ."""
+    return {"color": f"C{i % 10}", "linestyle": _LINES[i % 4], "linewidth": 1.6}
 
 
 def _least(problem: Problem) -> float | None:
