@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import at_work, describe, fail
+from .._placement import placed_like
 from .._tree import PyTree
 from .layers import Layer, in_order, infer_layout, leaves_by_path
 from .losses import Loss
@@ -154,7 +155,8 @@ def value_grad_and_curvature(
         if gradient:
             for layer in layout:
                 if layer.kind == "dense":
-                    taps[layer.weight]["G"] = jnp.zeros_like(layer.matrix(leaves), jnp.float32)
+                    stack, rows, columns = layer.sizes(leaves)
+                    taps[layer.weight]["G"] = jnp.zeros((*stack, rows, columns), jnp.float32)
         outputs, pull = jax.vjp(lambda p, taps: model.apply(p, inputs, taps), params, taps)
         with at_work(name):
             _check_outputs(outputs)
@@ -167,7 +169,7 @@ def value_grad_and_curvature(
         else:
             grads, _ = pull(cotangent)
             if key is not None and output == "sampled":
-                blocks = pull(loss.sampled(outputs, key))[1]
+                blocks = pull(_of_outputs(loss.sampled, outputs, key))[1]
             else:
                 blocks = _exact(lambda c: pull(c)[1], loss, outputs)
         return value, grads, Curvature(blocks, jnp.asarray(1.0 * examples, value.dtype), layout)
@@ -175,11 +177,19 @@ def value_grad_and_curvature(
     return evaluate
 
 
+def _of_outputs(
+    rule: Callable[..., jax.Array], outputs: jax.Array, argument: jax.Array
+) -> jax.Array:
+    """A cotangent of the outputs: where a placement is part of the type, it has theirs."""
+    placed = placed_like(lambda *given: (rule(*given),), (outputs,))
+    return placed(outputs, argument)[0]
+
+
 def _exact(
     pull: Callable[[jax.Array], dict[str, Statistics]], loss: Loss, outputs: jax.Array
 ) -> dict[str, Statistics]:
     columns = jnp.arange(outputs.shape[-1])
-    each = jax.vmap(lambda index: pull(loss.root(outputs, index)))(columns)
+    each = jax.vmap(lambda index: pull(_of_outputs(loss.root, outputs, index)))(columns)
     # What comes from the inputs is the same for every column; what comes from the outputs adds up.
     return {
         block: {

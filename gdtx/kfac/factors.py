@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,11 @@ import jax.numpy as jnp
 
 from .._decompositions import eigh
 from .._numerics import sqrt
+from ..matrix.blocks import together
+
+
+Factors = dict[str, dict[str, jax.Array]]
+"""Of each block, "A" of its inputs and "S" of its outputs: symmetric matrices, or stacks of them."""
 
 
 class Eigenbasis(NamedTuple):
@@ -20,11 +26,29 @@ class Eigenbasis(NamedTuple):
     output_values: jax.Array
 
 
-def eigenbasis(input_factor: jax.Array, output_factor: jax.Array) -> Eigenbasis:
-    """The eigenbases of the two factors, stacks of them too; no eigenvalue is negative."""
-    input_values, inputs = eigh(input_factor)
-    output_values, outputs = eigh(output_factor)
-    return Eigenbasis(inputs, jnp.maximum(input_values, 0), outputs, jnp.maximum(output_values, 0))
+# Beside its results, a decomposition needs some three matrices.
+_AT_ONCE = 64
+
+
+def eigenbases(factors: Factors) -> dict[str, Eigenbasis]:
+    """The eigenbases of all blocks, factors of one size together; no eigenvalue is negative."""
+    sides = [(block, side) for block in factors for side in ("A", "S")]
+    stacks = [_flat(factors[block][side]) for block, side in sides]
+    results = zip(sides, together(lambda x: tuple(eigh(x)), _AT_ONCE, stacks), strict=True)
+    found: dict[str, list[jax.Array]] = {block: [] for block in factors}
+    for (block, side), (values, vectors) in results:
+        like = factors[block][side]
+        # Of another dtype are those that were put together with such.
+        values, vectors = values.astype(like.dtype), vectors.astype(like.dtype)
+        found[block] += [
+            vectors.reshape(like.shape),
+            jnp.maximum(values, 0).reshape(like.shape[:-1]),
+        ]
+    return {block: Eigenbasis(*parts) for block, parts in found.items()}
+
+
+def _flat(stack: jax.Array) -> jax.Array:
+    return stack.reshape(math.prod(stack.shape[:-2]), *stack.shape[-2:])
 
 
 def rotated(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:

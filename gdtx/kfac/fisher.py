@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .._combine import chain
+from .._decompositions import eigh
 from .._errors import check_state, describe, fail
 from .._kinds import NonNegative, Positive
 from .._numerics import sqrt
+from .._placement import placed_like
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -40,17 +42,21 @@ def fisher_square(curvature: Curvature, updates: PyTree) -> jax.Array:
     >>> kfac.fisher_square(curvature, {"w": jnp.array([[1.0], [2.0]])})
     Array(2.5, dtype=float32)
     """
-    leaves, total = leaves_by_path(updates), jnp.zeros((), curvature.examples.dtype)
-    for layer in curvature.layout:
-        block = curvature.blocks[layer.weight]
-        if layer.kind == "dense":
-            matrix = layer.matrix(leaves)
-            inner = block["A"] @ matrix @ block["S"] / block["n"][..., None, None]
-            total = total + jnp.sum(matrix * inner) / curvature.examples
-        else:
-            square = block["D"] * jnp.square(leaves[layer.weight])
-            total = total + jnp.sum(square) / curvature.examples
-    return total
+
+    def summed(curvature: Curvature, leaves: dict[str, jax.Array]) -> tuple[jax.Array]:
+        total = jnp.zeros((), curvature.examples.dtype)
+        for layer in curvature.layout:
+            block = curvature.blocks[layer.weight]
+            if layer.kind == "dense":
+                matrix = layer.matrix(leaves)
+                inner = block["A"] @ matrix @ block["S"] / block["n"][..., None, None]
+                total = total + jnp.sum(matrix * inner) / curvature.examples
+            else:
+                square = block["D"] * jnp.square(leaves[layer.weight])
+                total = total + jnp.sum(square) / curvature.examples
+        return (total,)
+
+    return placed_like(summed, (curvature.examples,))(curvature, leaves_by_path(updates))[0]
 
 
 class FisherNormState(NamedTuple):
@@ -193,7 +199,7 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
         if getattr(curvature, "shape", None) != (flat.size, flat.size):
             expected = f"an array of shape {(flat.size, flat.size)}"
             fail(ValueError, f"curvature must be {expected}, got {describe(curvature)}")
-        values, vectors = jnp.linalg.eigh(curvature)
+        values, vectors = eigh(curvature)
         values = values + damping
         # Rounding makes small values of those that are 0.
         floor = flat.size * jnp.finfo(values.dtype).eps * jnp.max(values, initial=0)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import at_work, fail
+from ..matrix.placement import kept_in_place
 from .layers import Layer
 
 Statistics = dict[str, jax.Array]
@@ -38,8 +39,14 @@ def _forward(rule: Rule, y: jax.Array, x: jax.Array, tap: Any) -> tuple[jax.Arra
 
 def _backward(rule: Rule, kept: Any, g: jax.Array) -> tuple[Any, None, Statistics]:
     x, like = kept
-    found = rule.statistics(x, g)
-    return g, None, {name: found[name].astype(leaf.dtype) for name, leaf in like.items()}
+
+    def gathered(x: jax.Array, g: jax.Array) -> Statistics:
+        found = rule.statistics(x, g)
+        return {name: found[name].astype(leaf.dtype) for name, leaf in like.items()}
+
+    # Where a placement is part of the type, statistics have that of their taps: on every device.
+    whole = {name: jnp.zeros((), leaf.dtype) for name, leaf in like.items()}
+    return g, None, kept_in_place(gathered, whole, x, g)
 
 
 observe.defvjp(_forward, _backward)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .._errors import check_state, fail
-from .._kinds import Decay, NonNegative, StepCount
+from .._kinds import Decay, NonNegative, StepCount, is_array
 from .._memory import RecurState
+from .._placement import placed_like, whole
 from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
@@ -21,6 +23,7 @@ from .blocks import (
     advanced,
     layers_of,
     like,
+    of_layers,
     preconditioned,
     unknown_blocks,
     without,
@@ -118,9 +121,16 @@ def scale_by_kfac(
     ) -> tuple[PyTree, KfacState]:
         check_state(state, KfacState)
         layers = layers_of(layout, updates)
-        blocks, _ = advanced(state.blocks, curvature, layers, updates, decay, inverse_every)
-        values = {block: damped(basis, damping) for block, basis in blocks.bases.items()}
-        found = preconditioned(blocks, layers, updates, damping, values)
+
+        def step(leaves: Any, blocks: BlocksState, curvature: Any, *numbers: Any) -> Any:
+            damping, decay, inverse_every = numbers
+            blocks, _ = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
+            values = {block: damped(basis, damping) for block, basis in blocks.bases.items()}
+            return preconditioned(blocks, layers, leaves, damping, values), blocks
+
+        leaves = of_layers(updates, layers)
+        numbers = damping, decay, inverse_every
+        found, blocks = _kept(step, leaves, (state.blocks,), curvature, *numbers)
         others, kept = _rest(rest, layers, updates, state.fallback, params, extra_args)
         return like(updates, {**found, **others}), KfacState(blocks, kept)
 
@@ -178,7 +188,7 @@ def scale_by_ekfac(
     >>> updates["w"].shape
     (2, 1)
     """
-    average, rest = ema(decay), identity() if fallback is None else fallback
+    rest = identity() if fallback is None else fallback
 
     def init(params: PyTree) -> EkfacState:
         layers = layers_of(layout, params)
@@ -198,20 +208,55 @@ def scale_by_ekfac(
     ) -> tuple[PyTree, EkfacState]:
         check_state(state, EkfacState)
         layers = layers_of(layout, updates)
-        blocks, fresh = advanced(state.blocks, curvature, layers, updates, decay, inverse_every)
-        squares = state.squares
-        if curvature is not None:
-            _, averaged = average.update(_squares(curvature, blocks.bases), state.squares)
-            start = {block: product_values(basis) for block, basis in blocks.bases.items()}
-            squares = jax.tree.map(
-                lambda new, old: jnp.where(fresh, new, old), RecurState({"value": start}), averaged
-            )
-        values = {block: s + damping for block, s in squares.buffers["value"].items()}
-        found = preconditioned(blocks, layers, updates, damping, values)
+
+        def step(
+            leaves: Any, blocks: BlocksState, squares: RecurState, curvature: Any, *numbers: Any
+        ) -> Any:
+            damping, decay, inverse_every = numbers
+            blocks, fresh = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
+            if curvature is not None:
+                _, averaged = ema(decay).update(_squares(curvature, blocks.bases), squares)
+                start = {block: product_values(basis) for block, basis in blocks.bases.items()}
+                squares = jax.tree.map(
+                    lambda new, old: jnp.where(fresh, new, old),
+                    RecurState({"value": start}),
+                    averaged,
+                )
+            values = {block: s + damping for block, s in squares.buffers["value"].items()}
+            return preconditioned(blocks, layers, leaves, damping, values), blocks, squares
+
+        leaves, kept = of_layers(updates, layers), (state.blocks, state.squares)
+        numbers = damping, decay, inverse_every
+        found, blocks, squares = _kept(step, leaves, kept, curvature, *numbers)
         others, kept = _rest(rest, layers, updates, state.fallback, params, extra_args)
         return like(updates, {**found, **others}), EkfacState(blocks, squares, kept)
 
     return GradientTransformation(init, update)
+
+
+def _kept(
+    step: Callable[..., Any],
+    leaves: dict[str, jax.Array],
+    state: tuple[Any, ...],
+    curvature: Curvature | None,
+    *numbers: Any,
+) -> Any:
+    """What a step makes of leaves and state, which stays on every device, where it was made.
+
+    Left to the compiler, it would move at the first update to where the parameters are that it
+    meets, and the second would be compiled anew.
+    """
+    likes, structure = jax.tree.flatten((leaves, *state))
+    arrays = {str(i): x for i, x in enumerate(numbers) if is_array(x)}
+
+    # Arrays as arguments: those of an explicit mesh are not to be used inside otherwise.
+    def flat(leaves: Any, state: Any, curvature: Any, arrays: dict[str, jax.Array]) -> Any:
+        given = [arrays.get(str(i), x) for i, x in enumerate(numbers)]
+        return tuple(jax.tree.leaves(step(leaves, *state, curvature, *given)))
+
+    results = placed_like(flat, tuple(likes))(leaves, state, curvature, arrays)
+    new, *state = structure.unflatten(results)
+    return new, *jax.tree.map(whole, state)
 
 
 def _squares(curvature: Curvature, bases: dict[str, Eigenbasis]) -> dict[str, jax.Array]:
