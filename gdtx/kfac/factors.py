@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .._decompositions import eigh
 from .._numerics import sqrt
-from ..matrix.blocks import together
+from ..matrix.together import together
 
 
 Factors = dict[str, dict[str, jax.Array]]
@@ -32,23 +32,25 @@ _AT_ONCE = 64
 
 def eigenbases(factors: Factors) -> dict[str, Eigenbasis]:
     """The eigenbases of all blocks, factors of one size together; no eigenvalue is negative."""
-    sides = [(block, side) for block in factors for side in ("A", "S")]
-    stacks = [_flat(factors[block][side]) for block, side in sides]
-    results = zip(sides, together(lambda x: tuple(eigh(x)), _AT_ONCE, stacks), strict=True)
-    found: dict[str, list[jax.Array]] = {block: [] for block in factors}
-    for (block, side), (values, vectors) in results:
-        like = factors[block][side]
-        # Of another dtype are those that were put together with such.
-        values, vectors = values.astype(like.dtype), vectors.astype(like.dtype)
-        found[block] += [
-            vectors.reshape(like.shape),
-            jnp.maximum(values, 0).reshape(like.shape[:-1]),
-        ]
-    return {block: Eigenbasis(*parts) for block, parts in found.items()}
+    sides = [factors[block][side] for block in factors for side in ("A", "S")]
+    results = together(_decomposed, [_flat(x) for x in sides], _AT_ONCE)
+    pairs = iter(zip(sides, results, strict=True))
+    return {block: Eigenbasis(*_parts(*next(pairs)), *_parts(*next(pairs))) for block in factors}
 
 
 def _flat(stack: jax.Array) -> jax.Array:
     return stack.reshape(math.prod(stack.shape[:-2]), *stack.shape[-2:])
+
+
+def _decomposed(stack: jax.Array) -> jax.Array:
+    """Eigenvectors, as columns, and in the last row the eigenvalues: all in one array."""
+    values, vectors = eigh(stack)
+    return jnp.concatenate([vectors, values[..., None, :]], axis=-2)
+
+
+def _parts(factor: jax.Array, decomposed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    vectors, values = decomposed[..., :-1, :], decomposed[..., -1, :]
+    return vectors.reshape(factor.shape), jnp.maximum(values, 0).reshape(factor.shape[:-1])
 
 
 def rotated(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
