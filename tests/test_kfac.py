@@ -378,9 +378,8 @@ def other_model(curvature):
         (bad_shape, ValueError,
          "scale_by_kfac: curvature['layer1/w']['S'] has shape (3, 3), the layer's has (4, 4)"),
         (other_model, ValueError,
-         "scale_by_kfac: the curvature is that of another model: expected Layer(kind='dense', "
-         "weight='layer1/w', bias='layer1/b', inputs=(0,), outputs=(1,), batch=()), got none. If "
-         "the model is right, give its layers: scale_by_kfac(layout=model.layout(params, inputs)) "
+         "scale_by_kfac: the curvature is that of another model: expected Layer('dense', "
+         "'layer1/w', bias='layer1/b', inputs=(0,), outputs=(1,)), got none. If the model is right, give its layers: scale_by_kfac(layout=model.layout(params, inputs)) "
          "with model = kfac.capture(...)"),
         (lambda curvature: curvature.blocks, TypeError,
          "scale_by_kfac: curvature must be a Curvature or None, got a dict of layer1/w, layer2/w"),
