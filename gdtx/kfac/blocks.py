@@ -17,7 +17,7 @@ from .._tree import PyTree, scalar_like
 from ..links.correction import bias_correction
 from ..links.moments import ema
 from ..matrix.placement import full, placed, placement
-from .curvature import Curvature
+from .curvature import Curvature, checked
 from .factors import Eigenbasis, Factors, divided, eigenbases
 from .layers import Layer, infer_layout, leaves_by_path
 
@@ -41,8 +41,24 @@ class BlocksState(NamedTuple):
 
 
 def layers_of(layout: Layout, params: PyTree) -> tuple[Layer, ...]:
-    """The layers given, or those that parameters let one expect."""
-    return infer_layout(params) if layout is None else tuple(layout)
+    """The layers given, checked to be of these parameters, or those that they let one expect."""
+    if layout is None:
+        return infer_layout(params)
+    if not (isinstance(layout, tuple | list) and all(isinstance(x, Layer) for x in layout)):
+        fail(
+            TypeError,
+            "layout must be a tuple of layers, as model.layout(params, inputs) of "
+            f"model = kfac.capture(...) gives it, got {describe(layout)}",
+        )
+    leaves = leaves_by_path(params)
+    for layer in layout:
+        for path in layer.paths:
+            if path not in leaves:
+                fail(ValueError, f"layout has {layer}, there is no parameter {path!r}")
+        axes, ndim = layer.batch + layer.inputs + layer.outputs, leaves[layer.weight].ndim
+        if layer.kind == "dense" and sorted(axes) != list(range(ndim)):
+            fail(ValueError, f"layout has {layer}, the parameter has {ndim} axes")
+    return tuple(layout)
 
 
 def averages(decay: Any) -> GradientTransformation:
@@ -156,19 +172,12 @@ def _means(
     curvature: Curvature, layers: tuple[Layer, ...], leaves: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The factors and diagonals of this batch, checked to be those of these layers."""
-    if not isinstance(curvature, Curvature):
-        fail(TypeError, f"curvature must be a Curvature or None, got {describe(curvature)}")
-    _check_layout(curvature.layout, layers)
+    if isinstance(curvature, Curvature):
+        _check_layout(curvature.layout, layers)
+    curvature = checked(curvature, layers, leaves)
     means: dict[str, Any] = {"factors": {}, "diagonals": {}}
     for layer in layers:
         block = curvature.blocks[layer.weight]
-        for name, like in layer.statistics(leaves).items():
-            if block[name].shape != like.shape:
-                fail(
-                    ValueError,
-                    f"curvature[{layer.weight!r}][{name!r}] has shape {block[name].shape}, the "
-                    f"layer's has {like.shape}",
-                )
         if layer.kind == "dense":
             rows = block["n"][..., None, None]
             means["factors"][layer.weight] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,6 +38,32 @@ class Curvature:
     blocks: dict[str, Statistics]
     examples: jax.Array
     layout: tuple[Layer, ...]
+
+
+def checked(curvature: Any, layers: tuple[Layer, ...], leaves: Mapping[str, Any]) -> Curvature:
+    """The curvature, if it is one, and has of these layers what their leaves let one expect."""
+    if not isinstance(curvature, Curvature):
+        fail(TypeError, f"curvature must be a Curvature or None, got {describe(curvature)}")
+    for layer in layers:
+        missing = [path for path in layer.paths if path not in leaves]
+        if missing:
+            fail(
+                ValueError,
+                f"the curvature is that of another model: there is no {missing[0]!r}, of which it "
+                f"has the block {layer.weight!r}",
+            )
+        block = curvature.blocks.get(layer.weight, {})
+        for name, like in layer.statistics(leaves).items():
+            shape = getattr(block.get(name), "shape", None)
+            if shape != like.shape:
+                what = f"curvature[{layer.weight!r}]"
+                if shape is None:
+                    fail(ValueError, f"{what} has no {name!r}, expected one of shape {like.shape}")
+                fail(
+                    ValueError,
+                    f"{what}[{name!r}] has shape {shape}, the layer's has {like.shape}",
+                )
+    return curvature
 
 
 @runtime_checkable
@@ -116,7 +142,8 @@ def value_grad_and_curvature(
 
     Raises:
         ValueError: for another `output`, or if `gradient` is asked for of an exact one.
-        TypeError: from the function, if a key is needed and missing.
+        TypeError: for a loss without those methods; from the function, if a key is needed and
+            missing, or the batch is no pair.
 
     References:
         Martens & Grosse 2015, Optimizing Neural Networks with Kronecker-factored Approximate
@@ -138,6 +165,11 @@ def value_grad_and_curvature(
     if gradient and output == "exact":
         # Gradients of single examples do not cancel in their sum unless their signs are random.
         raise ValueError(f"{name}: gradient=True needs sampled outputs, got output='exact'")
+    if not isinstance(loss, Loss):
+        raise TypeError(
+            f"{name}: loss must have the methods of kfac.Loss, as kfac.squared_error has, got "
+            f"{describe(loss)}"
+        )
     if not isinstance(model, Tapped):
         from .capture import capture
 
@@ -146,6 +178,8 @@ def value_grad_and_curvature(
     def evaluate(
         params: PyTree, batch: tuple[PyTree, PyTree], key: jax.Array | None = None
     ) -> tuple[jax.Array, PyTree, Curvature]:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TypeError(f"{name}: batch must be (inputs, targets), got {describe(batch)}")
         inputs, targets = batch
         if output == "sampled" and key is None:
             raise TypeError(f"{name}: output='sampled' needs a key: f(params, batch, key)")

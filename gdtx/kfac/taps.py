@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from .._errors import at_work, fail
+from .._errors import at_work, describe, fail
 from ..matrix.placement import kept_in_place
 from .layers import Layer
 
@@ -187,6 +187,7 @@ def tap_dense(
             example, "reduce" takes the mean of $x$ and the sum of $g$ over them.
 
     Raises:
+        TypeError: if the tap is no dict.
         ValueError: if the tap is that of another layer.
 
     References:
@@ -207,6 +208,8 @@ def tap_dense(
     with at_work("tap_dense"):
         if sharing not in ("expand", "reduce"):
             fail(ValueError, f"sharing must be 'expand' or 'reduce', got {sharing!r}")
+        if not isinstance(tap, Mapping):
+            fail(TypeError, f"tap must be a dict, as dense_tap gives it, got {describe(tap)}")
         for name, like in expected.items():
             shape = getattr(tap.get(name), "shape", None)
             if shape != like.shape:

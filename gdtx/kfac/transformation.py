@@ -262,14 +262,21 @@ def _kept(
 def _squares(curvature: Curvature, bases: dict[str, Eigenbasis]) -> dict[str, jax.Array]:
     found = {}
     for block, basis in bases.items():
-        if "G" not in curvature.blocks[block]:
+        G = curvature.blocks[block].get("G")
+        if G is None:
             fail(
                 ValueError,
                 f"curvature[{block!r}] holds no 'G': ask for it by "
                 "value_grad_and_curvature(..., gradient=True)",
             )
+        expected = (*basis.input_values.shape, basis.output_values.shape[-1])
+        if G.shape != expected:
+            fail(
+                ValueError,
+                f"curvature[{block!r}]['G'] has shape {G.shape}, the layer's has {expected}",
+            )
         # The sum over examples of gradients that are independent and 0 in the mean.
-        found[block] = jnp.square(rotated(basis, curvature.blocks[block]["G"])) / curvature.examples
+        found[block] = jnp.square(rotated(basis, G)) / curvature.examples
     return found
 
 
