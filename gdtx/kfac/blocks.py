@@ -86,8 +86,8 @@ def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> Blo
         {block: _unknown(D) for block, D in diagonals.items()},
         {
             block: Eigenbasis(
-                _unknown(pair["A"]), _unknown(pair["A"][..., 0]),
-                _unknown(pair["S"]), _unknown(pair["S"][..., 0]),
+                _unknown(pair["A"]), _unknown(pair["A"].sum(-1)),
+                _unknown(pair["S"]), _unknown(pair["S"].sum(-1)),
             )
             for block, pair in factors.items()
         },

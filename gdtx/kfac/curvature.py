@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -194,7 +195,7 @@ def value_grad_and_curvature(
         outputs, pull = jax.vjp(lambda p, taps: model.apply(p, inputs, taps), params, taps)
         with at_work(name):
             _check_outputs(outputs)
-        examples = outputs.size // outputs.shape[-1]
+        examples = math.prod(outputs.shape[:-1])
         value, cotangent = jax.value_and_grad(loss)(outputs, targets)
         if output == "empirical":
             # Of single examples, and not of their mean.

@@ -127,7 +127,7 @@ class DenseRule:
         if self.sharing == "reduce":
             x, g = x.mean(-2), g.sum(-2)
         else:
-            x, g = (array.reshape(*array.shape[:-3], -1, array.shape[-1]) for array in (x, g))
+            x, g = map(_expanded, (x, g))
         if self.bias:
             x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), wide)], axis=-1)
         count = jnp.full(x.shape[:-2], x.shape[-2], wide)
@@ -161,6 +161,11 @@ class DiagonalRule:
             # Of one example, or of what nobody can tell apart.
             return {"D": jnp.square(each.sum(tuple(range(len(rest)))))}
         return {"D": jnp.square(each.sum(tuple(range(len(rest))))).sum(0)}
+
+
+def _expanded(array: jax.Array) -> jax.Array:
+    *stack, examples, uses, features = array.shape
+    return array.reshape(*stack, examples * uses, features)
 
 
 def _gram(rows: jax.Array) -> jax.Array:
