@@ -69,7 +69,9 @@ def test_printed_formula_is_what_is_computed(name, x64):
         block = {"A": (x * x)[None, None], "S": (slope * slope)[None, None], "n": jnp.ones(())}
         block["G"] = (x * slope)[None, None]
         curvature = kfac.Curvature({"w": block}, jnp.ones(()), (layer,))
-        updates, state = tx.update({"w": g[None, None]}, state, params, curvature=curvature, **extra)
+        updates, state = tx.update(
+            {"w": g[None, None]}, state, params, curvature=curvature, **extra
+        )
         return (gdtx.apply_updates(params, updates), state), updates["w"][0, 0]
 
     def train(start, column):

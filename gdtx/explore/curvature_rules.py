@@ -118,7 +118,8 @@ def _kfac(
     ]  # fmt: skip
     traces, sizes = ([apply(head, x) for x in used] for head in ("tr", r"\dim"))
     ratio = quotient(product(traces[0], sizes[1]), product(sizes[0], traces[1]))
-    pi, root = reader.define((Symbol(r"\pi", time=t),), apply("root", ratio)), apply("root", damping)
+    pi = reader.define((Symbol(r"\pi", time=t),), apply("root", ratio))
+    root = apply("root", damping)
     left, right = used[0] + pi * root * _I, used[1] + quotient(root, pi) * _I
     return product(_inverse(left), u, _inverse(right))
 

@@ -12,9 +12,8 @@ from .._decompositions import eigh
 from .._numerics import sqrt
 from ..matrix.together import together
 
-
 Factors = dict[str, dict[str, jax.Array]]
-"""Of each block, "A" of its inputs and "S" of its outputs: symmetric matrices, or stacks of them."""
+"""Of each block, "A" of its inputs and "S" of its outputs: symmetric matrices, or stacks."""
 
 
 class Eigenbasis(NamedTuple):

@@ -38,7 +38,9 @@ class Layer:
 
     def __repr__(self) -> str:
         # Without defaults, because a model has many and they are part of a transformation's text.
-        given = {name: value for name, value in vars(self).items() if name not in ("kind", "weight")}
+        given = {
+            name: value for name, value in vars(self).items() if name not in ("kind", "weight")
+        }
         named = "".join(f", {name}={value!r}" for name, value in given.items() if value)
         return f"Layer({self.kind!r}, {self.weight!r}{named})"
 

@@ -143,11 +143,8 @@ def levenberg_marquardt(
         **extra_args: Any,
     ) -> tuple[PyTree, LevenbergMarquardtState]:
         check_state(state, LevenbergMarquardtState)
-        if curvature is not None and not callable(value_fn):
-            fail(
-                TypeError,
-                f"value_fn must be a function of the parameters, got {describe(value_fn)}",
-            )
+        if curvature is not None:
+            _check_function(value_fn)
         extra_args |= {"curvature": curvature, "value_fn": value_fn}
         tx = inner.replace(**{path: state.damping})
         new, inner_state = tx.update(updates, state.inner, params, **extra_args)
@@ -171,6 +168,12 @@ def levenberg_marquardt(
         return new, LevenbergMarquardtState(count, adapted, ratio, inner_state)
 
     return GradientTransformation(init, update)
+
+
+def _check_function(value_fn: Any) -> None:
+    if not callable(value_fn):
+        what = "a function of the parameters"
+        fail(TypeError, f"value_fn must be {what}, got {describe(value_fn)}")
 
 
 def _dot(one: PyTree, other: PyTree) -> jax.Array:

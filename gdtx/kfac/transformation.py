@@ -255,8 +255,8 @@ def _kept(
         return tuple(jax.tree.leaves(step(leaves, *state, curvature, *given)))
 
     results = placed_like(flat, tuple(likes))(leaves, state, curvature, arrays)
-    new, *state = structure.unflatten(results)
-    return new, *jax.tree.map(whole, state)
+    new, *kept = structure.unflatten(results)
+    return new, *jax.tree.map(whole, kept)
 
 
 def _squares(curvature: Curvature, bases: dict[str, Eigenbasis]) -> dict[str, jax.Array]:
