@@ -11,9 +11,10 @@ from typing import Any
 
 from .._transformation import GradientTransformation
 from ..kfac.blocks import averages
+from ..kfac.ekfac import scale_by_ekfac
 from ..kfac.fisher import clip_by_fisher_norm, scale_by_natural_gradient
 from ..kfac.method import levenberg_marquardt
-from ..kfac.transformation import scale_by_ekfac, scale_by_kfac
+from ..kfac.transformation import scale_by_kfac
 from .expression import Expression, Known, Number, Symbol, apply, expression, product, quotient
 from .formula import PARAMETERS, Reader
 from .rewriting import Definition, contains, t
