@@ -66,9 +66,9 @@ from .explore.range_test import plot_lr_range_test as plot_lr_range_test
 from .explore.state_table import StateTable as StateTable
 from .explore.state_table import state_table as state_table
 from .explore.tree import tree as tree
+from .kfac.ekfac import scale_by_ekfac as scale_by_ekfac
 from .kfac.fisher import clip_by_fisher_norm as clip_by_fisher_norm
 from .kfac.fisher import scale_by_natural_gradient as scale_by_natural_gradient
-from .kfac.transformation import scale_by_ekfac as scale_by_ekfac
 from .kfac.transformation import scale_by_kfac as scale_by_kfac
 from .links.arithmetic import absolute as absolute
 from .links.arithmetic import add as add

@@ -6,7 +6,7 @@ TOKEN = re.compile(r"\\\\|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|[a-zA-Z]|[-+=<>^_{}()|&,
 ACCENTS = {r"\hat", r"\tilde", r"\bar", r"\breve", r"\check", r"\dot"}
 GREEK = {
     r"\alpha", r"\beta", r"\gamma", r"\delta", r"\Delta", r"\epsilon", r"\eta", r"\theta",
-    r"\lambda", r"\mu", r"\nu", r"\phi", r"\psi", r"\rho", r"\tau", r"\sigma", r"\xi",
+    r"\lambda", r"\mu", r"\nu", r"\phi", r"\pi", r"\psi", r"\rho", r"\tau", r"\sigma", r"\xi",
 }  # fmt: skip
 RELATIONS = {"=", "<", ">", r"\leq", r"\mid"}
 

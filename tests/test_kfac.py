@@ -1,6 +1,7 @@
 """K-FAC as a link, against dense solves."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,8 @@ from kfac_models import blocks_of_gauss_newton, linear, mlp, mlp_params, some
 
 import gdtx
 from gdtx import kfac
+from gdtx.kfac.factors import eigenbases
+from gdtx.kfac.layers import leaves_by_path
 
 N, SIZES = 9, (3, 4, 2)
 X, T = some(N, 3, seed=5), some(N, 2, seed=6)
@@ -367,6 +370,11 @@ def bad_shape(curvature):
     return kfac.Curvature(blocks, curvature.examples, curvature.layout)
 
 
+def without_block(curvature):
+    blocks = {block: x for block, x in curvature.blocks.items() if block != "layer1/w"}
+    return kfac.Curvature(blocks, curvature.examples, curvature.layout)
+
+
 def other_model(curvature):
     _first, *rest = curvature.layout
     return kfac.Curvature(curvature.blocks, curvature.examples, tuple(rest))
@@ -378,10 +386,12 @@ def other_model(curvature):
         (bad_shape, ValueError,
          "scale_by_kfac: curvature['layer1/w']['S'] has shape (3, 3), the layer's has (4, 4)"),
         (other_model, ValueError,
-         "scale_by_kfac: the curvature is that of another model: expected Layer(kind='dense', "
-         "weight='layer1/w', bias='layer1/b', inputs=(0,), outputs=(1,), batch=()), got none. If "
-         "the model is right, give its layers: scale_by_kfac(layout=model.layout(params, inputs)) "
-         "with model = kfac.capture(...)"),
+         "scale_by_kfac: the curvature is that of another model: expected Layer('dense', "
+         "'layer1/w', bias='layer1/b', inputs=(0,), outputs=(1,)), got none. If the model is "
+         "right, give its layers: scale_by_kfac(layout=model.layout(params, inputs)) with model = "
+         "kfac.capture(...)"),
+        (without_block, ValueError,
+         "scale_by_kfac: curvature['layer1/w'] has no 'A', expected one of shape (4, 4)"),
         (lambda curvature: curvature.blocks, TypeError,
          "scale_by_kfac: curvature must be a Curvature or None, got a dict of layer1/w, layer2/w"),
     ],
@@ -401,3 +411,153 @@ def test_missing_curvature():
         tx.update(params, tx.init(params), params)
     with pytest.raises(ValueError, match="holds no 'G': ask for it by value_grad_and_curvature"):
         updated(gdtx.scale_by_ekfac(), params, params, measured(mlp, params)[2])
+
+
+def test_each_link_says_what_curvature_it_needs():
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    curvature = measured(mlp, params)[2]
+    wider = measured(mlp, mlp_params((3, 5, 2)))[2]
+
+    def message(tx, curvature, **extra):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            tx.update(params, tx.init(params), params, curvature=curvature, **extra)
+        return str(caught.value)
+
+    clip = gdtx.clip_by_fisher_norm()
+    assert message(clip, wider) == (
+        "clip_by_fisher_norm > fisher_square: curvature['layer1/w']['S'] has shape (5, 5), the "
+        "layer's has (4, 4)"
+    )
+    assert message(clip, curvature.blocks).endswith("got a dict of layer1/w, layer2/w")
+    other = kfac.Curvature(curvature.blocks, curvature.examples, (kfac.Layer("scale", "table"),))
+    assert "another model: there is no 'table'" in message(clip, other)
+    blocks = {k: {**v, "G": jnp.ones((2, 2))} for k, v in curvature.blocks.items()}
+    turned = kfac.Curvature(blocks, curvature.examples, curvature.layout)
+    assert message(gdtx.scale_by_ekfac(), turned) == (
+        "scale_by_ekfac: curvature['layer1/w']['G'] has shape (2, 2), the layer's has (4, 4)"
+    )
+    assert message(gdtx.scale_by_natural_gradient(), curvature) == (
+        "scale_by_natural_gradient: curvature must be an array of shape (26, 26), as "
+        "kfac.fisher_matrix gives it, got a Curvature"
+    )
+    adaptive = kfac.levenberg_marquardt(kfac.kfac(0.1))
+    assert message(adaptive, curvature, value_fn=None) == (
+        "levenberg_marquardt: value_fn must be a function of the parameters, got None (NoneType)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("layout", "kind", "message"),
+    [
+        (["layer1/w"], TypeError, "layout must be a tuple of layers"),
+        (kfac.capture(mlp), TypeError, "layout must be a tuple of layers"),
+        ((kfac.Layer("scale", "table"),), ValueError,
+         "layout has Layer('scale', 'table'), there is no parameter 'table'"),
+        ((kfac.Layer("dense", "layer1/w", inputs=(0,), outputs=(2,)),), ValueError,
+         "layout has Layer('dense', 'layer1/w', inputs=(0,), outputs=(2,)), the parameter has 2"),
+    ],
+)  # fmt: skip
+def test_layouts_of_other_parameters(layout, kind, message):
+    with pytest.raises(kind, match=re.escape(message)):
+        gdtx.scale_by_kfac(layout=layout).init(arrays(mlp_params(SIZES)))
+
+
+def test_batches_and_losses_that_do_not_fit():
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    with pytest.raises(TypeError, match=r"loss must have the methods of .*<lambda>"):
+        kfac.value_grad_and_curvature(mlp, lambda y, t: jnp.mean((y - t) ** 2))
+    f = kfac.value_grad_and_curvature(mlp, kfac.squared_error, "empirical")
+    with pytest.raises(TypeError, match=r"batch must be \(inputs, targets\), got an array"):
+        f(params, X)
+    # Broadcast, the second would be another loss without a word.
+    for targets in (T[:, :1], T[:1]):
+        with pytest.raises(ValueError, match=r"squared_error: targets must have shape \(9, 2\)"):
+            f(params, (X, targets))
+    classes = kfac.value_grad_and_curvature(mlp, kfac.softmax_cross_entropy, "empirical")
+    with pytest.raises(ValueError, match=r"softmax_cross_entropy: targets must have shape \(9,\)"):
+        classes(params, (X, np.zeros((9, 1), int)))
+
+
+def programs(layers):
+    """How often a step with so many equal layers calls for a decomposition."""
+    params = arrays(mlp_params([3] * (layers + 1)), jnp.float32)
+    tx, like = gdtx.scale_by_kfac(inverse_every=1), jax.ShapeDtypeStruct
+    layout = kfac.infer_layout(params)
+    blocks = {
+        layer.weight: jax.tree.map(lambda x: like(x.shape, x.dtype), layer.statistics(leaves))
+        for leaves in [leaves_by_path(params)]
+        for layer in layout
+    }
+    curvature = kfac.Curvature(blocks, like((), jnp.float32), layout)
+    text = jax.jit(tx.update).lower(params, tx.init(params), curvature=curvature).as_text()
+    return text.count("syevd")
+
+
+def test_factors_of_one_size_are_decomposed_together():
+    assert programs(3) == programs(9) == 2  # those of inputs, with a bias, and of outputs
+
+
+def test_decompositions_are_those_one_by_one(x64):
+    """More than are decomposed at a time, of two sizes, and stacks of layers."""
+    rng = np.random.default_rng(0)
+
+    def factor(*shape):
+        rows = rng.normal(size=(*shape, shape[-1]))
+        return jnp.asarray(rows @ np.swapaxes(rows, -1, -2))
+
+    factors = {f"{i}": {"A": factor(3), "S": factor(2 + i % 2)} for i in range(70)}
+    factors["stack"] = {"A": factor(2, 2, 3), "S": factor(2, 2, 4)}
+    factors["single"] = {"A": factor(3).astype(jnp.float32), "S": factor(1)}
+    found = jax.jit(eigenbases)(factors)
+    for block, pair in factors.items():
+        basis = found[block]
+        for name, values, vectors in (
+            ("A", basis.input_values, basis.inputs), ("S", basis.output_values, basis.outputs),
+        ):  # fmt: skip
+            assert vectors.dtype == pair[name].dtype
+            again = vectors * values[..., None, :] @ jnp.swapaxes(vectors, -1, -2)
+            np.testing.assert_allclose(again, pair[name], rtol=1e-4, atol=1e-5)
+
+
+def test_empty_layers():
+    """Of no hidden unit: what is left is the bias of the output."""
+    params = arrays({"layer1": {"w": np.ones((3, 0)), "b": np.ones(0)},
+                     "layer2": {"w": np.ones((0, 2)), "b": np.ones(2)}})  # fmt: skip
+    _, grads, curvature = measured(mlp, params, output="empirical")
+    for split in ("factored", "eigen"):
+        updates, state = updated(gdtx.scale_by_kfac(split=split), params, grads, curvature)
+        assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
+        assert np.isfinite(updates["layer2"]["b"]).all()
+        assert state.blocks.failures == 0
+
+
+def test_buffers_are_found_by_name():
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    state = kfac.kfac(0.1).init(params)
+    found = gdtx.find(state, "statistics")
+    assert found["factors"]["layer1/w"]["A"].shape == (4, 4)
+    assert gdtx.find(state, "bases").keys() == found["factors"].keys()
+    with pytest.raises(ValueError, match="keeps nothing under the name 'fallback'"):
+        gdtx.find(state, "fallback")
+    layout = kfac.infer_layout({"layer1": params["layer1"]})
+    state = gdtx.scale_by_kfac(layout=layout, fallback=gdtx.scale_by_adam()).init(params)
+    assert gdtx.find(state, "mu")["layer2"]["w"].shape == (4, 2)
+    assert gdtx.find(gdtx.scale_by_ekfac().init(params), "squares")["layer1/w"].shape == (4, 4)
+
+
+def test_a_layout_prints_a_layer_a_line():
+    params = mlp_params(SIZES)
+    tx = kfac.kfac(0.1, layout=kfac.infer_layout(params), fallback=gdtx.sgd(0.1))
+    assert str(tx).splitlines() == [
+        "kfac(",
+        "    0.1,",
+        "    layout=(",
+        "        Layer('dense', 'layer1/w', bias='layer1/b', inputs=(0,), outputs=(1,)),",
+        "        Layer('dense', 'layer2/w', bias='layer2/b', inputs=(0,), outputs=(1,)),",
+        "    ),",
+        "    fallback=sgd(0.1),",
+        ")",
+    ]
+    one = gdtx.scale_by_kfac(layout=(kfac.Layer("scale", "w"),))
+    assert str(one) == "scale_by_kfac(layout=(Layer('scale', 'w'),))"
+    assert eval(str(one), {**vars(gdtx), "Layer": kfac.Layer}) == one

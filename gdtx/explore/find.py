@@ -96,6 +96,8 @@ def _parts(state: PyTree) -> Iterator[tuple[tuple[str, ...], str, PyTree, bool]]
             yield (name,), f".buffers[{name!r}]", tree, True
     elif isinstance(state, tuple) and (fields := getattr(state, "_fields", None)):
         for name, value in zip(fields, state, strict=True):
+            if isinstance(value, tuple) and not value:
+                continue  # the state of a transformation that has none
             # Of a wrapper: it adds no name, so that paths are the same with and without it.
             is_inner = name.startswith("inner")
             if is_inner or _holds_states(value):

@@ -192,6 +192,7 @@ _shapes: dict[str, Callable[..., str]] = {
     "divides": lambda one, other: rf"{_show(one)} \mid {_show(other)}",
     "finite": lambda value: rf"{_show(value)} \text{{ is finite}}",
     "not": lambda condition: rf"\text{{not }} {_show(condition)}",
+    "kron": lambda a, b: rf"{_factor(a)} \otimes {_factor(b)}",
     "inner": lambda a, b: rf"\left\langle {_show(a)}, {_show(b)} \right\rangle",
     "mean": _mean,
     "call": lambda f, *args: f"{_show(f)}{_bracketed(', '.join(map(_show, args)))}",

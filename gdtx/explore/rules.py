@@ -13,6 +13,7 @@ from .._rules import elementwise, identity, set_to_zero, treewise, with_params
 from .._select import masked, partition
 from .._transformation import GradientTransformation
 from ..links.rank_one import rank_one
+from .curvature_rules import CURVATURE_RULES
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .formula import MEMORY, PARAMETERS, Reader, opaque, result, symbolic
 from .layerwise_rules import LAYERWISE_RULES
@@ -188,5 +189,6 @@ RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = 
     **LINK_RULES,
     **LAYERWISE_RULES,
     **MATRIX_RULES,
+    **CURVATURE_RULES,
     **WRAPPER_RULES,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..kfac.method import levenberg_marquardt
 from ..links.moments import ema, running_max, running_sum, trace, variance
 from ..links.noise import add_noise
 from ..methods.rmsprop import rmsprop, scale_by_rms, scale_by_stddev
@@ -34,12 +35,19 @@ _SYMBOLS = {
     "sync_period": Symbol("k"),
     "slow_step_size": Symbol(r"\alpha"),
     "max_norm": Symbol("c"),
+    "norm_constraint": Symbol("c"),
+    "damping": Symbol(r"\lambda"),
+    "inverse_every": Symbol("T"),
     "trust_coefficient": Symbol("c"),
     "factor": Symbol("c"),
     "constant": Symbol("c"),
 }
 _OTHERWISE: dict[tuple[Callable[..., Any], str], Symbol] = {
     (trace, "decay"): Symbol(r"\mu"),
+    (levenberg_marquardt, "every"): Symbol("k"),
+    (levenberg_marquardt, "damping"): Symbol(r"\lambda", "0"),
+    (levenberg_marquardt, "min_damping"): Symbol(r"\lambda", r"\min"),
+    (levenberg_marquardt, "max_damping"): Symbol(r"\lambda", r"\max"),
     # In the paper as plain as the learning rate, which it may stand beside.
     (add_noise, "eta"): Symbol(r"\eta", r"\xi"),
     **{(factory, "decay"): Symbol(r"\rho")
@@ -56,9 +64,11 @@ _PLAIN = {
     "factor", "constant", "threshold", "initial", "initial_scale", "initial_accumulator_value",
     "weight_lr_power", "initial_mean", "min_scale",
 }  # fmt: skip
+_NOTHING_AT_1 = {"decay", "trust_coefficient", "inverse_every"}
 _BY_BRANCH = {
     "mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("d", ""),
     "row": ("r", ""), "col": ("c", ""), "left": ("L", "2"), "right": ("R", "2"),
+    "A": ("A", ""), "S": ("S", ""),
 }  # fmt: skip
 
 
@@ -76,8 +86,8 @@ def escaped(text: str) -> str:
 
 def is_plain(name: str, value: float | None = None) -> bool:
     """Whether a hyperparameter's number is shown as it is; a decay of 1 decays nothing, a trust
-    coefficient of 1 changes nothing."""
-    return name in _PLAIN or (name in ("decay", "trust_coefficient") and value == 1)
+    coefficient of 1 changes nothing, and every 1 steps is always."""
+    return name in _PLAIN or (name in _NOTHING_AT_1 and value == 1)
 
 
 def hyperparameter(factory: Any, name: str, branches: Sequence[str]) -> tuple[Symbol, ...]:

@@ -58,7 +58,8 @@ def _is_same(default: Any, value: Any) -> bool:
 
 def _line(value: Any) -> str:
     opening, parts, closing = _taken_apart(value)
-    return opening + ", ".join(name + _line(part) for name, part in parts) + closing
+    inside = ", ".join(name + _line(part) for name, part in parts)
+    return opening + inside + ("," if type(value) is tuple and len(parts) == 1 else "") + closing
 
 
 def _text(value: Any, indent: int, used: int) -> str:
@@ -79,6 +80,9 @@ def _taken_apart(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
         return f"{value.signature.name}(", list(_arguments(value)), ")"
     if holds_calls(value):
         return "{", [(f"{key!r}: ", item) for key, item in value.items()], "}"
+    if type(value) in (tuple, list):
+        opening, closing = repr(type(value)())
+        return opening, [("", item) for item in value], closing
     return show(value), [], ""
 
 

@@ -7,16 +7,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 
 from .._combine import chain
 from .._errors import describe, fail
 from .._numerics import increment, is_finite
 from .._transformation import GradientTransformation
-from .._tree import PyTree, placed_like, scalar_like
+from .._tree import PyTree, scalar_like
 from ..links.correction import bias_correction
 from ..links.moments import ema
-from .curvature import Curvature
-from .factors import Eigenbasis, divided, eigenbasis
+from ..matrix.placement import full, placed, placement
+from .curvature import Curvature, checked
+from .factors import Eigenbasis, Factors, divided, eigenbases
 from .layers import Layer, infer_layout, leaves_by_path
 
 Layout = Any  # a tuple of layers, or None for what the parameters let one expect
@@ -39,8 +41,24 @@ class BlocksState(NamedTuple):
 
 
 def layers_of(layout: Layout, params: PyTree) -> tuple[Layer, ...]:
-    """The layers given, or those that parameters let one expect."""
-    return infer_layout(params) if layout is None else tuple(layout)
+    """The layers given, checked to be of these parameters, or those that they let one expect."""
+    if layout is None:
+        return infer_layout(params)
+    if not (isinstance(layout, tuple | list) and all(isinstance(x, Layer) for x in layout)):
+        fail(
+            TypeError,
+            "layout must be a tuple of layers, as model.layout(params, inputs) of "
+            f"model = kfac.capture(...) gives it, got {describe(layout)}",
+        )
+    leaves = leaves_by_path(params)
+    for layer in layout:
+        for path in layer.paths:
+            if path not in leaves:
+                fail(ValueError, f"layout has {layer}, there is no parameter {path!r}")
+        axes, ndim = layer.batch + layer.inputs + layer.outputs, leaves[layer.weight].ndim
+        if layer.kind == "dense" and sorted(axes) != list(range(ndim)):
+            fail(ValueError, f"layout has {layer}, the parameter has {ndim} axes")
+    return tuple(layout)
 
 
 def averages(decay: Any) -> GradientTransformation:
@@ -53,7 +71,8 @@ def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> Blo
     leaves = leaves_by_path(params)
     factors, diagonals = {}, {}
     for layer in layers:
-        empty = {name: placed_like(params, x) for name, x in layer.statistics(leaves).items()}
+        empty = layer.statistics(leaves)
+        empty = {name: _on_devices_of(leaves[layer.weight], x) for name, x in empty.items()}
         if layer.kind == "dense":
             factors[layer.weight] = {name: empty[name] for name in ("A", "S")}
         else:
@@ -67,13 +86,25 @@ def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> Blo
         {block: _unknown(D) for block, D in diagonals.items()},
         {
             block: Eigenbasis(
-                _unknown(pair["A"]), _unknown(pair["A"][..., 0]),
-                _unknown(pair["S"]), _unknown(pair["S"][..., 0]),
+                _unknown(pair["A"]), _unknown(pair["A"].sum(-1)),
+                _unknown(pair["S"]), _unknown(pair["S"].sum(-1)),
             )
             for block, pair in factors.items()
         },
         scalar_like(params, 0, jnp.int32),
     )  # fmt: skip
+
+
+def _on_devices_of(weight: jax.Array, zeros: jax.Array) -> jax.Array:
+    """The same zeros where a weight is, all of them on each of its devices.
+
+    A factor is decomposed as a whole, and its rows are more than the weight's where that has a
+    bias.
+    """
+    where = placement(weight)
+    if isinstance(where, NamedSharding):
+        where = placed(where, [], zeros.ndim)
+    return full(zeros.shape, 0, zeros.dtype, where)
 
 
 def _unknown(zeros: jax.Array) -> jax.Array:
@@ -85,7 +116,7 @@ def advanced(
     state: BlocksState,
     curvature: Curvature | None,
     layers: tuple[Layer, ...],
-    updates: PyTree,
+    leaves: Mapping[str, Any],
     decay: Any,
     inverse_every: Any,
 ) -> tuple[BlocksState, jax.Array]:
@@ -95,7 +126,7 @@ def advanced(
     step, age = increment(state.step), increment(state.age)
     if curvature is None:
         return state._replace(step=step, age=age), jnp.zeros_like(due)
-    means = _means(curvature, layers, leaves_by_path(updates))
+    means = _means(curvature, layers, leaves)
     averaged, statistics = averages(decay).update(means, state.statistics)
     # What is not finite would stay in the averages for ever.
     usable = is_finite(means)
@@ -121,12 +152,12 @@ def advanced(
 def preconditioned(
     state: BlocksState,
     layers: tuple[Layer, ...],
-    updates: PyTree,
+    leaves: Mapping[str, jax.Array],
     damping: Any,
     values: Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
     """The updates of all layers divided by their curvature, of which `values` are eigenvalues."""
-    leaves, found = leaves_by_path(updates), {}
+    found = {}
     for layer in layers:
         if layer.kind == "dense":
             matrix = layer.matrix(leaves)
@@ -141,19 +172,12 @@ def _means(
     curvature: Curvature, layers: tuple[Layer, ...], leaves: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The factors and diagonals of this batch, checked to be those of these layers."""
-    if not isinstance(curvature, Curvature):
-        fail(TypeError, f"curvature must be a Curvature or None, got {describe(curvature)}")
-    _check_layout(curvature.layout, layers)
+    if isinstance(curvature, Curvature):
+        _check_layout(curvature.layout, layers)
+    curvature = checked(curvature, layers, leaves)
     means: dict[str, Any] = {"factors": {}, "diagonals": {}}
     for layer in layers:
         block = curvature.blocks[layer.weight]
-        for name, like in layer.statistics(leaves).items():
-            if block[name].shape != like.shape:
-                fail(
-                    ValueError,
-                    f"curvature[{layer.weight!r}][{name!r}] has shape {block[name].shape}, the "
-                    f"layer's has {like.shape}",
-                )
         if layer.kind == "dense":
             rows = block["n"][..., None, None]
             means["factors"][layer.weight] = {
@@ -182,16 +206,21 @@ def _check_layout(given: tuple[Layer, ...], expected: tuple[Layer, ...]) -> None
 
 
 def _refreshed(
-    factors: dict[str, dict[str, jax.Array]], old: dict[str, Eigenbasis]
+    factors: Factors, old: dict[str, Eigenbasis]
 ) -> tuple[dict[str, Eigenbasis], jax.Array]:
     """New bases, and how many could not be computed: there the old one stays."""
     bases, failed = {}, jnp.zeros((), jnp.int32)
-    for block, factor in factors.items():
-        new = eigenbasis(factor["A"], factor["S"])
+    for block, new in eigenbases(factors).items():
         good = is_finite(new)
         bases[block] = jax.tree.map(lambda x, y, good=good: jnp.where(good, x, y), new, old[block])
         failed = failed + (~good).astype(jnp.int32)
     return bases, failed
+
+
+def of_layers(tree: PyTree, layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """The leaves that the layers have, by their paths."""
+    leaves = leaves_by_path(tree)
+    return {path: leaves[path] for layer in layers for path in layer.paths}
 
 
 def without(tree: PyTree, layers: tuple[Layer, ...]) -> PyTree:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import at_work, describe, fail
+from .._placement import placed_like
 from .._tree import PyTree
 from .layers import Layer, in_order, infer_layout, leaves_by_path
 from .losses import Loss
@@ -37,6 +39,32 @@ class Curvature:
     blocks: dict[str, Statistics]
     examples: jax.Array
     layout: tuple[Layer, ...]
+
+
+def checked(curvature: Any, layers: tuple[Layer, ...], leaves: Mapping[str, Any]) -> Curvature:
+    """The curvature, if it is one, and has of these layers what their leaves let one expect."""
+    if not isinstance(curvature, Curvature):
+        fail(TypeError, f"curvature must be a Curvature or None, got {describe(curvature)}")
+    for layer in layers:
+        missing = [path for path in layer.paths if path not in leaves]
+        if missing:
+            fail(
+                ValueError,
+                f"the curvature is that of another model: there is no {missing[0]!r}, of which it "
+                f"has the block {layer.weight!r}",
+            )
+        block = curvature.blocks.get(layer.weight, {})
+        for name, like in layer.statistics(leaves).items():
+            shape = getattr(block.get(name), "shape", None)
+            if shape != like.shape:
+                what = f"curvature[{layer.weight!r}]"
+                if shape is None:
+                    fail(ValueError, f"{what} has no {name!r}, expected one of shape {like.shape}")
+                fail(
+                    ValueError,
+                    f"{what}[{name!r}] has shape {shape}, the layer's has {like.shape}",
+                )
+    return curvature
 
 
 @runtime_checkable
@@ -115,7 +143,8 @@ def value_grad_and_curvature(
 
     Raises:
         ValueError: for another `output`, or if `gradient` is asked for of an exact one.
-        TypeError: from the function, if a key is needed and missing.
+        TypeError: for a loss without those methods; from the function, if a key is needed and
+            missing, or the batch is no pair.
 
     References:
         Martens & Grosse 2015, Optimizing Neural Networks with Kronecker-factored Approximate
@@ -137,6 +166,11 @@ def value_grad_and_curvature(
     if gradient and output == "exact":
         # Gradients of single examples do not cancel in their sum unless their signs are random.
         raise ValueError(f"{name}: gradient=True needs sampled outputs, got output='exact'")
+    if not isinstance(loss, Loss):
+        raise TypeError(
+            f"{name}: loss must have the methods of kfac.Loss, as kfac.squared_error has, got "
+            f"{describe(loss)}"
+        )
     if not isinstance(model, Tapped):
         from .capture import capture
 
@@ -145,6 +179,8 @@ def value_grad_and_curvature(
     def evaluate(
         params: PyTree, batch: tuple[PyTree, PyTree], key: jax.Array | None = None
     ) -> tuple[jax.Array, PyTree, Curvature]:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise TypeError(f"{name}: batch must be (inputs, targets), got {describe(batch)}")
         inputs, targets = batch
         if output == "sampled" and key is None:
             raise TypeError(f"{name}: output='sampled' needs a key: f(params, batch, key)")
@@ -154,11 +190,12 @@ def value_grad_and_curvature(
         if gradient:
             for layer in layout:
                 if layer.kind == "dense":
-                    taps[layer.weight]["G"] = jnp.zeros_like(layer.matrix(leaves), jnp.float32)
+                    stack, rows, columns = layer.sizes(leaves)
+                    taps[layer.weight]["G"] = jnp.zeros((*stack, rows, columns), jnp.float32)
         outputs, pull = jax.vjp(lambda p, taps: model.apply(p, inputs, taps), params, taps)
         with at_work(name):
             _check_outputs(outputs)
-        examples = outputs.size // outputs.shape[-1]
+        examples = math.prod(outputs.shape[:-1])
         value, cotangent = jax.value_and_grad(loss)(outputs, targets)
         if output == "empirical":
             # Of single examples, and not of their mean.
@@ -167,7 +204,7 @@ def value_grad_and_curvature(
         else:
             grads, _ = pull(cotangent)
             if key is not None and output == "sampled":
-                blocks = pull(loss.sampled(outputs, key))[1]
+                blocks = pull(_of_outputs(loss.sampled, outputs, key))[1]
             else:
                 blocks = _exact(lambda c: pull(c)[1], loss, outputs)
         return value, grads, Curvature(blocks, jnp.asarray(1.0 * examples, value.dtype), layout)
@@ -175,11 +212,19 @@ def value_grad_and_curvature(
     return evaluate
 
 
+def _of_outputs(
+    rule: Callable[..., jax.Array], outputs: jax.Array, argument: jax.Array
+) -> jax.Array:
+    """A cotangent of the outputs: where a placement is part of the type, it has theirs."""
+    placed = placed_like(lambda *given: (rule(*given),), (outputs,))
+    return placed(outputs, argument)[0]
+
+
 def _exact(
     pull: Callable[[jax.Array], dict[str, Statistics]], loss: Loss, outputs: jax.Array
 ) -> dict[str, Statistics]:
     columns = jnp.arange(outputs.shape[-1])
-    each = jax.vmap(lambda index: pull(loss.root(outputs, index)))(columns)
+    each = jax.vmap(lambda index: pull(_of_outputs(loss.root, outputs, index)))(columns)
     # What comes from the inputs is the same for every column; what comes from the outputs adds up.
     return {
         block: {

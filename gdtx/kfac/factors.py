@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,10 @@ import jax.numpy as jnp
 
 from .._decompositions import eigh
 from .._numerics import sqrt
+from ..matrix.together import together
+
+Factors = dict[str, dict[str, jax.Array]]
+"""Of each block, "A" of its inputs and "S" of its outputs: symmetric matrices, or stacks."""
 
 
 class Eigenbasis(NamedTuple):
@@ -20,11 +25,31 @@ class Eigenbasis(NamedTuple):
     output_values: jax.Array
 
 
-def eigenbasis(input_factor: jax.Array, output_factor: jax.Array) -> Eigenbasis:
-    """The eigenbases of the two factors, stacks of them too; no eigenvalue is negative."""
-    input_values, inputs = eigh(input_factor)
-    output_values, outputs = eigh(output_factor)
-    return Eigenbasis(inputs, jnp.maximum(input_values, 0), outputs, jnp.maximum(output_values, 0))
+# Beside its results, a decomposition needs some three matrices.
+_AT_ONCE = 64
+
+
+def eigenbases(factors: Factors) -> dict[str, Eigenbasis]:
+    """The eigenbases of all blocks, factors of one size together; no eigenvalue is negative."""
+    sides = [factors[block][side] for block in factors for side in ("A", "S")]
+    results = together(_decomposed, [_flat(x) for x in sides], _AT_ONCE)
+    pairs = iter(zip(sides, results, strict=True))
+    return {block: Eigenbasis(*_parts(*next(pairs)), *_parts(*next(pairs))) for block in factors}
+
+
+def _flat(stack: jax.Array) -> jax.Array:
+    return stack.reshape(math.prod(stack.shape[:-2]), *stack.shape[-2:])
+
+
+def _decomposed(stack: jax.Array) -> jax.Array:
+    """Eigenvectors, as columns, and in the last row the eigenvalues: all in one array."""
+    values, vectors = eigh(stack)
+    return jnp.concatenate([vectors, values[..., None, :]], axis=-2)
+
+
+def _parts(factor: jax.Array, decomposed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    vectors, values = decomposed[..., :-1, :], decomposed[..., -1, :]
+    return vectors.reshape(factor.shape), jnp.maximum(values, 0).reshape(factor.shape[:-1])
 
 
 def rotated(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:

@@ -10,14 +10,16 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from .._combine import chain
-from .._errors import check_state, describe, fail
+from .._decompositions import eigh
+from .._errors import at_work, check_state, describe, fail
 from .._kinds import NonNegative, Positive
 from .._numerics import sqrt
+from .._placement import placed_like
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
 from ..links.arithmetic import scale_by_learning_rate
-from .curvature import Curvature
+from .curvature import Curvature, checked
 from .layers import leaves_by_path
 from .losses import Loss
 
@@ -40,17 +42,25 @@ def fisher_square(curvature: Curvature, updates: PyTree) -> jax.Array:
     >>> kfac.fisher_square(curvature, {"w": jnp.array([[1.0], [2.0]])})
     Array(2.5, dtype=float32)
     """
-    leaves, total = leaves_by_path(updates), jnp.zeros((), curvature.examples.dtype)
-    for layer in curvature.layout:
-        block = curvature.blocks[layer.weight]
-        if layer.kind == "dense":
-            matrix = layer.matrix(leaves)
-            inner = block["A"] @ matrix @ block["S"] / block["n"][..., None, None]
-            total = total + jnp.sum(matrix * inner) / curvature.examples
-        else:
-            square = block["D"] * jnp.square(leaves[layer.weight])
-            total = total + jnp.sum(square) / curvature.examples
-    return total
+
+    leaves = leaves_by_path(updates)
+    with at_work("fisher_square"):
+        curvature = checked(curvature, getattr(curvature, "layout", ()), leaves)
+
+    def summed(curvature: Curvature, leaves: dict[str, jax.Array]) -> tuple[jax.Array]:
+        total = jnp.zeros((), curvature.examples.dtype)
+        for layer in curvature.layout:
+            block = curvature.blocks[layer.weight]
+            if layer.kind == "dense":
+                matrix = layer.matrix(leaves)
+                inner = block["A"] @ matrix @ block["S"] / block["n"][..., None, None]
+                total = total + jnp.sum(matrix * inner) / curvature.examples
+            else:
+                square = block["D"] * jnp.square(leaves[layer.weight])
+                total = total + jnp.sum(square) / curvature.examples
+        return (total,)
+
+    return placed_like(summed, (curvature.examples,))(curvature, leaves)[0]
 
 
 class FisherNormState(NamedTuple):
@@ -69,7 +79,9 @@ def clip_by_fisher_norm(norm_constraint: Positive = 1e-3) -> GradientTransformat
     `update` needs `curvature=`; where it is None, the last factor is used again.
 
     Args:
-        norm_constraint: $c$, the largest $u^T F u$.
+        norm_constraint: $c$, the largest $u^T F u$, in the units of the loss (where that is a log
+            likelihood, nats): of a loss multiplied by 10 it must be 10 times as large to mean the
+            same.
 
     Returns:
         A transformation whose state is one number.
@@ -191,9 +203,13 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
     ) -> tuple[PyTree, tuple[()]]:  # fmt: skip
         flat, unravel = ravel_pytree(updates)
         if getattr(curvature, "shape", None) != (flat.size, flat.size):
-            expected = f"an array of shape {(flat.size, flat.size)}"
-            fail(ValueError, f"curvature must be {expected}, got {describe(curvature)}")
-        values, vectors = jnp.linalg.eigh(curvature)
+            came = "a Curvature" if isinstance(curvature, Curvature) else describe(curvature)
+            fail(
+                ValueError,
+                f"curvature must be an array of shape {(flat.size, flat.size)}, as "
+                f"kfac.fisher_matrix gives it, got {came}",
+            )
+        values, vectors = eigh(curvature)
         values = values + damping
         # Rounding makes small values of those that are 0.
         floor = flat.size * jnp.finfo(values.dtype).eps * jnp.max(values, initial=0)

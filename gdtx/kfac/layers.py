@@ -15,7 +15,7 @@ from .._paths import leaf_paths
 from .._tree import PyTree
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """Parameters with one block of curvature.
 
@@ -35,6 +35,14 @@ class Layer:
     inputs: tuple[int, ...] = ()
     outputs: tuple[int, ...] = ()
     batch: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        # Without defaults, because a model has many and they are part of a transformation's text.
+        given = {
+            name: value for name, value in vars(self).items() if name not in ("kind", "weight")
+        }
+        named = "".join(f", {name}={value!r}" for name, value in given.items() if value)
+        return f"Layer({self.kind!r}, {self.weight!r}{named})"
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 
+from .._errors import at_work, describe, fail
 
+
+@runtime_checkable
 class Loss(Protocol):
     r"""A loss whose curvature in the outputs is known.
 
@@ -34,6 +37,7 @@ class SquaredError:
     """Half the squared distance, $|y - t|^2 / 2$: targets are normal around $y$, $H = I$."""
 
     def __call__(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        _check_targets("squared_error", targets, outputs.shape)
         return 0.5 * jnp.square(outputs - targets).sum(-1).mean()
 
     def sampled(self, outputs: jax.Array, key: jax.Array) -> jax.Array:
@@ -53,7 +57,9 @@ class SoftmaxCrossEntropy:
     def __call__(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
         logs = jax.nn.log_softmax(outputs)
         if jnp.issubdtype(targets.dtype, jnp.integer):
+            _check_targets("softmax_cross_entropy", targets, outputs.shape[:-1])
             return -jnp.take_along_axis(logs, targets[..., None], axis=-1).mean()
+        _check_targets("softmax_cross_entropy", targets, outputs.shape)
         return -(targets * logs).sum(-1).mean()
 
     def sampled(self, outputs: jax.Array, key: jax.Array) -> jax.Array:
@@ -76,6 +82,7 @@ class SigmoidCrossEntropy:
     """
 
     def __call__(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        _check_targets("sigmoid_cross_entropy", targets, outputs.shape)
         terms = targets * jax.nn.log_sigmoid(outputs) + (1 - targets) * jax.nn.log_sigmoid(-outputs)
         return -terms.sum(-1).mean()
 
@@ -91,6 +98,13 @@ class SigmoidCrossEntropy:
 squared_error = SquaredError()
 softmax_cross_entropy = SoftmaxCrossEntropy()
 sigmoid_cross_entropy = SigmoidCrossEntropy()
+
+
+def _check_targets(name: str, targets: Any, expected: tuple[int, ...]) -> None:
+    # Broadcast against outputs (n, 1), targets (n,) would be n times n differences.
+    if jnp.shape(targets) != expected:
+        with at_work(name):
+            fail(ValueError, f"targets must have shape {expected}, got {describe(targets)}")
 
 
 def _unit(outputs: jax.Array, index: Any) -> jax.Array:

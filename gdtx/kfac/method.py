@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._combine import chain
-from .._errors import check_state
+from .._errors import check_state, describe, fail
 from .._kinds import Decay, InnerDecay, NonNegative, Positive, StepCount
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
@@ -42,7 +42,9 @@ def kfac(
     Args:
         learning_rate, momentum: as in :func:`sgd`.
         damping, decay, inverse_every, split, layout, fallback: as in :func:`scale_by_kfac`.
-        norm_constraint: as in :func:`clip_by_fisher_norm`.
+        norm_constraint: as in :func:`clip_by_fisher_norm`, in the units of the loss, and of updates
+            before learning rate and momentum. The default suits cross-entropies, means over
+            examples of a few nats; of squared errors it may be far from what they are measured in.
         weight_decay: as in :func:`add_decayed_weights`, added to the gradient.
 
     Returns:
@@ -141,6 +143,8 @@ def levenberg_marquardt(
         **extra_args: Any,
     ) -> tuple[PyTree, LevenbergMarquardtState]:
         check_state(state, LevenbergMarquardtState)
+        if curvature is not None:
+            _check_function(value_fn)
         extra_args |= {"curvature": curvature, "value_fn": value_fn}
         tx = inner.replace(**{path: state.damping})
         new, inner_state = tx.update(updates, state.inner, params, **extra_args)
@@ -164,6 +168,12 @@ def levenberg_marquardt(
         return new, LevenbergMarquardtState(count, adapted, ratio, inner_state)
 
     return GradientTransformation(init, update)
+
+
+def _check_function(value_fn: Any) -> None:
+    if not callable(value_fn):
+        what = "a function of the parameters"
+        fail(TypeError, f"value_fn must be {what}, got {describe(value_fn)}")
 
 
 def _dot(one: PyTree, other: PyTree) -> jax.Array:

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from .._errors import at_work, fail
+from .._errors import at_work, describe, fail
+from ..matrix.placement import kept_in_place
 from .layers import Layer
 
 Statistics = dict[str, jax.Array]
@@ -38,8 +39,14 @@ def _forward(rule: Rule, y: jax.Array, x: jax.Array, tap: Any) -> tuple[jax.Arra
 
 def _backward(rule: Rule, kept: Any, g: jax.Array) -> tuple[Any, None, Statistics]:
     x, like = kept
-    found = rule.statistics(x, g)
-    return g, None, {name: found[name].astype(leaf.dtype) for name, leaf in like.items()}
+
+    def gathered(x: jax.Array, g: jax.Array) -> Statistics:
+        found = rule.statistics(x, g)
+        return {name: found[name].astype(leaf.dtype) for name, leaf in like.items()}
+
+    # Where a placement is part of the type, statistics have that of their taps: on every device.
+    whole = {name: jnp.zeros((), leaf.dtype) for name, leaf in like.items()}
+    return g, None, kept_in_place(gathered, whole, x, g)
 
 
 observe.defvjp(_forward, _backward)
@@ -120,7 +127,7 @@ class DenseRule:
         if self.sharing == "reduce":
             x, g = x.mean(-2), g.sum(-2)
         else:
-            x, g = (array.reshape(*array.shape[:-3], -1, array.shape[-1]) for array in (x, g))
+            x, g = map(_expanded, (x, g))
         if self.bias:
             x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), wide)], axis=-1)
         count = jnp.full(x.shape[:-2], x.shape[-2], wide)
@@ -156,6 +163,11 @@ class DiagonalRule:
         return {"D": jnp.square(each.sum(tuple(range(len(rest))))).sum(0)}
 
 
+def _expanded(array: jax.Array) -> jax.Array:
+    *stack, examples, uses, features = array.shape
+    return array.reshape(*stack, examples * uses, features)
+
+
 def _gram(rows: jax.Array) -> jax.Array:
     return jnp.swapaxes(rows, -1, -2) @ rows
 
@@ -180,6 +192,7 @@ def tap_dense(
             example, "reduce" takes the mean of $x$ and the sum of $g$ over them.
 
     Raises:
+        TypeError: if the tap is no dict.
         ValueError: if the tap is that of another layer.
 
     References:
@@ -200,6 +213,8 @@ def tap_dense(
     with at_work("tap_dense"):
         if sharing not in ("expand", "reduce"):
             fail(ValueError, f"sharing must be 'expand' or 'reduce', got {sharing!r}")
+        if not isinstance(tap, Mapping):
+            fail(TypeError, f"tap must be a dict, as dense_tap gives it, got {describe(tap)}")
         for name, like in expected.items():
             shape = getattr(tap.get(name), "shape", None)
             if shape != like.shape:

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
-from .._errors import check_state, fail
+from .._errors import check_state
 from .._kinds import Decay, NonNegative, StepCount
-from .._memory import RecurState
 from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
-from ..links.moments import ema
 from ..schedules.basic import choice
 from .blocks import (
     BlocksState,
@@ -21,13 +16,14 @@ from .blocks import (
     advanced,
     layers_of,
     like,
+    of_layers,
     preconditioned,
     unknown_blocks,
     without,
 )
 from .curvature import Curvature
-from .factors import DAMPINGS, Eigenbasis, product_values, rotated
-from .layers import leaves_by_path
+from .factors import DAMPINGS
+from .steps import in_place, rest_of
 
 
 class KfacState(NamedTuple):
@@ -76,7 +72,8 @@ def scale_by_kfac(
 
     Returns:
         A transformation whose state holds for a layer of $m \times n$ numbers $2 (m^2 + n^2)$, and
-        for each scale or shift two. A basis that cannot be computed leaves the last one in use
+        for each scale or shift two, all of them on every device that has the parameters. Factors of
+        one size are decomposed together; a basis that cannot be computed leaves the last one in use
         and is counted.
 
     Raises:
@@ -102,11 +99,11 @@ def scale_by_kfac(
            [2.]], dtype=float32)
     """
     damped = choice("scale_by_kfac: split", DAMPINGS, split)
-    rest = identity() if fallback is None else fallback
+    other = identity() if fallback is None else fallback
 
     def init(params: PyTree) -> KfacState:
         layers = layers_of(layout, params)
-        return KfacState(unknown_blocks(layers, params, decay), rest.init(without(params, layers)))
+        return KfacState(unknown_blocks(layers, params, decay), other.init(without(params, layers)))
 
     def update(
         updates: PyTree,
@@ -118,126 +115,17 @@ def scale_by_kfac(
     ) -> tuple[PyTree, KfacState]:
         check_state(state, KfacState)
         layers = layers_of(layout, updates)
-        blocks, _ = advanced(state.blocks, curvature, layers, updates, decay, inverse_every)
-        values = {block: damped(basis, damping) for block, basis in blocks.bases.items()}
-        found = preconditioned(blocks, layers, updates, damping, values)
-        others, kept = _rest(rest, layers, updates, state.fallback, params, extra_args)
+
+        def step(leaves: Any, blocks: BlocksState, curvature: Any, *numbers: Any) -> Any:
+            damping, decay, inverse_every = numbers
+            blocks, _ = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
+            values = {block: damped(basis, damping) for block, basis in blocks.bases.items()}
+            return preconditioned(blocks, layers, leaves, damping, values), blocks
+
+        leaves = of_layers(updates, layers)
+        numbers = damping, decay, inverse_every
+        found, blocks = in_place(step, leaves, (state.blocks,), curvature, *numbers)
+        others, kept = rest_of(other, layers, updates, state.fallback, params, extra_args)
         return like(updates, {**found, **others}), KfacState(blocks, kept)
 
     return GradientTransformation(init, update)
-
-
-class EkfacState(NamedTuple):
-    """State of EKFAC: that of K-FAC, and average squares along the axes of its bases."""
-
-    blocks: BlocksState
-    squares: RecurState
-    fallback: PyTree
-
-
-@transformation
-def scale_by_ekfac(
-    damping: NonNegative = 1e-3,
-    decay: Decay = 0.95,
-    inverse_every: StepCount = 10,
-    layout: Layout = None,
-    fallback: GradientTransformation | None = None,
-) -> GradientTransformation:
-    r"""Divide by curvature whose eigenvalues are measured in K-FAC's eigenbasis.
-
-    :func:`scale_by_kfac` with $D = s + \lambda$, where $s$ is an average over steps of the squares
-    of gradients in the basis, $E[(Q_A^T\, \bar x g^T Q_S)^2]$, the best diagonal there is; it
-    starts anew from $a_i s_j$ with every new basis.
-
-    Args:
-        damping, decay, inverse_every, layout, fallback: as in :func:`scale_by_kfac`; the decay is
-            that of $s$ too.
-
-    Returns:
-        A transformation whose state holds for a layer of $m \times n$ numbers
-        $2 (m^2 + n^2) + m n$. Its `curvature` must hold "G": ask
-        :func:`gdtx.kfac.value_grad_and_curvature` for the gradient.
-
-    Raises:
-        TypeError: from `update`, if it is called without `curvature`.
-        ValueError: from `update`, for the curvature of another model, or one without "G".
-
-    References:
-        George et al. 2018, Fast Approximate Natural Gradient Descent in a Kronecker-factored
-        Eigenbasis, arXiv:1806.03884.
-
-    >>> import gdtx, jax, jax.numpy as jnp
-    >>> from gdtx import kfac
-    >>> f = kfac.value_grad_and_curvature(
-    ...     lambda params, x: x @ params["w"], kfac.squared_error, gradient=True)
-    >>> params = {"w": jnp.zeros((2, 1))}
-    >>> batch = (jnp.array([[1.0, 0.0], [1.0, 2.0]]), jnp.array([[1.0], [5.0]]))
-    >>> _, grads, curvature = f(params, batch, jax.random.key(0))
-    >>> tx = gdtx.scale_by_ekfac()
-    >>> updates, state = tx.update(grads, tx.init(params), params, curvature=curvature)
-    >>> updates["w"].shape
-    (2, 1)
-    """
-    average, rest = ema(decay), identity() if fallback is None else fallback
-
-    def init(params: PyTree) -> EkfacState:
-        layers = layers_of(layout, params)
-        blocks = unknown_blocks(layers, params, decay)
-        start = {block: product_values(basis) for block, basis in blocks.bases.items()}
-        # Not a number, as the bases are, and not 0.
-        squares = RecurState({"value": start})
-        return EkfacState(blocks, squares, rest.init(without(params, layers)))
-
-    def update(
-        updates: PyTree,
-        state: EkfacState,
-        params: PyTree = None,
-        *,
-        curvature: Curvature | None,
-        **extra_args: Any,
-    ) -> tuple[PyTree, EkfacState]:
-        check_state(state, EkfacState)
-        layers = layers_of(layout, updates)
-        blocks, fresh = advanced(state.blocks, curvature, layers, updates, decay, inverse_every)
-        squares = state.squares
-        if curvature is not None:
-            _, averaged = average.update(_squares(curvature, blocks.bases), state.squares)
-            start = {block: product_values(basis) for block, basis in blocks.bases.items()}
-            squares = jax.tree.map(
-                lambda new, old: jnp.where(fresh, new, old), RecurState({"value": start}), averaged
-            )
-        values = {block: s + damping for block, s in squares.buffers["value"].items()}
-        found = preconditioned(blocks, layers, updates, damping, values)
-        others, kept = _rest(rest, layers, updates, state.fallback, params, extra_args)
-        return like(updates, {**found, **others}), EkfacState(blocks, squares, kept)
-
-    return GradientTransformation(init, update)
-
-
-def _squares(curvature: Curvature, bases: dict[str, Eigenbasis]) -> dict[str, jax.Array]:
-    found = {}
-    for block, basis in bases.items():
-        if "G" not in curvature.blocks[block]:
-            fail(
-                ValueError,
-                f"curvature[{block!r}] holds no 'G': ask for it by "
-                "value_grad_and_curvature(..., gradient=True)",
-            )
-        # The sum over examples of gradients that are independent and 0 in the mean.
-        found[block] = jnp.square(rotated(basis, curvature.blocks[block]["G"])) / curvature.examples
-    return found
-
-
-def _rest(
-    fallback: GradientTransformation,
-    layers: Any,
-    updates: PyTree,
-    state: PyTree,
-    params: PyTree,
-    extra_args: dict[str, Any],
-) -> tuple[dict[str, Any], PyTree]:
-    """What the fallback makes of the parameters that no layer has."""
-    if params is not None:
-        params = without(params, layers)
-    new, state = fallback.update(without(updates, layers), state, params, **extra_args)
-    return leaves_by_path(new), state
