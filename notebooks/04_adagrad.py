@@ -54,6 +54,12 @@ def slope(x, y):
     return np.polyfit(np.log(x), np.log(y), 1)[0]
 
 
+def label_ticks(axis, values):
+    """Plain numbers at these places of a logarithmic axis, and no others."""
+    axis.set_ticks(values, labels=[f"{value:g}" for value in values])
+    axis.set_ticks([], minor=True)
+
+
 # %% [markdown]
 # ## Ill-conditioning forces a low rate
 #
@@ -109,7 +115,7 @@ axes[0].set(
     xlabel=r"$\eta\, h_{\max}$", ylabel="distance after 100 steps", ylim=(1e-8, 1e2),
     title=r"beyond $2 / h_{\max}$ it diverges",
 )  # fmt: skip
-axes[0].legend(loc="lower left")
+axes[0].legend(loc="lower center", bbox_to_anchor=(0.42, 0), fontsize=8)
 axes[1].loglog(kappas, measured, "o", label="measured, best rate")
 axes[1].loglog(kappas, kappas / 2 * np.log(1000), "k:", label=r"$\frac{\kappa}{2} \ln 1000$")
 axes[1].set(
@@ -177,7 +183,9 @@ axes[0].set(
     xlabel="curvature", ylabel="gradient", ylim=(1e-6, 3), title="one gradient, without noise"
 )
 axes[0].legend(loc="lower left")
-axes[1].loglog(h, accumulated, "o", label="without noise, root of sum")
+axes[1].loglog(
+    h, accumulated, "o", markersize=9, fillstyle="none", label="without noise, root of sum"
+)
 axes[1].loglog(h, np.sqrt(h / (eta * (2 - eta * h))), "k:", linewidth=1, label="predicted")
 for (name, value), marker in zip(rms.items(), "s^", strict=True):
     axes[1].loglog(h, value, marker, label=f"{name}, root mean square")
@@ -190,8 +198,11 @@ plt.show()
 # %%
 slopes = [slope(h, exact[0]), slope(h, accumulated), slope(h, rms["equal noise"])]
 np.testing.assert_allclose(slopes[0], 1.0, atol=1e-3)
-assert 0.5 < slopes[1] < 0.57 and 0 < slopes[2] < 0.08
-assert np.argmax(exact[0]) == 8 and np.argmax(exact[100]) <= 2 and np.argmin(exact[100]) == 8
+assert 0.5 < slopes[1] < 0.57
+assert 0 < slopes[2] < 0.08
+assert np.argmax(exact[0]) == 8
+assert np.argmax(exact[100]) <= 2
+assert np.argmin(exact[100]) == 8
 claim(
     19,
     f"|g| ∝ h^{slopes[0]:.2f} from equal distances, with the steepest smallest 100 steps later; "
@@ -261,8 +272,9 @@ etas = np.array([0.1, 0.3, 1.0, 3.0, 10.0])
 
 def regrets(tx):
     """After every round for each rate, with the distances and gradients on the way."""
-    play_it = lambda tx: play(tx, logistic, jnp.zeros(17), (x, y))  # noqa: E731
-    path, paid, gradients = gdtx.sweep(play_it, tx, {"learning_rate": etas})
+    path, paid, gradients = gdtx.sweep(
+        lambda tx: play(tx, logistic, jnp.zeros(17), (x, y)), tx, {"learning_rate": etas}
+    )
     excess = np.asarray(paid, float) - np.asarray(jax.vmap(logistic, (None, 0))(hindsight, (x, y)))
     return np.cumsum(excess, 1), np.asarray(path - hindsight, float), np.asarray(gradients, float)
 
@@ -367,7 +379,9 @@ def mean_regret(tx, loss, start, games, best):
 flips = np.asarray(coins, float)[..., 0]
 best_coin = marks - np.abs(np.cumsum(flips, 1))[:, marks - 1]
 wide = np.asarray(features, float), np.asarray(targets, float)
-best_fit = np.array([[least_squares(a[:m], b[:m]) for m in marks] for a, b in zip(*wide)])
+best_fit = np.array(
+    [[least_squares(a[:m], b[:m]) for m in marks] for a, b in zip(*wide, strict=True)]
+)
 found = {
     (name, game): mean_regret(metric(exponent), loss, jnp.zeros(size), games, best)
     for name, exponent in (("root", -0.5), ("whole", -1.0))
@@ -385,8 +399,9 @@ for ax, game in zip(axes, ("coins", "squares"), strict=True):
     ax.set(xlabel="rounds $T$")
 axes[0].loglog(marks, np.sqrt(2 * marks / np.pi), "k:", label=r"no method: $\sqrt{2T/\pi}$")
 axes[0].set(ylabel="mean regret", title="coins: convex")
-axes[1].set(title="squared errors: exp-concave", ylim=(2, 60))
+axes[1].set(title="squared errors: exp-concave", ylim=(2.5, 70))
 for ax in axes:
+    label_ticks(ax.yaxis, (3, 5, 10, 20, 50))
     ax.legend(loc="upper left", fontsize=8)
 fig.tight_layout()
 plt.show()
@@ -482,23 +497,26 @@ left = {
 }
 lowest = {key: np.nanmin(value) for key, value in left.items()}
 np.testing.assert_allclose(left["full", "straight"], left["full", "turned"], rtol=0.01, atol=1e-6)
-assert lowest["full", "turned"] < 1e-10 and lowest["diagonal", "straight"] < 1e-10
+assert lowest["full", "turned"] < 1e-10
+assert lowest["diagonal", "straight"] < 1e-10
 assert 0.5 < lowest["diagonal", "turned"] / lowest["gradient descent", "turned"] < 1
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
 for (name, value), style in zip(cost.items(), ("o-", "s--", "^-."), strict=True):
     axes[0].loglog(numbers, 1e3 * value, style, label=name)
-axes[0].set(xlabel="numbers $n$", ylabel="milliseconds", title="one update", xticks=numbers)
-axes[0].set_xticks(numbers, numbers, minor=False)
-axes[0].minorticks_off()
+axes[0].set(xlabel="numbers $n$", ylabel="milliseconds", title="one update")
+label_ticks(axes[0].xaxis, numbers)
 for (name, axis), style in zip(left, ("o-", "o:", "^-", "^:", "x-", "x:"), strict=True):
     color = {"full": "tab:blue", "diagonal": "tab:green"}.get(name, "tab:gray")
     value = np.where(left[name, axis] < 10, left[name, axis], np.nan)
     axes[1].loglog(tried, np.maximum(value, 1e-12), style, color=color, label=f"{name}, {axis}")
-axes[1].set(xlabel="learning rate", ylabel="loss after 50 steps", title=r"a quadratic, $\kappa=1000$")
-axes[0].legend()
-axes[1].legend(fontsize=7, loc="lower left")
+axes[1].set(
+    xlabel="learning rate", ylabel="loss after 50 steps", ylim=(1e-13, 1e5),
+    title=r"a quadratic, $\kappa = 1000$",
+)  # fmt: skip
+axes[0].legend(loc="upper left", fontsize=8)
+axes[1].legend(fontsize=8, loc="upper center", ncols=2)
 fig.tight_layout()
 plt.show()
 claim(
@@ -533,7 +551,8 @@ tx = gdtx.adagrad(0.1, initial_accumulator_value=0.0)
 ours = play(tx, lambda theta, _: 0.5 * jnp.sum(theta**2), jnp.ones(3), jnp.arange(50))[0]
 climbing, descending = as_printed(+1), as_printed(-1)
 np.testing.assert_allclose(ours, descending, rtol=1e-5)
-assert (np.diff(climbing, axis=0) > 0).all() and (np.diff(descending, axis=0) < 0).all()
+assert (np.diff(climbing, axis=0) > 0).all()
+assert (np.diff(descending, axis=0) < 0).all()
 claim(
     22,
     f"with the printed plus, 50 steps take θ from 1 to {climbing[-1, 0]:.2f}; with a minus to "
@@ -562,7 +581,8 @@ history = np.asarray(jax.random.t(jax.random.key(4), 1.5, (200, 5)))  # now and 
 norms = np.stack([np.linalg.norm(history[: t + 1].astype(float), axis=0) for t in range(200)])
 scaled = np.asarray(respond(tx, jnp.asarray(history)))
 error = np.abs(scaled / (history / norms) - 1).max()
-assert error < 3e-6 and np.abs(scaled).max() < 1 + 1e-6
+assert error < 3e-6
+assert np.abs(scaled).max() < 1 + 1e-6
 np.testing.assert_allclose(scaled[0], np.sign(history[0]), rtol=1e-6)
 claim(25, f"g_t / ‖g_1…g_t‖₂ to {error:.0e} of each number, over 200 steps of heavy tails", HOLDS)
 
@@ -593,7 +613,8 @@ held = {}
 for name in ("AdaGrad", "RMSProp"):
     is_short = lengths[f"{name}, burst"][10:] < lengths[name][10:] / np.sqrt(2)
     held[name] = int(is_short.argmin())
-assert abs(held["AdaGrad"] / (10 * 30**2) - 1) < 0.05 and held["RMSProp"] < 100
+assert abs(held["AdaGrad"] / (10 * 30**2) - 1) < 0.05
+assert held["RMSProp"] < 100
 
 # %% [markdown]
 # On a function without noise gradients vanish, the sum converges, and so does AdaGrad: linearly,
@@ -651,16 +672,19 @@ def train(tx, key, steps=3000):
 
 
 def all_of(tx, rates):
-    """One after the other, in one program: small matrices are quicker so than in a batch."""
-    one = lambda key, rate: train(tx.replace(learning_rate=rate), key)  # noqa: E731
+    """By seed and rate, one after the other: small matrices are quicker so than in a batch."""
     seeds = jax.random.split(jax.random.key(0), 3)
-    both = jax.jit(lambda r: jax.lax.map(lambda k: jax.lax.map(lambda q: one(k, q), r), seeds))
-    return np.asarray(both(jnp.asarray(rates)))
+
+    def each_rate(key):
+        return jax.lax.map(lambda rate: train(tx.replace(learning_rate=rate), key), rates)
+
+    return np.asarray(jax.jit(lambda seeds: jax.lax.map(each_rate, seeds))(seeds))
 
 
-network_rates = {"AdaGrad": 2.0 ** np.arange(-5, 1), "RMSProp": 2.0 ** np.arange(-9, -3)}
+network_rates = {"AdaGrad": 2.0 ** jnp.arange(-5, 1), "RMSProp": 2.0 ** jnp.arange(-9, -3)}
 curves = {
-    name: all_of(tx, network_rates[name]) for name, tx in (("AdaGrad", adagrad), ("RMSProp", rmsprop))
+    name: all_of(tx, network_rates[name])
+    for name, tx in (("AdaGrad", adagrad), ("RMSProp", rmsprop))
 }
 trained = np.array([300, 1000, 3000])
 recent = {
@@ -668,7 +692,7 @@ recent = {
     for name, curve in curves.items()
 }
 chosen = {name: value.mean(0).argmin(0) for name, value in recent.items()}
-assert all((0 < i).all() and (i < 5).all() for i in chosen.values())
+assert all((i > 0).all() and (i < 5).all() for i in chosen.values())
 reached = {name: value.mean(0).min(0) for name, value in recent.items()}
 assert 0.8 < reached["AdaGrad"][0] / reached["RMSProp"][0] < 1.25
 assert reached["AdaGrad"][2] > 4 * reached["RMSProp"][2]
@@ -678,7 +702,10 @@ fig, axes = plt.subplots(1, 3, figsize=(11, 3.5))
 for (name, value), style in zip(lengths.items(), ("-", "--", "-", "--"), strict=True):
     color = "tab:blue" if name.startswith("AdaGrad") else "tab:orange"
     axes[0].loglog(steps, value, style, color=color, label=name)
-axes[0].set(xlabel="step", ylabel=r"step length over $\eta$", title="gradients of constant size")
+axes[0].set(
+    xlabel="step", ylabel=r"step length over $\eta$", ylim=(1e-4, 5),
+    title="gradients of constant size",
+)  # fmt: skip
 for (name, value), style in zip(floors.items(), ("-", "--"), strict=True):
     axes[1].loglog(value, style, label=name)
 axes[1].set(xlabel="step", ylabel="distance from the minimum", title="a quadratic with noise")
@@ -686,7 +713,7 @@ for (name, curve), style in zip(curves.items(), ("-", "--"), strict=True):
     mean = curve[:, chosen[name][2]].mean(0).reshape(-1, 50).mean(1)
     axes[2].loglog(np.arange(25, 3000, 50), mean, style, label=name)
 axes[2].set(xlabel="step", ylabel="training loss", title="a network on digits")
-axes[0].legend(fontsize=8)
+axes[0].legend(fontsize=8, loc="lower left")
 axes[1].legend()
 axes[2].legend()
 fig.tight_layout()
@@ -756,8 +783,9 @@ def one_pass(tx, frequency, seed):
 costs, best_of = {}, {}
 for kind, frequency in frequencies.items():
     for name, (tx, path, rates) in contest.items():
-        mean_cost = lambda tx: jax.vmap(lambda key: one_pass(tx, frequency, key)[0])(seeds)  # noqa: E731, B023
-        paid = np.asarray(gdtx.sweep(mean_cost, tx, {path: rates}), float)
+        passes = jax.vmap(one_pass, (None, None, 0))
+        paid = gdtx.sweep(lambda tx: passes(tx, frequency, seeds)[0], tx, {path: rates})  # noqa: B023
+        paid = np.asarray(paid, float)
         best = paid.mean(1).argmin()
         assert 0 < best < len(rates) - 1
         costs[kind, name] = paid[best]
@@ -766,7 +794,7 @@ for kind, frequency in frequencies.items():
 
 # %%
 weights = {
-    name: jax.jit(jax.vmap(lambda key: one_pass(tx, frequencies["rare and frequent"], key)[1]))(seeds)
+    name: jax.jit(passes)(tx, frequencies[kind], seeds)[1]
     for (kind, name), tx in best_of.items()
     if kind == "rare and frequent"
 }
@@ -792,11 +820,13 @@ axes[1].set(
     xlabel="appearances of the feature", ylabel="mean weight, in its direction",
     title="learned in one pass (the truth is 2)", ylim=(0, 2.2),
 )  # fmt: skip
-axes[1].legend(loc="center left", fontsize=8)
+label_ticks(axes[1].xaxis, (12, 25, 50, 100, 200, 400))
+axes[1].legend(loc="lower right", fontsize=8)
 fig.tight_layout()
 plt.show()
 rare, even_out = gain["rare and frequent"], gain["equally frequent"]
-assert (rare > 0.03).all() and abs(even_out.mean()) < 0.025
+assert (rare > 0.03).all()
+assert abs(even_out.mean()) < 0.025
 assert rare.mean() > even_out.mean() + 0.04
 claim(
     24,
