@@ -381,7 +381,7 @@ for (name, score), mark in zip(scores.items(), ("o-", "s--"), strict=True):
     axes[2].errorbar(np.arange(5), best.mean(1), best.std(1), fmt=mark, markersize=4, label=name)
 axes[2].set(xlabel="μ", title="at the best η for each")
 axes[2].set_xticks(np.arange(5), momenta)
-axes[0].set(ylabel="loss of the last 25 steps", yscale="log", ylim=(0.06, 3))
+axes[0].set(ylabel="loss of the last 25 steps", yscale="log", ylim=(0.06, 2))
 axes[0].legend(loc="upper left")
 plt.show()
 

@@ -14,7 +14,7 @@ from .plots import new_axes
 from .problems import Problem, values_on_grid
 from .trajectories import Trajectories, learning_rates
 
-_LINES = ("-", "--", ":", "-.")
+_LINES = ("-", "--", "-.", ":")
 
 
 def plot_trajectories(result: Trajectories, ax: Any = None) -> Any:
@@ -186,9 +186,8 @@ def _grid(who: str, rows: int, columns: int, size: tuple[float, float]) -> Any:
     return figure.subplots(rows, columns)
 
 
-def _style(i: int) -> dict[str, Any]:
-    """Ten colours and four kinds of lines, so that twenty curves differ."""
-    return {"color": f"C{i % 10}", "linestyle": _LINES[i % 4], "linewidth": 1.6}
+def _style(i: int, lines: Sequence[str] = ("-",)) -> dict[str, Any]:
+    return {"color": f"C{i % 10}", "linestyle": lines[i % len(lines)], "linewidth": 1.6}
 
 
 def _least(problem: Problem) -> float | None:
@@ -234,7 +233,7 @@ def _losses(result: Trajectories, ax: Any) -> None:
     """The losses above the least value, on a logarithmic axis, or as they are if there is none."""
     least = _least(result.problem)
     for i, (name, losses) in enumerate(result.losses.items()):
-        ax.plot(losses - (least or 0), **_style(i), label=name)
+        ax.plot(losses - (least or 0), **_style(i, _LINES), label=name)
     ax.set(xlabel="step", ylabel="loss above the least" if least else "loss")
     if least is None:
         ax.set_yscale("symlog")
