@@ -74,7 +74,7 @@ SGD, KFAC = "SGD, momentum", "K-FAC"
 
 def all_methods() -> dict[str, Method]:
     """The one that others are compared with comes first."""
-    found = {
+    return {
         SGD: Method(
             partial(gdtx.sgd, nesterov=True),
             {"learning_rate": [0.002, 0.004, 0.008], "momentum": [0.9, 0.95]},
@@ -82,7 +82,7 @@ def all_methods() -> dict[str, Method]:
         ),
         "Adam": Method(
             gdtx.adam,
-            {"learning_rate": [0.004, 0.008, 0.016], "b2": [0.99, 0.999]},
+            {"learning_rate": [0.002, 0.004, 0.008], "b2": [0.99, 0.999]},
             "#0072b2",
         ),
         KFAC: Method(
@@ -91,15 +91,12 @@ def all_methods() -> dict[str, Method]:
             "#d55e00",
             curved=True,
         ),
-    }
-    shampoo = getattr(gdtx, "shampoo", None)
-    if shampoo is not None:
-        found["Shampoo"] = Method(
-            partial(shampoo, update_every=BASES_EVERY, graft=gdtx.scale_by_adam()),
-            {"learning_rate": [0.002, 0.004, 0.008], "relative_eps": [1e-6, 1e-3]},
+        "Shampoo": Method(
+            partial(gdtx.shampoo, update_every=BASES_EVERY, graft=gdtx.scale_by_adam()),
+            {"learning_rate": [0.004, 0.008, 0.016], "relative_eps": [1e-6, 1e-3]},
             "#cc79a7",
-        )
-    return found
+        ),
+    }
 
 
 class Task(NamedTuple):

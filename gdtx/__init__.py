@@ -1,5 +1,6 @@
 """Composable gradient transformations for JAX."""
 
+from . import explore as explore
 from . import interop as interop
 from . import kfac as kfac
 from ._combine import chain as chain

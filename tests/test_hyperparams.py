@@ -248,10 +248,11 @@ def test_learning_rate_learned_by_its_gradient():
     def final(tx):
         return quadratic(tx, steps=2)[-1] ** 2
 
+    hypergradient = jax.jit(jax.grad(final))
     outer = gdtx.adam(0.05)
     state = outer.init(tx)
     for _ in range(150):
-        updates, state = outer.update(jax.grad(final)(tx), state, tx)
+        updates, state = outer.update(hypergradient(tx), state, tx)
         tx = gdtx.apply_updates(tx, updates)
     np.testing.assert_allclose(tx.arguments["learning_rate"], 0.5, atol=0.05)
     assert final(tx) < 1e-3

@@ -82,7 +82,7 @@ def average(
     >>> gdtx.eval_params(tx, state, params)  # the mean of 2 and 1
     Array([1.5], dtype=float32)
     """
-    statistic = ema(_decays(decay, start))
+    statistic = ema(decays(decay, start))
 
     def init(params: PyTree) -> AverageState:
         return AverageState(statistic.init(params), inner.init(params))
@@ -100,7 +100,7 @@ def average(
     return GradientTransformation(init, update)
 
 
-def _decays(decay: Any, start: int) -> Callable[[jax.Array], jax.Array]:
+def decays(decay: Any, start: int) -> Callable[[jax.Array], jax.Array]:
     """The decay at each step with which :func:`ema` is the average itself, and no bias is left."""
 
     def at(step: jax.Array) -> jax.Array:

@@ -1,0 +1,74 @@
+"""The table of claims is made from the executed notebooks, which CI executes again."""
+
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import run
+
+    yield run
+    for name in ("run", "claims"):
+        sys.modules.pop(name, None)
+
+
+def test_nothing_is_stale(run):
+    assert (FOLDER / "README.md").read_text() == run.page(FOLDER)
+    for source in run.sources():
+        rendering = nbformat.read(FOLDER / f"{source.stem}.ipynb", as_version=4)
+        written = jupytext.read(source)
+        assert [c.source for c in rendering.cells] == [c.source for c in written.cells], source.stem
+        for cell in rendering.cells:
+            for output in cell.get("outputs", ()):
+                assert output.output_type != "error"
+                assert output.get("name") != "stderr", (source.stem, output.text)
+
+
+def test_every_claim_is_executed(run):
+    found = run.verdicts(FOLDER)
+    assert sorted(found) == list(run.CLAIMS) == list(range(1, 57))
+    assert {number: said for number, said in found.items() if len(said) > 1} == {}
+
+
+def test_a_claim_is_read_back_from_its_cell(run, tmp_path):
+    (tmp_path / "01_try.py").write_text(
+        "# %% [markdown]\n# # 1. A try\n\n# %%\nfrom claims import CORRECTED, claim\n\n"
+        'claim(2, f"{1 / 3:.2f} | of it", CORRECTED, "a third")\nprint("more")\n'
+    )
+    run.execute(tmp_path / "01_try.py", tmp_path)
+    ((cell, said),) = run.outcomes(tmp_path / "01_try.ipynb")
+    assert cell == 2
+    assert said == {
+        "number": 2, "figure": "0.33 | of it", "verdict": "holds with a correction",
+        "correction": "a third",
+    }  # fmt: skip
+
+
+def test_a_failing_cell_is_an_error(run, tmp_path):
+    (tmp_path / "01_try.py").write_text("# %%\nassert 1 == 2\n")
+    with pytest.raises(Exception, match="AssertionError"):
+        run.execute(tmp_path / "01_try.py", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((57, "x"), "number must be one of 1 to 56, got 57"),
+        ((1, "x", "true"), "verdict must be HOLDS, CORRECTED or FAILS, got 'true'"),
+        ((1, "x", "holds with a correction"), "a correction goes with the verdict CORRECTED"),
+        ((1, "x", "holds", "but"), "a correction goes with the verdict CORRECTED"),
+    ],
+)
+def test_bad_claims(run, arguments, message):
+    import claims
+
+    with pytest.raises(ValueError, match=message):
+        claims.claim(*arguments)
