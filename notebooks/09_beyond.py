@@ -21,6 +21,8 @@
 # small networks can be computed in full.
 
 # %%
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -47,9 +49,9 @@ from gdtx import explore, kfac
 # as if inputs and gradients were independent. Then one inverse of each factor is enough:
 
 # %%
-damping = 1e-3
+damping = 1e-4
 kfac_step = gdtx.scale_by_kfac(damping, decay=0.0, split="eigen")
-kfac_step
+print(kfac_step)
 
 # %% [markdown]
 # For a linear model with squared error nothing is lost: $S$ is the same for every example. K-FAC *is*
@@ -62,7 +64,9 @@ linear = {"w": jnp.ones((3, 3))}
 
 @jax.jit
 def both(params, batch):
-    model = lambda params, x: x @ params["w"]
+    def model(params, x):
+        return x @ params["w"]
+
     f = kfac.value_grad_and_curvature(model, kfac.squared_error, output="exact")
     _, g, curvature = f(params, batch)
     fisher = kfac.fisher_matrix(model, kfac.squared_error)(params, batch)
@@ -81,7 +85,7 @@ np.testing.assert_allclose(*both(linear, (x, targets)), rtol=1e-4)
 # %%
 images, labels = load_digits(return_X_y=True)
 pooled = images.reshape(-1, 4, 2, 4, 2).mean((2, 4)).reshape(-1, 16) / 16
-small_data = jnp.asarray(pooled - pooled.mean(0), jnp.float32)[:300], jnp.asarray(labels)[:300]
+small_data = jnp.asarray(pooled - pooled.mean(0), jnp.float32)[:200], jnp.asarray(labels)[:200]
 
 
 def network(params, x):
@@ -94,12 +98,15 @@ def small_loss(params, data=small_data):
 
 def small_start(seed):
     rng = np.random.default_rng(seed)
-    normal = lambda m, n: jnp.asarray(rng.normal(size=(m, n)) / m**0.5, jnp.float32)
+
+    def normal(m, n):
+        return jnp.asarray(rng.normal(size=(m, n)) / m**0.5, jnp.float32)
+
     return {"w1": normal(16, 12), "b1": jnp.zeros(12), "w2": normal(12, 10), "b2": jnp.zeros(10)}
 
 
 adam = gdtx.adam(0.01)
-moments = np.array([0, 3, 10, 20, 40, 80, 160, 320])
+moments = np.array([0, 10, 30, 60, 120])
 
 
 @jax.jit
@@ -125,6 +132,7 @@ def visited(params):
 #
 # the squared cosine of the angle to the natural gradient, in the geometry of $M$. Beside K-FAC, the
 # exact $F$ without what is between layers tells its two approximations apart.
+
 
 # %%
 @jax.jit
@@ -158,11 +166,15 @@ def shares(params, adam_step):
     return float(value), gains
 
 
+def entry(tree, i):
+    """One of those stacked along the first axis."""
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
 runs = []
 for seed in range(3):
     path, _, adam_steps = visited(small_start(seed))
-    at = [jax.tree.map(lambda leaf: leaf[i], (path, adam_steps)) for i in range(len(moments))]
-    found = [shares(*moment) for moment in at]
+    found = [shares(entry(path, i), entry(adam_steps, i)) for i in range(len(moments))]
     runs.append(jax.tree.map(lambda *values: np.array(values), *found))
 losses, share = jax.tree.map(lambda *values: np.mean(values, axis=0), *runs)
 
@@ -173,7 +185,7 @@ losses, share = jax.tree.map(lambda *values: np.mean(values, axis=0), *runs)
 # smallest is the condition number that is left, and the largest decides which rate is stable.
 
 # %%
-params, state, _ = jax.tree.map(lambda leaf: leaf[2], visited(small_start(0)))
+params, state, _ = entry(visited(small_start(0)), 1)
 _, _, _, known, metric = geometry(params)
 matrices = {
     "K-FAC": -explore.preconditioner_spectrum(kfac_step, known, params, curvature=None).matrix,
@@ -211,7 +223,7 @@ every = [run[1] for run in runs]
 assert all(run["K-FAC"][0] > 0.9 for run in every)  # each of the seeds
 assert all(run["K-FAC"][0] > run[other][0] + 0.2 for run in every for other in ("Adam", "gradient"))
 assert all(run["exact blocks"][-1] > run["K-FAC"][-1] + 0.15 for run in every)
-assert all(run["K-FAC"][-1] < 0.8 for run in every)
+assert all(run["K-FAC"][-1] < 0.75 for run in every)
 assert largest["K-FAC"] < 10 < 100 < min(largest["gradient"], largest["Adam"])
 claim(
     49,
@@ -219,14 +231,15 @@ claim(
     f"{at_first['Adam']:.0%}, gradient {at_first['gradient']:.0%} at first; K-FAC "
     f"{at_last['K-FAC']:.0%}, exact blocks {at_last['exact blocks']:.0%} once fitted",
     CORRECTED,
-    "closely while the network is unsure; as few examples come to carry the curvature, inputs and "
-    "gradients are no longer independent, and the approximation degrades",
+    "closely at first, less as the network fits: what is then lost is lost by taking inputs and "
+    "gradients of a layer as independent",
 )
 
 # %% [markdown]
-# What is lost at the end is lost by $A \otimes S$, not by leaving out what is between layers. By then
-# the network is sure of most images, and the few of which it is not carry both the large gradients and
-# particular inputs.
+# The exact blocks show that little is lost by leaving out what is between layers. What is lost at the
+# end is lost by $A \otimes S$: the images of which a trained network is not sure have the large $s$,
+# and inputs of their own. For the direction of a step the natural gradient's geometry is what counts;
+# Adam, which adapted to where it went, has come as near as K-FAC by then.
 
 # %% [markdown]
 # ## Large batches: LARS and LAMB
@@ -280,7 +293,7 @@ def start(seed):
     rng = np.random.default_rng(seed)
     return [
         {"w": jnp.asarray(rng.normal(size=(m, n)) / m**0.5, jnp.float32), "b": jnp.zeros(n)}
-        for m, n in zip(SIZES[:-1], SIZES[1:], strict=True)
+        for m, n in pairwise(SIZES)
     ]
 
 
@@ -320,7 +333,7 @@ def train(rates, params, rows):
     def each(f, copies):
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *copies.values())
         results = jax.vmap(f)(stacked)
-        return {name: jax.tree.map(lambda x: x[i], results) for i, name in enumerate(copies)}
+        return {name: entry(results, i) for i, name in enumerate(copies)}
 
     def step(carry, rows):
         copies, state = carry
@@ -343,6 +356,7 @@ for batch, powers in ((SMALL, np.arange(-1, 5)), (LARGE, np.arange(0, 8))):
     seeds = jax.vmap(train, in_axes=(None, 0, 0))
     found[batch] = jax.jit(jax.vmap(seeds, in_axes=(0, None, None)))(tried[batch], starts, rows)
 
+
 # %%
 def edge(rates, scores):
     """The rate beyond which less than half is read right."""
@@ -352,7 +366,7 @@ def edge(rates, scores):
 
 
 scaled, growth, tuned = {}, {}, {}
-fig, axes = plt.subplots(1, 4, figsize=(11, 3.2), sharey=True, layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(11, 3.6), sharey=True, layout="constrained")
 for ax, name in zip(axes, methods, strict=True):
     edges = {}
     for batch, style in ((SMALL, "o-"), (LARGE, "s--")):
@@ -370,7 +384,7 @@ for ax, name in zip(axes, methods, strict=True):
     tuned[name] = scores.mean(1).max()
     ax.set(xscale="log", xlabel="learning rate", title=name)
 axes[0].set(ylabel="accuracy (%)")
-axes[0].legend(loc="lower left", fontsize="small")
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
 
 # %%
@@ -379,6 +393,7 @@ for name in methods:
     print(f"{name:15} {scaled[name, 'linear']:11.1%} {scaled[name, 'root']:10.1%} "
           f"{tuned[name]:6.1%}  {growth[name]:7.1f} times that of batch 20")  # fmt: skip
 assert max(growth.values()) < 0.7 * LARGE / SMALL  # none as much as the batch
+assert growth["LAMB"] > 1.5 * max(growth[name] for name in methods if name != "LAMB")
 assert scaled["SGD", "linear"] < 0.5
 root_rule = {name: scaled[name, "root"] for name in methods}
 assert min(root_rule.values()) > 0.85
@@ -424,7 +439,7 @@ shampoo
 # multiplies.
 
 # %%
-rows = np.random.default_rng(0).integers(0, 300, (300, 20))
+rows = np.random.default_rng(0).integers(0, 200, (300, 20))
 
 
 @jax.jit
@@ -449,22 +464,20 @@ def multiplied_by(tx, gradients):
 
 
 seen = gradients_seen(small_start(0))
-inverses = {
-    "full matrix": multiplied_by(gdtx.full_matrix_adagrad(1.0, eps), seen),
+matrices = {
     "Shampoo": multiplied_by(shampoo, seen),
     "diagonal": multiplied_by(gdtx.adagrad(1.0, 0.0, eps), seen),
 }
 
 # %% [markdown]
-# These are $G^{-1/2}$ and what stands for it. Distances between the roots themselves, up to a factor
-# that the learning rate absorbs: $\min_c \|c X - G^{1/2}\| / \|G^{1/2}\|$. Two more for comparison:
-# no preconditioner, and Shampoo with its exponents doubled, $L^{1/2} \otimes R^{1/2}$, which Morwani et
-# al. 2024 ([arXiv:2406.17748](https://arxiv.org/abs/2406.17748)) argue is nearer to the best Kronecker
-# product.
+# These stand for $G^{-1/2}$. Distances between the roots themselves, up to a factor that the learning
+# rate absorbs: $\min_c \|c X - G^{1/2}\| / \|G^{1/2}\|$. Two more for comparison: no preconditioner,
+# and Shampoo with its exponents doubled, $L^{1/2} \otimes R^{1/2}$, which Morwani et al. 2024
+# ([arXiv:2406.17748](https://arxiv.org/abs/2406.17748)) argue is nearer to the best Kronecker product.
 
 # %%
-L = np.einsum("tij,tkj->ik", *[np.asarray(seen, float)] * 2)
-R = np.einsum("tij,tik->jk", *[np.asarray(seen, float)] * 2)
+G = np.einsum("tij,tkl->ijkl", *[np.asarray(seen, float)] * 2, optimize=True)
+L, R = np.einsum("ijkj->ik", G), np.einsum("ijil->jl", G)
 
 
 def power(matrix, exponent):
@@ -473,16 +486,16 @@ def power(matrix, exponent):
 
 
 np.testing.assert_allclose(
-    inverses["Shampoo"], np.kron(power(L, -0.25), power(R, -0.25)), rtol=1e-2, atol=1e-2
+    matrices["Shampoo"], np.kron(power(L, -0.25), power(R, -0.25)), rtol=1e-2, atol=1e-2
 )
-roots = {name: np.linalg.inv(P) for name, P in inverses.items()}
-target = roots.pop("full matrix")
+target = power(G.reshape(192, 192), 0.5)
+roots = {name: np.linalg.inv(P) for name, P in matrices.items()}
 roots["exponents doubled"] = np.kron(power(L, 0.5), power(R, 0.5))
 roots["none"] = np.eye(len(target))
 
 
-def distance(X):
-    cosine = np.sum(X * target) / np.linalg.norm(X) / np.linalg.norm(target)
+def distance(other):
+    cosine = np.sum(other * target) / np.linalg.norm(other) / np.linalg.norm(target)
     return np.sqrt(1 - cosine**2)
 
 
@@ -536,7 +549,8 @@ print(gdtx.expand(gdtx.scale_by_sm3(), depth=None))
 
 # %% [markdown]
 # Its numbers are never below AdaGrad's sums, and equal to them for biases. Here are both after two
-# epochs of the same gradients. How much larger they are tells how much shorter SM3's steps are.
+# epochs of the same gradients. How much larger they are tells how much shorter SM3's steps are. (Left
+# out are the weights of pixels that are never lit, whose gradients are 0.)
 
 
 # %%
@@ -561,19 +575,19 @@ def accumulators(params):
 
 sums, covers = accumulators(start(0))
 times_larger = jax.tree.map(lambda s, c: np.asarray(c / s)[np.asarray(s) > 0], sums, covers)
-matrices = np.concatenate([layer["w"].ravel() for layer in times_larger])
-vectors = np.concatenate([layer["b"] for layer in times_larger])
+of_matrices = np.concatenate([layer["w"].ravel() for layer in times_larger])
+of_biases = np.concatenate([layer["b"] for layer in times_larger])
 rates = {
     "AdaGrad": jax.tree.map(lambda s: 0.1 / jnp.sqrt(s), [layer["w"] for layer in sums]),
     "SM3": jax.tree.map(lambda s: 0.1 / jnp.sqrt(s), [layer["w"] for layer in covers]),
 }
 fig, (one, other) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
 explore.plot_effective_learning_rates(rates, ax=one, bins=40)
-other.hist(np.sqrt(matrices), bins=np.geomspace(1, 30, 40))
+other.hist(np.sqrt(of_matrices), bins=np.geomspace(1, 30, 40))
 other.set(xscale="log", xlabel="AdaGrad's step / SM3's", ylabel="weights")
 plt.show()
-print(f"of matrices: {matrices.min():.3g} to {matrices.max():.3g} times, median "
-      f"{np.median(matrices):.3g}; of biases {vectors.min():.3g} to {vectors.max():.3g}")  # fmt: skip
+print(f"of matrices: {of_matrices.min():.3g} to {of_matrices.max():.3g} times, median "
+      f"{np.median(of_matrices):.3g}; of biases {of_biases.min():.3g} to {of_biases.max():.3g}")  # fmt: skip
 
 # %% [markdown]
 # And the memory, of a layer of 4,096 by 4,096 weights with its bias; nothing is allocated for this
@@ -595,13 +609,13 @@ for name, value in size.items():
 gdtx.state_table(sm3, large)
 
 # %%
-assert matrices.min() > 1 - 1e-5
-np.testing.assert_allclose(vectors, 1, rtol=1e-5)
+assert of_matrices.min() > 1 - 1e-5
+np.testing.assert_allclose(of_biases, 1, rtol=1e-5)
 assert size["SM3"] == 4 * (4096 + 4096 + 4096)
 assert size["AdaGrad"] == 4 * (4096 * 4096 + 4096)
 claim(
     53,
-    f"accumulators {matrices.min():.2g} to {matrices.max():.2g} times AdaGrad's (median "
-    f"{np.median(matrices):.2g}); {size['SM3']:,} bytes where AdaGrad has {size['AdaGrad']:,}",
+    f"accumulators {of_matrices.min():.2g} to {of_matrices.max():.2g} times AdaGrad's (median "
+    f"{np.median(of_matrices):.2g}); {size['SM3']:,} bytes where AdaGrad has {size['AdaGrad']:,}",
     HOLDS,
 )
