@@ -26,8 +26,8 @@ def ax():
 def after(tx, gradients, params):
     """The state after these gradients."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *gradients)
-    step = lambda state, g: (tx.update(g, state, params)[1], None)  # noqa: E731
-    return jax.lax.scan(step, tx.init(params), stacked)[0]
+    step = jax.jit(lambda state, g: tx.update(g, state, params)[1])
+    return jax.lax.scan(lambda state, g: (step(state, g), None), tx.init(params), stacked)[0]
 
 
 # Ratios

@@ -346,6 +346,15 @@ def test_what_cannot_be_read_has_its_name():
     assert r"\operatorname{schedule}\left( t - 1 \right)" in latex(gdtx.sgd(lambda t: jnp.exp(-t)))
 
 
+def test_branches_and_buffers_have_any_name():
+    branches = gdtx.join(gdtx.plus, u=gdtx.ema(0.9), reader=gdtx.identity())
+    assert latex(branches) == latex(gdtx.join(gdtx.plus, m=gdtx.ema(0.9), g=gdtx.identity()))
+    named = gdtx.let(gdtx.value_of("u"), u=gdtx.ema(0.9))
+    assert latex(named) == latex(gdtx.let(gdtx.value_of("x"), x=gdtx.ema(0.9)))
+    change = gdtx.recur(lambda g, reader: (g - reader, {"reader": g}), reader=0.0)
+    assert r"g_t - r_{t-1}" in latex(change)
+
+
 def test_shared_statistics_and_inputs_are_printed_once():
     twice = gdtx.join(gdtx.plus, one=mean, two=gdtx.chain(mean, gdtx.square()))
     assert latex(twice).count("m_t &=") == 1

@@ -30,8 +30,9 @@ def _chain(reader: Reader, u: Expression, *links: GradientTransformation) -> Exp
     return u
 
 
+# Positional only, because a branch or a buffer may have any name.
 def _join(
-    reader: Reader, u: Expression, merge: Any, **branches: GradientTransformation
+    reader: Reader, u: Expression, /, merge: Any, **branches: GradientTransformation
 ) -> Expression:
     u = reader.atom(u)
     outputs = []
@@ -64,7 +65,7 @@ def _previous(reader: Reader, u: Expression, statistic: GradientTransformation) 
 
 
 def _let(
-    reader: Reader, u: Expression, body: GradientTransformation, **values: GradientTransformation
+    reader: Reader, u: Expression, /, body: GradientTransformation, **values: GradientTransformation
 ) -> Expression:
     u = reader.atom(u)
     outer = dict(reader.values)
@@ -150,7 +151,7 @@ def _past_first(value: Expression) -> Expression:
     return Apply("sum", tuple(terms))
 
 
-def _recur(reader: Reader, u: Expression, rule: Any, dtype: Any, **initial: Any) -> Expression:
+def _recur(reader: Reader, u: Expression, /, rule: Any, dtype: Any, **initial: Any) -> Expression:
     last = {name: Symbol(rf"\bullet {name}", time=t - 1) for name in initial}
     u = reader.atom(u)
     try:
