@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from claims import CORRECTED, HOLDS, claim
+from claims import CORRECTED, claim
 from jax.flatten_util import ravel_pytree
 from sklearn.datasets import load_digits
 
@@ -76,20 +76,19 @@ gdtx.adam(1e-3)
 
 # %% [markdown]
 # "RMSProp with momentum" was a method before Adam: Graves (2013) and the usual implementations put
-# the momentum *behind* the division. Adam puts it before. Let one gradient come, and then none.
-# With the correction of the first average left out of both, what was averaged before the division
-# is $\beta_1^k / \sqrt{\beta_2^k}$ of it $k$ steps later, for the denominator forgets as well; what
-# was averaged behind is $\beta_1^k$ of it.
+# the momentum *behind* the division. Adam puts it before. Let one gradient come, and then none, and
+# leave the corrections out. The step of what was averaged before the division falls as
+# $\beta_1^k / \sqrt{\beta_2^k}$ over the next $k$ steps, for the denominator forgets as well; of what
+# was averaged behind, as $\beta_1^k$.
 
 # %%
 b2 = 0.9
-power = gdtx.chain(gdtx.square(), gdtx.ema(b2), gdtx.bias_correction(b2), gdtx.sqrt())
+power = gdtx.chain(gdtx.square(), gdtx.ema(b2), gdtx.sqrt(), gdtx.add(1e-30))
 before = gdtx.join(gdtx.divide, mu=gdtx.ema(b1), nu=power)
 behind = gdtx.chain(gdtx.join(gdtx.divide, g=gdtx.identity(), nu=power), gdtx.ema(b1))
-# From a long history of small gradients, so that both corrections are over.
-spike = jnp.zeros(430).at[:400].set(1e-9).at[400].set(1.0)
+spike = jnp.zeros(20).at[0].set(1.0)
 k = np.arange(20)
-after = {name: outputs(tx, spike)[400:420] for name, tx in [("before", before), ("behind", behind)]}
+after = {name: outputs(tx, spike) for name, tx in [("before", before), ("behind", behind)]}
 decay = {name: float((u[10] / u[0]) ** 0.1) for name, u in after.items()}
 np.testing.assert_allclose(after["before"] / after["before"][0], (b1 / b2**0.5) ** k, rtol=1e-6)
 np.testing.assert_allclose(after["behind"] / after["behind"][0], b1**k, rtol=1e-6)
@@ -97,17 +96,17 @@ np.testing.assert_allclose(after["behind"] / after["behind"][0], b1**k, rtol=1e-
 fig, ax = plt.subplots(figsize=(7, 3))
 for (name, u), marker in zip(after.items(), "os", strict=True):
     ax.plot(k, u, marker=marker, markersize=4, label=f"averaged {name} the division")
-ax.set(xlabel="steps after one large gradient", ylabel="step / η", ylim=(0, None))
+ax.set(xlabel="steps after one gradient", ylabel="step / η", ylim=(0, None), xticks=k[::2])
 ax.set_title(rf"$\beta_1 = \beta_2 = {b2}$")
 ax.legend()
 plt.show()
 claim(
     33,
-    f"as links equal to 1e-13; after one large gradient Adam's step falls by {decay['before']:.3g} "
-    f"each step, that of RMSProp with momentum by {decay['behind']:.3g} (β₁ = β₂ = {b2})",
+    f"as links equal to 1e-13; after one gradient Adam's step falls by a factor of {decay['before']:.3g} "
+    f"each step, that of RMSProp with momentum of {decay['behind']:.3g} (β₁ = β₂ = {b2})",
     CORRECTED,
     "Adam averages gradients and then divides, RMSProp with momentum averages what was divided: "
-    "after a large gradient the first decays by β₁/√β₂, the second by β₁",
+    "after a large gradient the first falls as (β₁/√β₂)ᵏ, the second as β₁ᵏ",
 )
 
 # %% [markdown]
@@ -196,7 +195,7 @@ for rate, *rows in zip((0.01, 0.3), corrected_loss, uncorrected_loss, strict=Tru
     print("    without corrections:", *(f"{loss:.3f}" for loss in rows[1]))
 small, large = uncorrected_loss / corrected_loss
 assert np.all(np.abs(np.log([small[0], large[0]])) < 0.2)  # β₂ = 0.9: over in no time
-assert small[-1] < 0.5 and large[-1] > 3  # β₂ = 0.99999: never over
+assert small[-1] < 0.5 < 3 < large[-1]  # β₂ = 0.99999: never over
 
 # %% [markdown]
 # Without corrections Adam acts as if its learning rate were larger, and with $\beta_2 = 0.99999$ that
@@ -240,6 +239,7 @@ claim(
 # $\beta_1 = \beta_2$. It grows with $t$. If $\beta_1^2 \geq \beta_2$ it grows without end: the
 # denominator forgets a large gradient before the numerator does.
 
+
 # %%
 def bound(b1, b2, t=None):
     """The supremum after t steps, or over all t."""
@@ -273,11 +273,12 @@ def last_step(b1, b2, gradients):
 
 # %%
 previous = np.ones(len(b1s))
-for steps in (1, 2, 10, 100, 300):
+for steps in (1, 10, 300):
     worst = (b1s / b2s)[:, None] ** np.arange(steps)[::-1]
     attained = last_step(b1s, b2s, worst)
     np.testing.assert_allclose(attained, bound(b1s, b2s, steps), rtol=1e-7)
-    assert np.all(attained >= previous * (1 - 1e-9)) and np.all(attained <= bound(b1s, b2s) + 1e-9)
+    assert np.all(previous * (1 - 1e-9) <= attained)
+    assert np.all(attained <= bound(b1s, b2s) + 1e-9)
     previous = attained
 finite = b1s**2 < b2s
 late = bound(b1s[finite], b2s[finite], 100_000)
@@ -289,20 +290,20 @@ np.testing.assert_array_equal(exact, (b1s == b2s) | (b1s == 0))
 assert np.all((bound(b1s, b2s) >= paper_bound(b1s, b2s) - 1e-9) | exact)
 
 # %% [markdown]
-# Nothing exceeds it. Two attempts: 200,000 random sequences with heavy tails, and, as all of this can
+# Nothing exceeds it. Two attempts: 50,000 random sequences with heavy tails, and, as all of this can
 # be differentiated, the ascent of $|\Delta\theta_{12}|$ over the twelve gradients, by Adam itself.
 
 # %%
 pairs = np.array([[0.9, 0.999], [0.9, 0.95], [0.9, 0.9], [0.5, 0.99], [0.9, 0.7], [0.0, 0.999]]).T
 limit = bound(*pairs, 12)
-wild = jax.random.normal(jax.random.key(2), (200_000, 12)) ** 9
+wild = jax.random.normal(jax.random.key(2), (50_000, 12)) ** 9
 tried = jax.vmap(last_step, (None, None, 1), 1)(*pairs, jnp.stack([wild] * 6))
 assert np.all(tried <= limit[:, None] * (1 + 1e-9))
 
 
 @jax.jit
 def ascend(gradients):
-    tx = gdtx.adam(gdtx.cosine_decay_schedule(0.1, 2000))
+    tx = gdtx.adam(gdtx.cosine_decay_schedule(0.1, 1000))
 
     def step(carry, _):
         x, state = carry
@@ -310,14 +311,17 @@ def ascend(gradients):
         updates, state = tx.update(slope, state)
         return (gdtx.apply_updates(x, updates), state), None
 
-    (x, _), _ = jax.lax.scan(step, (gradients, tx.init(gradients)), length=2000)
+    (x, _), _ = jax.lax.scan(step, (gradients, tx.init(gradients)), length=1000)
     return last_step(*pairs, x)
 
 
 found = ascend(jax.random.normal(jax.random.key(3), (6, 12)))
 for (b1, b2), most, by_chance, by_ascent in zip(pairs.T, limit, tried.max(1), found, strict=True):
-    print(f"β₁ {b1}, β₂ {b2:<5}: bound {most:.5f}, found {by_ascent:.5f}, at random {by_chance:.3f}")
-assert np.all(found <= limit * (1 + 1e-9)) and np.all(found > 0.999 * limit)
+    print(
+        f"β₁ {b1}, β₂ {b2:<5}: bound {most:.5f}, found {by_ascent:.5f}, at random {by_chance:.3f}"
+    )
+np.testing.assert_allclose(found, limit, rtol=1e-3)
+assert np.all(found <= limit * (1 + 1e-9))
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -344,15 +348,17 @@ plt.show()
 
 # %%
 _, updates = jax.jit(train)(gdtx.adam(0.01), batches)
-steps = np.abs(updates) / 0.01
-longest_seen, often = steps.max(), np.mean(steps > 1)
+longest_seen = float(np.abs(updates).max() / 0.01)
+worst = jnp.asarray((0.9 / 0.999) ** np.arange(3000.0)[::-1])
+reached = float(outputs(gdtx.scale_by_adam(eps=0.0), worst)[-1])
 supremum = float(bound(0.9, 0.999))
-assert slide_bound(0.9, 0.999) == 1 < longest_seen < supremum
+assert slide_bound(0.9, 0.999) == 1 < longest_seen < paper_bound(0.9, 0.999) < reached < supremum
+assert reached > 0.97 * supremum
 claim(
     35,
     f"at β₁ = 0.9, β₂ = 0.999: {slide_bound(0.9, 0.999):.3g}η printed, "
-    f"{paper_bound(0.9, 0.999):.3g}η in the paper, {supremum:.3g}η attained; on digits the longest "
-    f"step is {longest_seen:.2g}η",
+    f"{paper_bound(0.9, 0.999):.3g}η in the paper, {reached:.3g}η seen after 3,000 gradients with the "
+    f"supremum {supremum:.3g}η; on digits the longest step is {longest_seen:.2g}η",
     CORRECTED,
     "the supremum is η(1 − β₁)/√((1 − β₂)(1 − β₁²/β₂)), attained by gradients that grow by β₂/β₁ "
     "each step, and infinite if β₁² ≥ β₂; the slide's min should be the paper's max, and that is "
@@ -405,7 +411,10 @@ ax.loglog(snr, snr / np.sqrt(1 + snr**2), "k--", linewidth=1, label=r"$s / \sqrt
 ax.set(xlabel="true signal-to-noise ratio s", ylabel="average of m̂ / √(...)")
 ax.legend()
 plt.show()
-claim(36, f"at a ratio of {snr[12]:.3g} Adam has {by_adam[12]:.3f}, the variance {by_variance[12]:.3g}")
+claim(
+    36,
+    f"at a ratio of {snr[12]:.3g} Adam has {by_adam[12]:.3f}, the variance {by_variance[12]:.3g}",
+)
 
 # %% [markdown]
 # ## Claim 37: the learning rate still has to decay
@@ -426,7 +435,6 @@ h = jnp.array([[0.3], [1.0], [3.0]])  # three curvatures, 400 runs of each
 sigma = 2.0
 
 
-@jax.jit
 def risks(tx):
     """Average risk by curvature, and root mean square of the updates, at each step."""
 
@@ -442,23 +450,25 @@ def risks(tx):
     return jax.lax.scan(step, (theta, tx.init(theta)), keys)[1]
 
 
-etas = [0.1, 0.03, 0.01]
-constant = {f"η = {eta}": eta for eta in etas}
-decaying = {"η = 0.1 / (1 + t / 100)": gdtx.inverse_time_decay(0.1, 100, 1.0)}
-runs = {name: risks(gdtx.adam(eta)) for name, eta in (constant | decaying).items()}
-late = {name: (risk[2000:].mean(0), size[2000:].mean()) for name, (risk, size) in runs.items()}
-predicted = np.array(etas) * sigma / 4
-for (name, eta), expected in zip(constant.items(), predicted, strict=True):
-    np.testing.assert_allclose(late[name][0], expected, rtol=0.1)
-    np.testing.assert_allclose(late[name][1] / eta, np.sqrt(0.1 / 1.9), rtol=0.05)
+etas = np.array([0.1, 0.03, 0.01, 0.1])
+tx = gdtx.adam(gdtx.inverse_time_decay(0.1, 100, 1.0))
+decay_rates = [1e-9, 1e-9, 1e-9, 1.0]  # the first three as good as constant
+settings = {"learning_rate.init_value": etas, "learning_rate.decay_rate": decay_rates}
+risk, size = gdtx.sweep(risks, tx, settings)
+floors = etas[:3] * sigma / 4
+late_risk, late_size = risk[:, 2000:].mean(1), size[:, 2000:].mean(1)
+np.testing.assert_allclose(late_risk[:3], np.stack([floors] * 3, 1), rtol=0.1)
+np.testing.assert_allclose(late_size[:3] / etas[:3], np.sqrt(0.1 / 1.9), rtol=0.05)
+decayed = risk[3, -200:].mean()
+assert decayed < 0.1 * floors[0]
 
 # %%
 fig, ax = plt.subplots(figsize=(8, 3.6))
-for (name, (risk, _)), style in zip(runs.items(), ["-", "--", "-.", "-"], strict=True):
-    (line,) = ax.loglog(risk.mean(1), style, label=name)
-    if name in constant:
-        floor = constant[name] * sigma / 4
-        ax.axhline(floor, color=line.get_color(), linewidth=0.8, linestyle=":")
+names = [f"η = {eta}" for eta in etas[:3]] + ["η = 0.1 / (1 + t / 100)"]
+for name, curve, style in zip(names, risk.mean(2), ["-", "--", "-.", "-"], strict=True):
+    ax.loglog(curve, style, label=name)
+for at, floor in enumerate(floors):
+    ax.axhline(floor, color=f"C{at}", linewidth=0.8, linestyle=":")
 ax.set(xlabel="step", ylabel="risk", title="dotted: ησ/4")
 ax.legend()
 plt.show()
@@ -475,24 +485,23 @@ def losses_by_order(tx):
     return jax.vmap(lambda batches: softmax_loss(train(tx, batches)[0]))(orders)
 
 
-constant_losses = gdtx.sweep(losses_by_order, gdtx.adam(0.1), {"learning_rate": rates})
-cosine = gdtx.adam(gdtx.cosine_decay_schedule(0.1, 500))
-cosine_losses = gdtx.sweep(losses_by_order, cosine, {"learning_rate.init_value": rates})
-best = {}
-for name, losses in [("constant", constant_losses), ("cosine decay", cosine_losses)]:
-    at = int(losses.mean(1).argmin())
-    best[name] = losses[at]
-    print(f"{name}: best η {rates[at]:.2g}, losses {np.round(losses[at], 4)}")
-    assert 0 < at < len(rates) - 1
-assert best["cosine decay"].max() < best["constant"].min()
-floor, after = late["η = 0.03"][0].mean(), runs["η = 0.1 / (1 + t / 100)"][0][-200:].mean()
-assert after < 0.1 * late["η = 0.1"][0].mean()
+cosine = gdtx.cosine_decay_schedule(0.1, 500, alpha=0.0)  # down to alpha of the rate: 1 is constant
+settings = {
+    "learning_rate.init_value": np.tile(rates, 2),
+    "learning_rate.alpha": np.repeat(np.float32([1.0, 0.0]), len(rates)),
+}
+losses = gdtx.sweep(losses_by_order, gdtx.adam(cosine), settings).reshape(2, len(rates), 3)
+best = losses.mean(2).argmin(1)
+constant, decaying = losses[0, best[0]], losses[1, best[1]]
+for name, at, found in zip(("constant", "decaying"), best, (constant, decaying), strict=True):
+    print(f"{name}: best η {rates[at]:.2g}, losses", *(f"{loss:.3f}" for loss in found))
+assert np.all((best > 0) & (best < len(rates) - 1))
+assert decaying.max() < constant.min()
 claim(
     37,
-    f"floor {floor:.2g} at η = 0.03, predicted {predicted[1]:.2g}; steps stay at "
-    f"{late['η = 0.03'][1] / 0.03:.2f}η; decaying from 0.1, {after:.1g}; digits: "
-    f"{best['constant'].mean():.2g} at the best constant rate, {best['cosine decay'].mean():.2g} at "
-    f"the best decaying one",
+    f"floor {late_risk[1].mean():.2g} at η = 0.03, predicted {floors[1]:.2g}; steps stay at "
+    f"{late_size[1] / etas[1]:.2f}η; η decaying from 0.1: {decayed:.1g}; digits: {constant.mean():.2g}"
+    f" at the best constant rate, {decaying.mean():.2g} at the best decaying one",
 )
 
 # %% [markdown]
@@ -530,25 +539,17 @@ def of_example(theta, x, label):
     return -jax.nn.log_softmax(network(unravel(theta), x))[label]
 
 
-def of_batch(theta, chosen):
-    return jnp.mean(jax.vmap(of_example, (None, 0, 0))(theta, pixels[chosen], target[chosen]))
-
-
 # %%
-def fisher_diagonal(theta):
-    matrix = kfac.fisher_matrix(network, kfac.softmax_cross_entropy)
-    return jnp.diag(matrix(unravel(theta), (pixels, target)))
-
-
 @jax.jit
-def from_gradients(theta):
-    """Mean squares of per-example gradients, with the model's labels and the data's; the mean."""
+def fisher_and_scores(theta):
+    """The Fisher's diagonal twice, as gdtx has it and as defined, and per-example gradients."""
+    matrix = kfac.fisher_matrix(network, kfac.softmax_cross_entropy)
+    exact = jnp.diag(matrix(unravel(theta), (pixels, target)))
     by_label = jax.vmap(jax.grad(of_example), (None, None, 0))
     scores = jax.vmap(by_label, (None, 0, None))(theta, pixels, jnp.arange(10))
     chance = jax.nn.softmax(network(unravel(theta), pixels))
-    own = scores[jnp.arange(shown), target]
-    of_model = jnp.mean(jnp.sum(chance[..., None] * scores**2, 1), 0)
-    return of_model, jnp.mean(own**2, 0), own.mean(0)
+    defined = jnp.mean(jnp.sum(chance[..., None] * scores**2, 1), 0)
+    return exact, defined, scores[jnp.arange(shown), target]
 
 
 # %% [markdown]
@@ -556,30 +557,34 @@ def from_gradients(theta):
 # training, and its $\hat v$ is read off.
 
 # %%
-size = 32
-every = jnp.arange(shown)
+batch_size = 32
 tx = gdtx.adam(0.03)
 power = gdtx.chain(gdtx.square(), gdtx.ema(0.999), gdtx.bias_correction(0.999))
+
+
+def mean_loss(theta):
+    return jnp.mean(jax.vmap(of_example, (None, 0, 0))(theta, pixels, target))
 
 
 @jax.jit
 def training(theta):
     def step(carry, _):
         theta, state = carry
-        updates, state = tx.update(jax.grad(of_batch)(theta, every), state)
-        return (gdtx.apply_updates(theta, updates), state), theta
+        loss, gradient = jax.value_and_grad(mean_loss)(theta)
+        updates, state = tx.update(gradient, state)
+        return (gdtx.apply_updates(theta, updates), state), (theta, loss)
 
     return jax.lax.scan(step, (theta, tx.init(theta)), length=1001)[1]
 
 
 @jax.jit
-def v_hat(theta):
+def v_hat(gradients):
     def step(carry, chosen):
-        updates, state = power.update(jax.grad(of_batch)(theta, chosen), carry[1])
-        return (updates, state), None
+        return power.update(gradients[chosen].mean(0), carry[1]), None
 
-    drawn = jax.random.randint(jax.random.key(8), (4000, size), 0, shown)
-    return jax.lax.scan(step, (theta, power.init(theta)), drawn)[0][0]
+    drawn = jax.random.randint(jax.random.key(8), (4000, batch_size), 0, shown)
+    start = gradients[0], power.init(gradients[0])
+    return jax.lax.scan(step, start, drawn)[0][0]
 
 
 def spread(ratio):
@@ -587,16 +592,16 @@ def spread(ratio):
     return float(np.exp(np.std(np.log(ratio))))
 
 
-path = training(beginning)
+# %%
+path, losses = training(beginning)
 stages = {}
 for steps in (0, 100, 1000):
-    theta = path[steps]
-    fisher, v = fisher_diagonal(theta), v_hat(theta)
-    of_model, of_data, mean = from_gradients(theta)
-    np.testing.assert_allclose(of_model, fisher, rtol=1e-9)
-    estimated = v / (of_data / size + (1 - 1 / size) * mean**2)
-    assert np.median(np.abs(estimated - 1)) < 0.1
-    stages[f"step {steps}, loss {of_batch(theta, every):.2g}"] = fisher, size * v
+    fisher, defined, gradients = fisher_and_scores(path[steps])
+    np.testing.assert_allclose(fisher, defined, rtol=1e-9)
+    v, mean = v_hat(gradients), gradients.mean(0)
+    expected = (gradients**2).mean(0) / batch_size + (1 - 1 / batch_size) * mean**2
+    assert np.median(np.abs(v / expected - 1)) < 0.1
+    stages[f"step {steps}, loss {losses[steps]:.2g}"] = fisher, batch_size * v
 
 # %%
 fig, ax = plt.subplots(figsize=(6, 4.5))
@@ -612,11 +617,12 @@ ax.set(xlabel="diagonal of the Fisher, exact", ylabel="batch size × Adam's v̂"
 ax.legend(fontsize="small")
 plt.show()
 first, _, last = ratios.values()
-assert spread(first) > 2 and np.median(first) > 1 and np.all(last < 0.1)
+assert spread(first) > 2
+assert np.median(first) > 1 > 0.1 > last.max()
 claim(
     38,
     f"Bv̂/F has the median {np.median(first):.2g} at the start (spread by a factor of "
-    f"{spread(first):.2g}) and {np.median(last):.1g} after training, at one and the same η",
+    f"{spread(first):.2g}) and {np.median(last):.1g} after training",
 )
 
 # %% [markdown]
@@ -643,7 +649,8 @@ steps = {name: outputs(tx, jnp.stack([size] * 3))[-1] for name, tx in forms.item
 outside, inside, inside_square = steps.values()
 np.testing.assert_allclose(outside, size / (size + 1e-8), rtol=1e-9)
 np.testing.assert_allclose(inside, size / jnp.sqrt(size**2 + 1e-8), rtol=1e-9)
-assert np.all(inside_square >= outside) and np.all(inside_square <= 1.4143 * outside)
+assert np.all(inside_square >= outside)
+assert np.all(inside_square <= 1.4143 * outside)
 apart = outside / inside
 at = float(size[np.argmax(apart < 1.05)])
 
@@ -671,7 +678,8 @@ for ax in axes:
     ax.legend(fontsize="small")
 plt.show()
 assert abs(loss_inside[0] / loss_outside[0] - 1) < 0.02
-assert loss_outside[4] < 1.1 * loss_outside[0] and loss_inside[4] > 5 * loss_inside[0]
+assert loss_outside[4] < 1.1 * loss_outside[0]
+assert loss_inside[4] > 5 * loss_inside[0]
 claim(
     39,
     f"at ε = 1e-8 steps differ by over 5% for gradients below {at:.1g}, by up to "
@@ -715,10 +723,15 @@ mean = outputs(gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9)), noise)
 adamax = outputs(gdtx.scale_by_adamax(b2=b2, eps=0.0), noise)
 deviation = np.abs(adamax / (mean / weighted.max(1)) - 1).max()
 assert deviation < 1e-12
-norms = {p: outputs(discounted_norm(b2, float(p)), noise) for p in (2, 8, 32, 128)}
-above = {p: float(np.max(norm / infinity_norm)) for p, norm in norms.items()}
-print("p-norm / AdaMax's, at most:", {p: round(ratio, 3) for p, ratio in above.items()})
-assert above[2] > above[8] > above[32] > above[128] and above[128] < 1.05
+p = np.array([2.0, 8.0, 32.0, 128.0])
+norms = gdtx.sweep(lambda tx: outputs(tx, noise), discounted_norm(b2, 2.0), {"p": p})
+above = np.max(norms / infinity_norm, axis=(1, 2))
+print(
+    "p-norm / AdaMax's, at most:",
+    *(f"{x:.3f} (p = {n:.0f})" for n, x in zip(p, above, strict=True)),
+)
+assert np.all(np.diff(above) < 0)
+assert above[-1] < 1.05
 
 # %% [markdown]
 # The paper adds that $|\Delta\theta| \leq \eta$ here. Almost:
@@ -732,7 +745,7 @@ np.testing.assert_allclose(longest, 0.1 / (1 - 0.9 / 0.999), rtol=1e-9)
 claim(
     40,
     f"equal to max over k of β₂ᵏ|g| up to {deviation:.0e}; the 128-norm is at most "
-    f"{above[128] - 1:.1%} above; longest step {longest:.4g}η",
+    f"{above[-1] - 1:.1%} above; longest step {longest:.4g}η",
 )
 
 # %% [markdown]
@@ -821,15 +834,15 @@ def play(tx, gradients):
 
 def regret(gradients, losses):
     """After each step, against the best point in hindsight, which is an end."""
-    return np.cumsum(losses) + np.abs(np.cumsum(gradients))
+    return np.cumsum(np.asarray(losses)) + np.abs(np.cumsum(gradients))
 
 
-def games(gradients, peak, **settings):
+def games(gradients, peak, b1, b2):
     """Points and regrets of both, with the rates that the theorems have."""
     played = {}
     for method in (gdtx.adam, gdtx.amsgrad):
-        tx = method(gdtx.inverse_power_schedule(peak, 0.5), eps=0.0, **settings)
-        x, losses = play(tx, gradients)
+        tx = method(gdtx.inverse_power_schedule(peak, 0.5), b1, b2, eps=0.0)
+        x, losses = play(gdtx.as_arrays(tx), gradients)
         played[method.__name__] = np.asarray(x), regret(gradients, losses)
     return played
 
@@ -838,9 +851,9 @@ turn, C = np.arange(60_000), 3.0
 every_third = np.where(turn % 3 == 0, C, -1.0)
 rare = np.where(turn % 101 == 0, 1010.0, -10.0)
 results = {
-    "3, −1, −1; β₁ = 0, β₂ = 0.1": games(every_third, 0.1, b1=0.0, b2=1 / (1 + C**2)),
-    "3, −1, −1; β₁ = 0.9, β₂ = 0.999": games(every_third, 0.1),
-    "1010, 100 times −10; β₁ = 0.9, β₂ = 0.99": games(rare, 0.5, b1=0.9, b2=0.99),
+    "3, −1, −1; β₁ = 0, β₂ = 0.1": games(every_third, 0.1, 0.0, 1 / (1 + C**2)),
+    "3, −1, −1; β₁ = 0.9, β₂ = 0.999": games(every_third, 0.1, 0.9, 0.999),
+    "1010, 100 times −10; β₁ = 0.9, β₂ = 0.99": games(rare, 0.5, 0.9, 0.99),
 }
 
 # %%
@@ -850,10 +863,10 @@ some = np.unique(np.geomspace(1, len(t), 400).astype(int)) - 1
 for (title, played), (above, below) in zip(results.items(), axes.T, strict=True):
     for (name, (x, losses)), style in zip(played.items(), ["-", "--"], strict=True):
         above.semilogx(t[some], x[some], style, label=name)
-        below.semilogx(t[some], (losses / t)[some], style, label=name)
+        below.loglog(t[some], (losses / t)[some], style, label=name)
     above.set_title(title, size="small")
     above.set_ylim(-1.1, 1.1)
-    below.set(xlabel="step", ylim=(0, None))
+    below.set_xlabel("step")
 axes[0, 0].set_ylabel("point (best: −1)")
 axes[1, 0].set_ylabel("regret / step")
 axes[0, 0].legend()
@@ -873,8 +886,9 @@ assert np.all(adversary["adam"][0][3000::3] > 0.999)  # after each round, the wo
 for played in (adversary, usual, rarer):
     x, losses = played["amsgrad"]
     by_root = losses[[599, 5999, 59_999]] / np.sqrt([600, 6000, 60_000])
-    assert x[-1] < -0.99 and by_root[0] > by_root[1] > by_root[2]
-assert usual["adam"][0][-1] < -0.99 and rarer["adam"][0][-1] > 0.99
+    assert x[-1] < -0.99
+    assert by_root[0] > by_root[1] > by_root[2]
+assert usual["adam"][0][-1] < -0.99 < 0.99 < rarer["adam"][0][-1]
 claim(
     42,
     f"regret per step {slope['adam']:.3f} of Adam, in theory {2 * (C - 2) / 3:.3f}, of AMSGrad "
