@@ -75,7 +75,7 @@ def descend(tx, gradient, start, noise):
     return jax.lax.scan(step, (start, tx.init(start)), noise)[1]
 
 
-given = jax.random.normal(jax.random.key(0), (50, 3))
+given = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3)))
 np.testing.assert_allclose(
     respond(two_epsilons(0.9, 1e-6, 1e-6), given), respond(gdtx.adadelta(), given), rtol=1e-6
 )
@@ -255,7 +255,7 @@ assert by_unit["AdaDelta"][0] > 100
 # learning rate $\eta = a \sqrt{\epsilon_d}$, where $a$ depends on $\rho$ alone.
 
 # %%
-noise = jax.random.normal(jax.random.key(1), (4000, 100))
+noise = jnp.asarray(np.random.default_rng(1).normal(size=(4000, 100)))
 
 
 def rms_of_steps(tx, scale=1.0):
@@ -287,14 +287,16 @@ def loss(params, batch):
     return -jnp.sum(jax.nn.log_softmax(scores) * label) / len(label)
 
 
-def train(tx, key, steps=1000):
+rng = np.random.default_rng(2)
+starts = {
+    "in": jnp.asarray(rng.normal(size=(2, 64, 32)) / 8),
+    "out": jnp.asarray(rng.normal(size=(2, 32, 10)) / 32**0.5),
+}
+orders = jnp.asarray(rng.integers(0, len(inputs), (2, 1000, 32)))
+
+
+def train(tx, start, batches):
     """The mean loss of the last hundred mini-batches."""
-    first, second, order = jax.random.split(key, 3)
-    params = {
-        "in": jax.random.normal(first, (64, 32)) / 8,
-        "out": jax.random.normal(second, (32, 10)) / 32**0.5,
-    }
-    chosen = jax.random.randint(order, (steps, 32), 0, len(inputs))
 
     def step(carry, batch):
         params, state = carry
@@ -302,18 +304,19 @@ def train(tx, key, steps=1000):
         updates, state = tx.update(gradients, state, params)
         return (gdtx.apply_updates(params, updates), state), value
 
-    batches = inputs[chosen], labels[chosen]
-    return jnp.mean(jax.lax.scan(step, (params, tx.init(params)), batches)[1][-100:])
+    return jnp.mean(jax.lax.scan(step, (start, tx.init(start)), batches)[1][-100:])
 
 
+@jax.jit
 def final_losses(tx, settings):
     """By seed and setting, one after the other: small matrices are quicker so than in a batch."""
 
-    def each(key):
-        return jax.lax.map(lambda setting: train(gdtx.replace(tx, setting), key), settings)
+    def each(seed):
+        start, order = seed
+        batches = inputs[order], labels[order]
+        return jax.lax.map(lambda one: train(gdtx.replace(tx, one), start, batches), settings)
 
-    seeds = jax.random.split(jax.random.key(2), 3)
-    return np.asarray(jax.jit(lambda seeds: jax.lax.map(each, seeds))(seeds))
+    return jax.lax.map(each, (starts, orders))
 
 
 rates = 10.0 ** jnp.arange(-5, -0.9, 0.5)
@@ -400,7 +403,7 @@ for name, power in {"gradient descent": -1, "RMSProp": 0, "AdaDelta": 0, "Newton
     assert abs(powers[name] - power) < 0.01
 print(
     {
-        name: f"a step goes as the unit of θ to the power {power:+.0f}"
+        name: f"a step goes as the unit of θ to the power {round(power)}"
         for name, power in powers.items()
     }
 )
@@ -410,7 +413,7 @@ h = jnp.geomspace(0.01, 1000.0, 11)
 length = 20_000
 run = jax.jit(lambda noise: descend(gdtx.adadelta(), lambda theta: h * theta, jnp.ones(11), noise))
 thetas, gradients, updates = (np.asarray(part, float) for part in run(jnp.zeros((length, 11))))
-jitter = 0.1 * jax.random.normal(jax.random.key(3), (length, 11))
+jitter = jnp.asarray(0.1 * np.random.default_rng(3).normal(size=(length, 11)))
 _, *noisy = (np.asarray(part[length // 2 :], float) for part in run(jitter))
 under_noise = np.sqrt((noisy[1] ** 2).mean(0) / (noisy[0] ** 2).mean(0))
 
