@@ -851,6 +851,7 @@ def games(gradients, peak, b1, b2):
     return played
 
 
+# %%
 turn, C = np.arange(60_000), 3.0
 every_third = np.where(turn % 3 == 0, C, -1.0)
 rare = np.where(turn % 101 == 0, 1010.0, -10.0)

@@ -108,6 +108,7 @@ def train(tx, batches, first_state=lambda tx, params: tx.init(params)):
     return jax.vmap(run)(starts, batches)
 
 
+# %%
 def trials(method, rates, warm, **more):
     """The losses with each of these rates, reached in 50 steps from 0 where warm, by noise."""
     settings = {
@@ -123,6 +124,7 @@ def trials(method, rates, warm, **more):
     return {name: losses[:, at] for at, name in enumerate(batches)}
 
 
+# %%
 rates = 10 ** np.linspace(-3, -2 / 3, 8)
 hot, epsilons = rates[6], [1e-8, 1e-4, 1e-2, 0.1, 0.3]
 plan = [(rate, warm, 1e-8) for warm in (False, True) for rate in rates]
