@@ -112,8 +112,8 @@ def in_eigenbasis(
         by_size = jnp.argsort(negative, axis=-1)
 
         def decomposed(matrix: jax.Array, image: jax.Array) -> jax.Array:
-            # Of the negative matrix the order is from the largest eigenvalue down; transposed, which
-            # is the same, it is as LAPACK reads it.
+            # Of the negative the order is from the largest eigenvalue down; and the transpose, which
+            # is the same matrix, is as LAPACK reads it.
             return eigh(-transposed(matrix))[1]
 
         def iterated(matrix: jax.Array, image: jax.Array) -> jax.Array:

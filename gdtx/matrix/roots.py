@@ -61,8 +61,9 @@ def inverse_root(
 
     Returns:
         The roots, in the matrix's dtype, and their errors of shape (...). For `"eigh"` and `"qr"`
-        an error is the norm (the largest sum of magnitudes in a row) of $V \Lambda V^\top - A$ over
-        the largest eigenvalue; for `"newton"` the largest entry of $X^p (A + dI) - I$. It is infinite if the root is not finite.
+        an error is the largest sum of magnitudes in a column of $V \Lambda V^\top - A$ over the
+        largest eigenvalue; for `"newton"` the largest entry of $X^p (A + dI) - I$. It is infinite
+        if the root is not finite.
 
     Raises:
         ValueError: for an unknown method, a root that it cannot take, or float64 where 64-bit
@@ -153,7 +154,7 @@ def _root(
         vectors = orthogonal_iteration(image, jnp.max(rayleigh(basis, image), axis=-1))
         values = rayleigh(vectors, product(matrix, vectors))
     else:
-        # Transposed it is the same, and as LAPACK reads it.
+        # The transpose, which is the same matrix, is as LAPACK reads it.
         values, vectors = eigh(transposed(matrix))
     size = safe(jnp.max(jnp.abs(values), axis=-1, initial=0))
     sums = jnp.sum(jnp.abs(_outer(vectors, values) - matrix), axis=-2)
