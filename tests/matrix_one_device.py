@@ -105,9 +105,7 @@ def kernels(tx, layers):
     assert bodies
     # Names are numbered, and stacks are as long as there are layers.
     names = re.compile(r"%[\w.\-]+")
-    return {
-        re.sub(rf"\b{layers}\b", "n", names.sub("%", result + body)) for result, body in bodies
-    }
+    return {re.sub(rf"\b{layers}\b", "n", names.sub("%", result + body)) for result, body in bodies}
 
 
 def programs_have_as_many_kernels_for_any_number_of_layers():

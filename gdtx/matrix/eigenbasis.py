@@ -112,7 +112,7 @@ def in_eigenbasis(
         by_size = jnp.argsort(negative, axis=-1)
 
         def decomposed(matrix: jax.Array, image: jax.Array) -> jax.Array:
-            # Of the negative the order is from the largest eigenvalue down; and the transpose, which
+            # Of the negative the order is from the largest eigenvalue down; the transpose, which
             # is the same matrix, is as LAPACK reads it.
             return eigh(-transposed(matrix))[1]
 
