@@ -80,7 +80,7 @@ def compiled(
 ) -> tuple[Any, list[float], collections.Counter[str]]:
     """The update, seconds until it was lowered and compiled, and its operations."""
     state = jax.eval_shape(tx.init, params)
-    clocks = []
+    program, clocks = None, []
     for _ in range(times):
         clock = [time.perf_counter()]
         lowered = jax.jit(lambda *args: tx.update(*args)).lower(params, state, params)
@@ -88,6 +88,7 @@ def compiled(
         program = lowered.compile()
         clock.append(time.perf_counter())
         clocks.append([b - a for a, b in itertools.pairwise(clock)])
+    assert program is not None
     operations = collections.Counter(re.findall(r"= .*? ([a-z\-]+)\(", program.as_text() or ""))
     return program, [min(column) for column in zip(*clocks, strict=True)], operations
 
