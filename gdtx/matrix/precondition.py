@@ -72,8 +72,9 @@ def precondition(
             for.
         method: how roots are computed, `"eigh"` or `"newton"`.
         tolerance: largest error of a root.
-        batch_size: about how many roots are computed at a time. What that needs, some three
-            matrices each, comes on top of the state, one copy of the statistics and the blocks.
+        batch_size: about how many roots are computed at a time; on a CPU, one. What that needs,
+            some three matrices each, comes on top of the state, one copy of the statistics and the
+            blocks.
         dtype: in which roots are computed.
 
     Returns:
