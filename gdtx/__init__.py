@@ -121,6 +121,7 @@ from .matrix.muon import muon as muon
 from .matrix.muon import scale_by_muon as scale_by_muon
 from .matrix.orthogonal import orthogonalize as orthogonalize
 from .matrix.orthogonal import scale_by_shape as scale_by_shape
+from .matrix.packed import packed as packed
 from .matrix.precondition import PreconditionState as PreconditionState
 from .matrix.precondition import precondition as precondition
 from .matrix.shampoo import scale_by_shampoo as scale_by_shampoo

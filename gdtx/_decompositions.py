@@ -40,8 +40,8 @@ def _one_by_one(f: Callable[[jax.Array], Any]) -> Callable[..., Any]:
     return mapped
 
 
-eigh = _one_by_one(jnp.linalg.eigh)
-"""Eigenvalues, the smallest first, and eigenvectors, as columns."""
+eigh = _one_by_one(lambda x: jnp.linalg.eigh(x, UPLO="L", symmetrize_input=False))
+"""Eigenvalues, the smallest first, and eigenvectors, as columns; of the lower triangle."""
 
 svd = _one_by_one(lambda x: jnp.linalg.svd(x, full_matrices=False))
 

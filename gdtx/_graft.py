@@ -12,7 +12,7 @@ from ._combine import join
 from ._kinds import Count
 from ._memory import counted
 from ._numerics import scaled_norms
-from ._placement import placed_like
+from ._placement import placed_as
 from ._transformation import GradientTransformation, transformation
 
 
@@ -85,7 +85,7 @@ def _resized(d: jax.Array, m: jax.Array, axes: Any = None) -> jax.Array:
 def _by_blocks(f: Callable[..., jax.Array], size: int) -> Callable[..., jax.Array]:
     """A function of two arrays and of axes that span a block, on all blocks of the arrays."""
 
-    def on_blocks(d: jax.Array, m: jax.Array) -> tuple[jax.Array]:
+    def on_blocks(d: jax.Array, m: jax.Array) -> jax.Array:
         # An axis of n becomes two: which piece, and where in it.
         pieces = [(-(-n // size), min(n, size)) for n in d.shape]
         missing = [count * width - n for (count, width), n in zip(pieces, d.shape, strict=True)]
@@ -94,6 +94,6 @@ def _by_blocks(f: Callable[..., jax.Array], size: int) -> Callable[..., jax.Arra
         within = tuple(range(1, 2 * d.ndim, 2))
         blocks = (jax.lax.pad(x, jnp.zeros((), x.dtype), padding).reshape(cut) for x in (d, m))
         padded = f(*blocks, within).reshape([count * width for count, width in pieces])
-        return (padded[tuple(slice(n) for n in d.shape)],)
+        return padded[tuple(slice(n) for n in d.shape)]
 
-    return lambda d, m: placed_like(on_blocks, (d,))(d, m)[0]
+    return lambda d, m: placed_as(d, on_blocks, d, m)

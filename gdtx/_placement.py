@@ -1,16 +1,91 @@
-"""Results kept where the state is, for rules that mix the numbers of a sharded array."""
+"""Where arrays are kept: what is known of it, new arrays in their places, results kept in theirs.
+
+On an explicit mesh the placement of an array is part of its type, on an automatic one the compiler
+chooses where nothing is said.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.experimental.shard_alike import shard_alike
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ._tree import scalar_like
+
+Placement = Any
+"""A sharding, or None where nothing is known or said about it."""
+
+
+def placement(x: Any) -> Placement:
+    """Where an array is, as far as can be known: committed, or on an explicit mesh."""
+    if isinstance(x, Tracer):
+        sharding = jax.typeof(x).sharding
+        return sharding if _explicit(sharding) else None
+    return x.sharding if isinstance(x, jax.Array) and x.committed else None
+
+
+def common(placements: Sequence[Placement], ndim: int) -> Placement:
+    """The placement that these have in common: axes on which they differ are not sharded."""
+    first = placements[0]
+    if not isinstance(first, NamedSharding):
+        return first
+    specs = [spec_of(each, ndim) for each in placements]
+    agreed = [
+        entries[0] if all(entry == entries[0] for entry in entries) else None
+        for entries in zip(*specs, strict=True)
+    ]
+    return placed(first, agreed, ndim)
+
+
+def spec_of(where: Placement, ndim: int) -> list[Any]:
+    """The mesh axes of each axis of an array."""
+    spec = list(where.spec) if isinstance(where, NamedSharding) else []
+    return [*spec, *[None] * (ndim - len(spec))]
+
+
+def placed(like: NamedSharding, spec: Sequence[Any], ndim: int) -> NamedSharding:
+    """Another spec on the same mesh, in the words of what a program returns, so that it compares
+    equal: an explicit mesh speaks of every axis, an automatic one up to the last that is cut."""
+    entries = list(spec)
+    while entries and entries[-1] is None:
+        entries.pop()
+    if _explicit(like):
+        entries += [None] * (ndim - len(entries))
+    return NamedSharding(like.mesh, PartitionSpec(*entries))
+
+
+def shards(where: NamedSharding, entry: Any) -> int:
+    """In how many parts an axis with this entry in its spec is cut."""
+    names = entry if isinstance(entry, tuple) else (entry,)
+    return math.prod(where.mesh.shape[name] for name in names)
+
+
+def leading(x: Any, ndim: int, total: int) -> Placement:
+    """Where to keep an array of `total` axes whose first `ndim` are those of `x`."""
+    where = placement(x)
+    if not isinstance(where, NamedSharding):
+        return where
+    return placed(where, spec_of(where, x.ndim)[:ndim], total)
+
+
+def full(shape: tuple[int, ...], value: Any, dtype: Any, where: Placement) -> jax.Array:
+    """An array of one value, made where it belongs."""
+    return jnp.full(shape, value, dtype, device=where)
+
+
+def put(x: jax.Array, where: Placement) -> jax.Array:
+    """`x`, there."""
+    if where is None:
+        return x
+    if isinstance(where, NamedSharding) and _explicit(where):
+        return jax.sharding.reshard(x, where)
+    return jax.device_put(x, where)
 
 
 def whole(x: jax.Array) -> jax.Array:
@@ -27,19 +102,43 @@ def zeros_whole(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Arra
     return jnp.broadcast_to(scalar_like(like, 0, dtype), shape)
 
 
-def placed_like(f: Callable[..., Any], likes: tuple[jax.Array, ...]) -> Callable[..., Any]:
-    """A function that returns arrays, which are to be placed as these, one for each.
+def placed_as(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
+    """`f(*args)`, on explicit meshes each array of the result placed as the one in `likes`, a tree
+    of the same structure.
 
-    On an explicit mesh, where the placement of an array is in its type, every operation would
-    have to say that of its result; so inside of the function the compiler chooses.
+    Every operation would have to say there where its result is; so inside of `f` the compiler
+    chooses.
     """
-    mesh = jax.typeof(likes[0]).sharding.mesh
-    names = tuple(
-        name
-        for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
-        if kind == AxisType.Explicit
-    )
-    if not names:
-        return f
-    specs = tuple(jax.typeof(x).sharding.spec for x in likes)
-    return jax.sharding.auto_axes(f, axes=names, out_sharding=specs)
+    axes = _explicit_among(likes, args)
+    if not axes:
+        return f(*args)
+    specs = jax.tree.map(lambda x: jax.typeof(x).sharding.spec, likes)
+    return jax.sharding.auto_axes(f, axes=axes, out_sharding=specs)(*args)
+
+
+def kept_in_place(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
+    """The same on all meshes.
+
+    Else the compiler would choose, and a state that moves at its first update compiles a second.
+    """
+    result = placed_as(likes, f, *args)
+    return result if _explicit_among(likes, args) else jax.tree.map(_alike, result, likes)
+
+
+def _alike(new: Any, like: Any) -> Any:
+    if new.ndim == 0 or new.shape != like.shape or not isinstance(new, Tracer):
+        return new
+    return shard_alike(new, like)[0]
+
+
+def _explicit_among(*trees: Any) -> tuple[str, ...]:
+    arrays = jax.tree.leaves(trees)
+    return tuple({name for x in arrays for name in _explicit(jax.typeof(x).sharding)})
+
+
+def _explicit(sharding: Any) -> list[str]:
+    mesh = getattr(sharding, "mesh", None)
+    if mesh is None:
+        return []
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return [name for name, kind in kinds if kind == AxisType.Explicit]

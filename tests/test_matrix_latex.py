@@ -14,6 +14,7 @@ CASES = {
     "averages": gdtx.shampoo(0.1, b1=0.8, b2=0.9, eps=0.5, weight_decay=0.1, update_every=1),
     "exponent": gdtx.shampoo(0.1, b1=0.0, eps=0.5, exponent=-0.75, update_every=1),
     "soap": gdtx.soap(0.1, b1=0.8, b2=0.9, update_every=1),
+    "window": gdtx.full_matrix_adagrad(0.1, eps=0.1, window=3),
 }
 
 
@@ -53,6 +54,8 @@ def test_formulas_are_those_of_the_papers():
         r"\theta_t &= \theta_{t-1} - \eta \left( L_t + \epsilon I \right)^{-1/4} g_t "
         r"\left( R_t + \epsilon I \right)^{-1/4}",
     ]
+    window = gdtx.latex(CASES["window"])
+    assert r"G_{t-1} + g_t g_t^{\top} - g_{t-3} g_{t-3}^{\top} & t > 3 \\" in window
     soap = gdtx.latex(CASES["soap"])
     assert r"Q_{L,t} &= \operatorname{eigenvectors}\left( L_{t-1} \right)" in soap
     assert r"\tilde{g}_t &= Q_{L,t}^{\top} g_t Q_{R,t}" in soap

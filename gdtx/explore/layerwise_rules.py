@@ -14,9 +14,10 @@ from .._transformation import GradientTransformation
 from ..links.trust import scale_by_lars, scale_by_trust_ratio
 from ..matrix.full_matrix import scale_by_full_matrix
 from ..matrix.sm3 import running_cover
+from ..matrix.window import scale_by_window
 from .expression import Apply, Expression, Symbol, apply, expression, product, total
 from .formula import MEMORY, PARAMETERS, Reader
-from .rewriting import t
+from .rewriting import shifted, t
 
 
 def _trust_ratio(
@@ -83,12 +84,26 @@ def _graft(
 
 def _full_matrix(reader: Reader, u: Expression, eps: Any, block_size: Any) -> Expression:
     u = reader.atom(u)
+    return _inverse_root(reader.remember(("G",), MEMORY + _outer(u), 0), eps) * u
+
+
+def _window(reader: Reader, u: Expression, window: Any, eps: Any) -> Expression:
+    u = reader.atom(u)
+    longer = MEMORY + _outer(u)
+    last = longer - shifted(_outer(u), t - window)
+    second = apply("cases", last, apply("greater", t, window), longer)
+    return _inverse_root(reader.remember(("G",), second, 0), eps) * u
+
+
+def _outer(u: Expression) -> Expression:
     assert isinstance(u, Symbol)
-    outer = u * replace(u, above=r"\top")
-    second = reader.remember(("G",), MEMORY + outer, 0)
+    return u * replace(u, above=r"\top")
+
+
+def _inverse_root(second: Expression, eps: Any) -> Expression:
     half = Apply("quotient", (expression(1), expression(2)))
     damped = second if is_zero(eps) else second + eps * Symbol("I")
-    return apply("power", damped, -half) * u
+    return apply("power", damped, -half)
 
 
 LAYERWISE_RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = {
@@ -97,4 +112,5 @@ LAYERWISE_RULES: dict[Callable[..., GradientTransformation], Callable[..., Expre
     running_cover: _running_cover,
     graft: _graft,
     scale_by_full_matrix: _full_matrix,
+    scale_by_window: _window,
 }

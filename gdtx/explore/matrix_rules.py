@@ -13,6 +13,7 @@ from .._transformation import GradientTransformation
 from ..matrix.blockwise import blockwise
 from ..matrix.eigenbasis import in_eigenbasis
 from ..matrix.orthogonal import orthogonalize, scale_by_shape
+from ..matrix.packed import packed
 from ..matrix.precondition import precondition
 from .expression import Expression, Symbol, apply, expression, product
 from .formula import Reader, result
@@ -99,6 +100,7 @@ def _scale_by_shape(reader: Reader, u: Expression, factor: Any, axes: Any) -> Ex
 
 MATRIX_RULES: dict[Callable[..., Any], Callable[..., Expression]] = {
     blockwise: lambda reader, u, inner, **layout: reader.read(inner, u),
+    packed: lambda reader, u, statistic: reader.read(statistic, u),
     precondition: _precondition,
     in_eigenbasis: _in_eigenbasis,
     orthogonalize: _orthogonalize,

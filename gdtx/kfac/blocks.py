@@ -12,11 +12,11 @@ from jax.sharding import NamedSharding
 from .._combine import chain
 from .._errors import describe, fail
 from .._numerics import increment, is_finite
+from .._placement import full, placed, placement
 from .._transformation import GradientTransformation
 from .._tree import PyTree, scalar_like
 from ..links.correction import bias_correction
 from ..links.moments import ema
-from ..matrix.placement import full, placed, placement
 from .curvature import Curvature, checked
 from .factors import Eigenbasis, Factors, divided, eigenbases
 from .layers import Layer, infer_layout, leaves_by_path

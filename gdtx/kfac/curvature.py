@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import at_work, describe, fail
-from .._placement import placed_like
+from .._placement import placed_as
 from .._tree import PyTree
 from .layers import Layer, in_order, infer_layout, leaves_by_path
 from .losses import Loss
@@ -216,8 +216,7 @@ def _of_outputs(
     rule: Callable[..., jax.Array], outputs: jax.Array, argument: jax.Array
 ) -> jax.Array:
     """A cotangent of the outputs: where a placement is part of the type, it has theirs."""
-    placed = placed_like(lambda *given: (rule(*given),), (outputs,))
-    return placed(outputs, argument)[0]
+    return placed_as(outputs, rule, outputs, argument)
 
 
 def _exact(

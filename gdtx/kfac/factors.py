@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .._decompositions import eigh
 from .._numerics import sqrt
-from ..matrix.together import together
+from ..matrix.together import bounded, together
 
 Factors = dict[str, dict[str, jax.Array]]
 """Of each block, "A" of its inputs and "S" of its outputs: symmetric matrices, or stacks."""
@@ -32,7 +32,7 @@ _AT_ONCE = 64
 def eigenbases(factors: Factors) -> dict[str, Eigenbasis]:
     """The eigenbases of all blocks, factors of one size together; no eigenvalue is negative."""
     sides = [factors[block][side] for block in factors for side in ("A", "S")]
-    results = together(_decomposed, [_flat(x) for x in sides], _AT_ONCE)
+    results = together(bounded(eigh, _AT_ONCE), [_flat(x) for x in sides])
     pairs = iter(zip(sides, results, strict=True))
     return {block: Eigenbasis(*_parts(*next(pairs)), *_parts(*next(pairs))) for block in factors}
 
@@ -41,14 +41,8 @@ def _flat(stack: jax.Array) -> jax.Array:
     return stack.reshape(math.prod(stack.shape[:-2]), *stack.shape[-2:])
 
 
-def _decomposed(stack: jax.Array) -> jax.Array:
-    """Eigenvectors, as columns, and in the last row the eigenvalues: all in one array."""
-    values, vectors = eigh(stack)
-    return jnp.concatenate([vectors, values[..., None, :]], axis=-2)
-
-
-def _parts(factor: jax.Array, decomposed: jax.Array) -> tuple[jax.Array, jax.Array]:
-    vectors, values = decomposed[..., :-1, :], decomposed[..., -1, :]
+def _parts(factor: jax.Array, decomposed: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    values, vectors = decomposed
     return vectors.reshape(factor.shape), jnp.maximum(values, 0).reshape(factor.shape[:-1])
 
 

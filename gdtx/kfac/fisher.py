@@ -14,7 +14,7 @@ from .._decompositions import eigh
 from .._errors import at_work, check_state, describe, fail
 from .._kinds import NonNegative, Positive
 from .._numerics import sqrt
-from .._placement import placed_like
+from .._placement import placed_as
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -47,7 +47,7 @@ def fisher_square(curvature: Curvature, updates: PyTree) -> jax.Array:
     with at_work("fisher_square"):
         curvature = checked(curvature, getattr(curvature, "layout", ()), leaves)
 
-    def summed(curvature: Curvature, leaves: dict[str, jax.Array]) -> tuple[jax.Array]:
+    def summed(curvature: Curvature, leaves: dict[str, jax.Array]) -> jax.Array:
         total = jnp.zeros((), curvature.examples.dtype)
         for layer in curvature.layout:
             block = curvature.blocks[layer.weight]
@@ -58,9 +58,9 @@ def fisher_square(curvature: Curvature, updates: PyTree) -> jax.Array:
             else:
                 square = block["D"] * jnp.square(leaves[layer.weight])
                 total = total + jnp.sum(square) / curvature.examples
-        return (total,)
+        return total
 
-    return placed_like(summed, (curvature.examples,))(curvature, leaves)[0]
+    return placed_as(curvature.examples, summed, curvature, leaves)
 
 
 class FisherNormState(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from .._kinds import is_array
-from .._placement import placed_like, whole
+from .._placement import placed_as, whole
 from .._transformation import GradientTransformation
 from .._tree import PyTree
 from .blocks import without
@@ -36,7 +36,7 @@ def in_place(
         given = [arrays.get(str(i), x) for i, x in enumerate(numbers)]
         return tuple(jax.tree.leaves(step(leaves, *state, curvature, *given)))
 
-    results = placed_like(flat, tuple(likes))(leaves, state, curvature, arrays)
+    results = placed_as(tuple(likes), flat, leaves, state, curvature, arrays)
     new, *kept = structure.unflatten(results)
     return new, *jax.tree.map(whole, kept)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import at_work, describe, fail
-from ..matrix.placement import kept_in_place
+from .._placement import kept_in_place
 from .layers import Layer
 
 Statistics = dict[str, jax.Array]
@@ -46,7 +46,7 @@ def _backward(rule: Rule, kept: Any, g: jax.Array) -> tuple[Any, None, Statistic
 
     # Where a placement is part of the type, statistics have that of their taps: on every device.
     whole = {name: jnp.zeros((), leaf.dtype) for name, leaf in like.items()}
-    return g, None, kept_in_place(gathered, whole, x, g)
+    return g, None, kept_in_place(whole, gathered, x, g)
 
 
 observe.defvjp(_forward, _backward)

@@ -11,11 +11,20 @@ from jax.sharding import NamedSharding
 from .._errors import LeafError
 from .._kinds import Count, Period
 from .._numerics import compute_dtype
+from .._placement import (
+    Placement,
+    common,
+    full,
+    kept_in_place,
+    placed,
+    placement,
+    shards,
+    spec_of,
+)
 from .._rules import walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
 from .blocks import Part, groups, stack, unstack
-from .placement import Placement, common, full, kept_in_place, placed, placement, shards, spec_of
 
 
 @transformation
@@ -84,7 +93,7 @@ def blockwise(
             stacks, state = inner.update(stacks, state, others, **extra_args)
             return unstack(stacks, layout, updates, _count(state)), state
 
-        return kept_in_place(step, (updates, state), updates, state, params)
+        return kept_in_place((updates, state), step, updates, state, params)
 
     return GradientTransformation(init, update)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +14,11 @@ from .._kinds import FloatDType, Period
 from .._numerics import cast, increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
-from .blocks import Blocks, order, together
+from .blocks import Blocks, order
+from .products import product, transposed
 from .roots import checked_dtype, orthogonal_iteration, rayleigh
 from .statistics import Factors, along_all, finite, is_due, second_moments, squares
+from .together import renewed
 
 
 class EigenbasisState(NamedTuple):
@@ -101,23 +104,26 @@ def in_eigenbasis(
         )
 
     def turned(is_first: jax.Array, matrix: jax.Array, basis: jax.Array) -> Any:
-        """The new basis, and which of the old vectors are in the place of each."""
+        """The new basis, which of the old vectors are in the place of each, and if it is good."""
         wide = matrix.dtype if working is None else working
         matrix, old = cast(matrix, wide), cast(basis, wide)
-        by_size = jnp.argsort(-rayleigh(matrix, old), axis=-1)
+        image = product(matrix, old)
+        negative = -rayleigh(old, image)
+        by_size = jnp.argsort(negative, axis=-1)
 
-        def decomposed(matrix: jax.Array, old: jax.Array) -> jax.Array:
-            return eigh(matrix)[1][..., ::-1]
+        def decomposed(matrix: jax.Array, image: jax.Array) -> jax.Array:
+            # Of the negative the order is from the largest eigenvalue down; the transpose, which
+            # is the same matrix, is as LAPACK reads it.
+            return eigh(-transposed(matrix))[1]
 
-        def iterated(matrix: jax.Array, old: jax.Array) -> jax.Array:
-            return orthogonal_iteration(
-                matrix, jnp.take_along_axis(old, by_size[..., None, :], axis=-1)
-            )
+        def iterated(matrix: jax.Array, image: jax.Array) -> jax.Array:
+            largest = -_take(negative, by_size[..., :1])[..., 0]
+            return orthogonal_iteration(_take(image, by_size[..., None, :]), largest)
 
         if method == "eigh":
-            new = decomposed(matrix, old)
+            new = decomposed(matrix, image)
         else:
-            new = jax.lax.cond(is_first, decomposed, iterated, matrix, old)
+            new = jax.lax.cond(is_first, decomposed, iterated, matrix, image)
         is_good = jnp.all(jnp.isfinite(new), axis=(-2, -1))
         unmoved = jnp.broadcast_to(jnp.arange(matrix.shape[-1]), by_size.shape)
         return (
@@ -130,11 +136,9 @@ def in_eigenbasis(
         step: jax.Array, statistics: Factors, basis: Factors, power: PyTree, failures: jax.Array
     ) -> tuple[Factors, PyTree, jax.Array]:
         matrices, structure = jax.tree.flatten(statistics)
-        found = together(
-            lambda *pair: turned(step == start, *pair), batch_size, matrices, jax.tree.leaves(basis)
-        )
-        new, places, is_good = ([each[i] for each in found] for i in range(3))
-        failures = failures + sum(jnp.sum(~each, dtype=failures.dtype) for each in is_good)
+        turn = functools.partial(turned, step == start)
+        found, failures = renewed(turn, batch_size, failures, matrices, jax.tree.leaves(basis))
+        new, places, _ = ([each[i] for each in found] for i in range(3))
         return structure.unflatten(new), _sorted(power, structure.unflatten(places)), failures
 
     def update(
@@ -146,7 +150,7 @@ def in_eigenbasis(
         statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
 
         def refresh(power: PyTree) -> tuple[Factors, PyTree, jax.Array]:
-            new, power, failures = jax.lax.cond(
+            return jax.lax.cond(
                 is_due(step, start, update_every),
                 refreshed,
                 lambda step, statistics, *kept: kept,
@@ -156,7 +160,6 @@ def in_eigenbasis(
                 power,
                 state.failures,
             )
-            return new, power, failures
 
         basis, power, failures = state.basis, state.magnitude, state.failures
         if not stale:
@@ -175,18 +178,23 @@ def in_eigenbasis(
     return GradientTransformation(init, update)
 
 
+def _take(x: jax.Array, places: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, places, axis=-1, mode="promise_in_bounds")
+
+
 def _sorted(state: PyTree, places: dict[str, tuple[jax.Array, ...]]) -> PyTree:
     """Every buffer of blocks in a state, each of its axes in a new order."""
+
+    def take(x: jax.Array, *places: jax.Array) -> jax.Array:
+        return x.at[jnp.ix_(*places)].get(mode="promise_in_bounds")
 
     def sort(path: Any, x: jax.Array) -> jax.Array:
         name = getattr(path[-1], "key", None) if path else None
         if name not in places or x.ndim == 0:
             return x
-        k = order(x)
-        for axis, place in enumerate(places[name]):
-            shape = [*x.shape[: 1 + k], *[1] * k]
-            shape[1 + k + axis] = -1
-            x = jnp.take_along_axis(x, place.reshape(shape), axis=1 + k + axis)
-        return x
+        of_stack = take
+        for _ in range(1 + order(x)):
+            of_stack = jax.vmap(of_stack)
+        return of_stack(x, *places[name])
 
     return jax.tree_util.tree_map_with_path(sort, state)

@@ -12,7 +12,7 @@ from .._combine import chain
 from .._errors import check_state, fail, foreign_state
 from .._kinds import Count, NonNegative
 from .._numerics import cast, compute_dtype
-from .._placement import placed_like, whole, zeros_whole
+from .._placement import placed_as, whole, zeros_whole
 from .._rules import checked_result, walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaves_as
@@ -102,7 +102,7 @@ def scale_by_full_matrix(
                 out = out if jnp.iscomplexobj(u) else out.real
                 return checked_result(out, u, dtype), cast(new, matrix.dtype)
 
-            return placed_like(rule, (u, matrix))(u, matrix)
+            return placed_as((u, matrix), rule, u, matrix)
 
         results = walk(step, structure, leaves, matrices)
         out, new = zip(*results, strict=True) if results else ((), ())

@@ -12,11 +12,12 @@ import jax
 from .._errors import foreign_state
 from .._kinds import Count, FloatDType
 from .._numerics import cast, compute_dtype
+from .._placement import placed_as
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
 from .axes import as_matrices, axes_of, fans, from_matrices
 from .polar import newton_schulz, polar, polynomials
-from .together import bounded, placed_as_they_were, together
+from .together import bounded, together
 
 
 @transformation
@@ -96,13 +97,14 @@ def orthogonalize(
         factor = functools.partial(newton_schulz, steps=rows, dtype=dtype)
 
     def on_arrays(*arrays: jax.Array, letters: list[Any]) -> list[jax.Array]:
+        def factors(stack: jax.Array) -> tuple[jax.Array]:
+            return (factor(stack),)
+
+        in_batches = bounded(factors, batch_size)
         stacks = list(map(as_matrices, arrays, letters))
-        if batched:
-            stacks = together(factor, stacks, batch_size)
-        else:
-            stacks = [bounded(factor, stack, batch_size) for stack in stacks]
+        results = together(in_batches, stacks) if batched else map(in_batches, stacks)
         shapes = [x.shape for x in arrays]
-        return list(map(from_matrices, stacks, shapes, letters))
+        return list(map(from_matrices, (x for (x,) in results), shapes, letters))
 
     def rule(leaves: list[Any], letters: list[str | None]) -> list[Any]:
         leaves = [
@@ -112,7 +114,8 @@ def orthogonalize(
         some = [i for i, x in enumerate(leaves) if letters[i] is not None and x.size]
         if some:
             f = functools.partial(on_arrays, letters=[letters[i] for i in some])
-            for i, x in zip(some, placed_as_they_were(f, *(leaves[i] for i in some)), strict=True):
+            chosen = [leaves[i] for i in some]
+            for i, x in zip(some, placed_as(chosen, f, *chosen), strict=True):
                 leaves[i] = x
         return leaves
 

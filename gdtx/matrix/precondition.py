@@ -13,9 +13,10 @@ from .._kinds import FloatDType, NonNegative, Period, Scalar, is_array
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
-from .blocks import Blocks, together
+from .blocks import Blocks
 from .roots import METHODS, check_method, checked_dtype, inverse_root
 from .statistics import Factors, along_all, finite, is_due, second_moments, squares
+from .together import renewed
 
 
 class PreconditionState(NamedTuple):
@@ -71,8 +72,9 @@ def precondition(
             for.
         method: how roots are computed, `"eigh"` or `"newton"`.
         tolerance: largest error of a root.
-        batch_size: about how many roots are computed at a time. What that needs, some three
-            matrices each, comes on top of the state, one copy of the statistics and the blocks.
+        batch_size: about how many roots are computed at a time; on a CPU, one. What that needs,
+            some three matrices each, comes on top of the state, one copy of the statistics and the
+            blocks.
         dtype: in which roots are computed.
 
     Returns:
@@ -104,39 +106,24 @@ def precondition(
             squares(params, identity=True),
         )
 
-    def root(matrix: jax.Array, p: Any) -> Any:
-        p = p[..., 0, 0] if is_array(p) else p
-        return inverse_root(matrix, p, eps, relative_eps, method, dtype=dtype)
+    def root(p: Any, matrix: jax.Array, old: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, error = inverse_root(matrix, p, eps, relative_eps, method, dtype=dtype)
+        is_good = error <= tolerance
+        return jnp.where(is_good[..., None, None], value.astype(old.dtype), old), is_good
 
     def refreshed(
         statistics: Factors, roots: Factors, failures: jax.Array
     ) -> tuple[Factors, jax.Array]:
-        powers = {
-            name: 2 * len(matrices) if exponent is None else -1 / exponent
-            for name, matrices in statistics.items()
-        }
-        matrices, structure = jax.tree.flatten(statistics)
-        orders = jax.tree.leaves({name: len(statistics[name]) * (p,) for name, p in powers.items()})
-        found: list[Any] = [None] * len(matrices)
-        # Newton's iteration is another program for every root, the others are one for all.
-        kinds = set(orders) if method == "newton" else {None}
-        for kind in kinds:
-            members = [i for i, p in enumerate(orders) if kind in (None, p)]
-            chosen = [matrices[i] for i in members]
-            if kind is None:
-                columns = [jnp.full((*x.shape[:-2], 1, 1), orders[i], x.dtype)
-                           for i, x in zip(members, chosen, strict=True)]  # fmt: skip
-                results = together(root, batch_size, chosen, columns)
-            else:
-                results = together(functools.partial(root, p=kind), batch_size, chosen)
-            for i, result in zip(members, results, strict=True):
-                found[i] = result
-        taken = []
-        for (value, error), old in zip(found, jax.tree.leaves(roots), strict=True):
-            is_good = error <= tolerance
-            failures = failures + jnp.sum(~is_good, dtype=failures.dtype)
-            taken.append(jnp.where(is_good[..., None, None], value.astype(old.dtype), old))
-        return structure.unflatten(taken), failures
+        new = {}
+        for k in sorted({len(matrices) for matrices in statistics.values()}):
+            p = 2 * k if exponent is None else -1 / exponent
+            names = [name for name, matrices in statistics.items() if len(matrices) == k]
+            old, structure = jax.tree.flatten({name: roots[name] for name in names})
+            matrices = jax.tree.leaves({name: statistics[name] for name in names})
+            f = functools.partial(root, p)
+            found, failures = renewed(f, batch_size, failures, matrices, old)
+            new.update(structure.unflatten([value for value, _ in found]))
+        return new, failures
 
     def update(
         updates: Blocks, state: PreconditionState, params: PyTree = None, **extra_args: Any

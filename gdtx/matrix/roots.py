@@ -61,8 +61,9 @@ def inverse_root(
 
     Returns:
         The roots, in the matrix's dtype, and their errors of shape (...). For `"eigh"` and `"qr"`
-        an error is the largest entry of $V \Lambda V^\top - A$ over that of $A$; for `"newton"`
-        the largest of $X^p (A + dI) - I$. It is infinite if the root is not finite.
+        an error is the largest sum of magnitudes in a column of $V \Lambda V^\top - A$ over the
+        largest eigenvalue; for `"newton"` the largest entry of $X^p (A + dI) - I$. It is infinite
+        if the root is not finite.
 
     Raises:
         ValueError: for an unknown method, a root that it cannot take, or float64 where 64-bit
@@ -121,19 +122,22 @@ def checked_dtype(name: str, dtype: Any) -> Any:
     return dtype
 
 
-def orthogonal_iteration(matrix: jax.Array, basis: jax.Array) -> jax.Array:
-    r"""One step from `basis` toward the eigenvectors of a symmetric matrix: $Q$ of $QR = AV$.
+def orthogonal_iteration(image: jax.Array, size: jax.Array) -> jax.Array:
+    r"""One step from a basis toward the eigenvectors of a symmetric matrix: $Q$ of $QR = AV$.
 
     Columns of the largest eigenvalues converge first, and are those that should come first. A
     step does much where the basis is nearly right: errors shrink by the ratios of the eigenvalues.
+
+    Args:
+        image: $AV$.
+        size: about the largest eigenvalue, of shape (...); divided by it, no number is extreme.
     """
-    scaled = matrix / safe(jnp.max(jnp.abs(matrix), axis=(-2, -1), keepdims=True))
-    return qr(product(scaled, basis))[0]
+    return qr(image / safe(size)[..., None, None])[0]
 
 
-def rayleigh(matrix: jax.Array, basis: jax.Array) -> jax.Array:
+def rayleigh(basis: jax.Array, image: jax.Array) -> jax.Array:
     """The diagonal of $V^\\top A V$: the eigenvalues, if the basis is one of eigenvectors."""
-    return jnp.sum(basis * product(matrix, basis), axis=-2)
+    return jnp.sum(basis * image, axis=-2)
 
 
 # The derivative is that of the root itself, whichever way it was found: the derivative of an
@@ -146,12 +150,15 @@ def _root(
     if method == "newton":
         return newton(matrix, p, eps, relative_eps)
     if method == "qr":
-        vectors = orthogonal_iteration(matrix, basis)
-        values = rayleigh(matrix, vectors)
+        image = product(matrix, basis)
+        vectors = orthogonal_iteration(image, jnp.max(rayleigh(basis, image), axis=-1))
+        values = rayleigh(vectors, product(matrix, vectors))
     else:
-        values, vectors = eigh(matrix)
-    size = safe(jnp.max(jnp.abs(matrix), axis=(-2, -1)))
-    error = jnp.max(jnp.abs(_outer(vectors, values) - matrix), axis=(-2, -1)) / size
+        # The transpose, which is the same matrix, is as LAPACK reads it.
+        values, vectors = eigh(transposed(matrix))
+    size = safe(jnp.max(jnp.abs(values), axis=-1, initial=0))
+    sums = jnp.sum(jnp.abs(_outer(vectors, values) - matrix), axis=-2)
+    error = jnp.max(sums, axis=-1, initial=0) / size
     return _outer(vectors, _inverse_power(_damped(values, eps, relative_eps), power)), error
 
 

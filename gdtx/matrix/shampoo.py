@@ -86,7 +86,8 @@ def scale_by_shampoo(
         stale, method, tolerance, batch_size: as in :func:`precondition`.
         statistic_dtype: in which $L$ and $R$ are kept. In bfloat16 every step rounds them by up to
             $2^{-9}$ of each number: averages are off by up to $2^{-9} / (1 - \beta_2)$, which is
-            of use for $\beta_2 \le 0.98$, and sums stop growing after some 256 steps.
+            of use for $\beta_2 \le 0.98$, and sums stop growing after some 256 steps. (Half of
+            the memory and exact is :func:`packed`, in an expression with :func:`precondition`.)
         root_dtype: in which roots are computed.
         stacked: as in :func:`blockwise`.
 
@@ -111,24 +112,16 @@ def scale_by_shampoo(
     >>> jnp.linalg.svd(u, compute_uv=False).round(3)  # the first step is orthogonal
     Array([1., 1.], dtype=float32)
     """
-    sums = not is_array(b2) and b2 == 1
-    direction = precondition(
-        identity() if is_zero(b1) else first_moment(b1),
-        running_sum(dtype=statistic_dtype)
-        if sums
-        else chain(ema(b2, statistic_dtype), bias_correction(b2)),
-        eps,
-        relative_eps,
-        exponent,
-        update_every,
-        start,
-        stale,
-        method,
-        tolerance,
-        batch_size,
-        root_dtype,
-    )
-    direction = blockwise(direction, block_size, merge_size, stacked)
+    mean = identity() if is_zero(b1) else first_moment(b1)
+    if not is_array(b2) and b2 == 1:
+        statistic = running_sum(dtype=statistic_dtype)
+    else:
+        statistic = chain(ema(b2, statistic_dtype), bias_correction(b2))
+    preconditioned = precondition(
+        mean, statistic, eps, relative_eps, exponent, update_every, start, stale, method, tolerance,
+        batch_size, root_dtype,
+    )  # fmt: skip
+    direction = blockwise(preconditioned, block_size, merge_size, stacked)
     if graft is None:
         return direction
     # What is not finite is nothing to the preconditioner, and would be poison to an average.
@@ -195,24 +188,9 @@ def shampoo(
     """
     return chain(
         scale_by_shampoo(
-            b1,
-            b2,
-            eps,
-            block_size,
-            update_every,
-            start,
-            exponent,
-            graft,
-            relative_eps,
-            merge_size,
-            stale,
-            method,
-            tolerance,
-            statistic_dtype,
-            root_dtype,
-            batch_size,
-            stacked,
+            b1, b2, eps, block_size, update_every, start, exponent, graft, relative_eps, merge_size,
+            stale, method, tolerance, statistic_dtype, root_dtype, batch_size, stacked,
         ),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
-    )
+    )  # fmt: skip

@@ -81,22 +81,11 @@ def scale_by_soap(
     """
     statistic = ema(b2 if b3 is None else b3, statistic_dtype)
     magnitude = chain(second_moment(b2), root(0.0, eps))
-    return blockwise(
-        in_eigenbasis(
-            first_moment(b1),
-            magnitude,
-            statistic,
-            update_every,
-            start,
-            stale,
-            method,
-            batch_size,
-            basis_dtype,
-        ),
-        block_size,
-        merge_size,
-        stacked,
-    )
+    turned = in_eigenbasis(
+        first_moment(b1), magnitude, statistic, update_every, start, stale, method, batch_size,
+        basis_dtype,
+    )  # fmt: skip
+    return blockwise(turned, block_size, merge_size, stacked)
 
 
 @transformation
@@ -151,21 +140,9 @@ def soap(
     """
     return chain(
         scale_by_soap(
-            b1,
-            b2,
-            eps,
-            block_size,
-            update_every,
-            start,
-            b3,
-            merge_size,
-            stale,
-            method,
-            statistic_dtype,
-            basis_dtype,
-            batch_size,
-            stacked,
+            b1, b2, eps, block_size, update_every, start, b3, merge_size, stale, method,
+            statistic_dtype, basis_dtype, batch_size, stacked,
         ),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
-    )
+    )  # fmt: skip

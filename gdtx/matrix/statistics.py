@@ -7,9 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._numerics import square
+from .._placement import full, leading, put
 from .blocks import Blocks, order
-from .placement import full, leading, put
 
 Factors = dict[str, tuple[jax.Array, ...]]
 """For each stack of blocks, and each axis of its blocks, a stack of square matrices."""
@@ -19,8 +18,11 @@ def finite(blocks: Blocks) -> Blocks:
     """The blocks, with zeros for those of which the sum of squares is not finite."""
 
     def checked(x: jax.Array) -> jax.Array:
-        total = jnp.sum(square(x), axis=tuple(range(1 + order(x), x.ndim)), keepdims=True)
-        return jnp.where(jnp.isfinite(total), x, 0)
+        k = order(x)
+        batch, within = tuple(range(1 + k)), tuple(range(1 + k, x.ndim))
+        # A product, which is in a library; a sum would be one more kernel to compile.
+        total = jax.lax.dot_general(x, x, ((within, within), (batch, batch)))
+        return jnp.where(jnp.isfinite(total).reshape(*total.shape, *[1] * k), x, 0)
 
     return {name: checked(x) for name, x in blocks.items()}
 
@@ -37,10 +39,12 @@ def along(matrices: jax.Array, x: jax.Array, axis: int, transposed: bool = False
     r"""Each fibre along an axis of the blocks times the matrix: $M f$, or $M^\top f$."""
     k = order(x)
     batch = tuple(range(1 + k))
-    contracted = ((matrices.ndim - (2 if transposed else 1),), (1 + k + axis,))
+    inner, place = matrices.ndim - (2 if transposed else 1), 1 + k + axis
     # In the precision that JAX's configuration gives matrix products, as the model's are.
-    result = jax.lax.dot_general(matrices, x, (contracted, (batch, batch)))
-    return jnp.moveaxis(result, 1 + k, 1 + k + axis)
+    if axis == k - 1:
+        return jax.lax.dot_general(x, matrices, (((place,), (inner,)), (batch, batch)))
+    result = jax.lax.dot_general(matrices, x, (((inner,), (place,)), (batch, batch)))
+    return jnp.moveaxis(result, 1 + k, place)
 
 
 def along_all(factors: Factors, blocks: Blocks, transposed: bool = False) -> Blocks:

@@ -1,84 +1,129 @@
-"""Matrices of one shape, from wherever they are, through one call."""
+"""Matrices of one size, from wherever they are, through one call."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType
-
-Stacks = list[jax.Array]
 
 
 def together(
-    f: Callable[[jax.Array], jax.Array], stacks: Stacks, batch_size: int | None = None
-) -> Stacks:
-    """`f` of stacks of matrices, those of one shape and dtype joined before and split after."""
-    groups: dict[Any, list[int]] = {}
-    for i, stack in enumerate(stacks):
-        groups.setdefault((stack.shape[1:], stack.dtype), []).append(i)
-    results = list(stacks)
-    for members in groups.values():
-        parts = [stacks[i] for i in members]
-        if len(parts) == 1:
-            results[members[0]] = bounded(f, parts[0], batch_size)
+    f: Callable[..., tuple[Any, ...]], *columns: list[jax.Array]
+) -> list[tuple[jax.Array, ...]]:
+    """`f` of stacks of matrices, which returns a tuple of arrays with one entry for each matrix.
+
+    Matrices of one size and dtype are put together, from whatever stacks, but for those of stacks
+    with a grid of blocks, which may be on several devices.
+    """
+    places: dict[Any, list[int]] = {}
+    for i, stack in enumerate(columns[0]):
+        is_cut = math.prod(stack.shape[1:-2]) > 1
+        places.setdefault((i if is_cut else None, stack.shape[-2:], stack.dtype), []).append(i)
+    results: list[Any] = [None] * len(columns[0])
+    for members in places.values():
+        stacks = [[column[i] for i in members] for column in columns]
+        if len(members) == 1:
+            results[members[0]] = f(*(each[0] for each in stacks))
             continue
-        whole = bounded(f, jnp.concatenate(parts), batch_size)
-        for i, part in zip(members, _split(whole, list(map(len, parts))), strict=True):
-            results[i] = part
+        flat = [[x.reshape(-1, *x.shape[-2:]) for x in each] for each in stacks]
+        whole = f(*map(jnp.concatenate, flat))
+        leads = [columns[0][i].shape[:-2] for i in members]
+        split = zip(*(_split(x, leads) for x in whole), strict=True)
+        for i, parts in zip(members, split, strict=True):
+            results[i] = parts
     return results
 
 
-def _split(whole: jax.Array, sizes: list[int]) -> Stacks:
-    """The first so many, the next so many, and so on."""
-    starts = [sum(sizes[:k]) for k in range(len(sizes))]
+def bounded(f: Callable[..., Any], batch_size: int | None) -> Callable[..., Any]:
+    """`f` of stacks of matrices, about so many matrices at a time, all for None.
 
-    def at(places: list[Any]) -> Stacks:
-        return [
-            jax.lax.dynamic_slice_in_dim(whole, place, size)
-            for place, size in zip(places, sizes, strict=True)
-        ]
-
-    def on_cpu() -> Stacks:
-        # There XLA compiles each slice at a place that it knows by itself, a large part of a second
-        # for 48 layers, and all at places that it does not know once. So they are hidden from it:
-        # in sorting twice the same number, which comes out, whatever it is sorted by.
-        # Unsigned: a place that might be negative takes three operations more.
-        key = jnp.broadcast_to(whole.ravel()[0].real, 2)
-        pairs = [jnp.full(2, start, jnp.uint32) for start in starts]
-        _, *hidden = jax.lax.sort((key, *pairs), num_keys=1, is_stable=False)
-        return at([pair[0] for pair in hidden])
-
-    return jax.lax.platform_dependent(cpu=on_cpu, default=lambda: at(starts))
-
-
-def bounded(
-    f: Callable[[jax.Array], jax.Array], stack: jax.Array, batch_size: int | None
-) -> jax.Array:
-    """`f` of at most so many matrices at a time."""
-    if batch_size is None or len(stack) <= batch_size:
-        return f(stack)
-    return jax.lax.map(lambda x: f(x[None])[0], stack, batch_size=batch_size)
-
-
-def placed_as_they_were(f: Callable[..., list[jax.Array]], *arrays: jax.Array) -> list[jax.Array]:
-    """`f`, which changes neither number nor shape of arrays, nor where they are.
-
-    On an explicit mesh a placement is part of the type and every operation must say its own; here
-    the compiler chooses those in between.
+    What it needs beside its results is then that of as many, or of all blocks of one array if these
+    are more.
     """
-    shardings = [jax.typeof(x).sharding for x in arrays]
-    meshes = [sharding.mesh for sharding in shardings]
-    explicit = {
-        name
-        for mesh in meshes
-        for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
-        if kind == AxisType.Explicit
-    }
-    if not explicit:
-        return f(*arrays)
-    specs = [sharding.spec for sharding in shardings]
-    automatic: Any = jax.sharding.auto_axes(f, axes=tuple(explicit), out_sharding=specs)
-    return automatic(*arrays)
+
+    def one(arrays: tuple[jax.Array, ...]) -> Any:
+        return jax.tree.map(lambda x: x[0], f(*(x[None] for x in arrays)))
+
+    def in_batches(*stacks: jax.Array) -> Any:
+        n, blocks = len(stacks[0]), math.prod(stacks[0].shape[1:-2])
+        at_once = n if batch_size is None else max(1, batch_size // blocks)
+        if n <= at_once:
+            return f(*stacks)
+        # In equal batches if that makes them not much smaller: a rest is a program of its own.
+        equal = max(size for size in range(1, at_once + 1) if n % size == 0)
+        at_once = equal if 2 * equal >= at_once else at_once
+        return jax.lax.map(one, stacks, batch_size=at_once)
+
+    return in_batches
+
+
+def renewed(
+    f: Callable[..., tuple[Any, ...]], batch_size: int, failures: jax.Array, *columns: Any
+) -> tuple[list[tuple[jax.Array, ...]], jax.Array]:
+    """`f` of matrices that are decomposed in it, and the failures that there are then.
+
+    It returns a tuple of arrays, the last of which says whether a matrix is good. In a CPU's
+    programs there is one matrix after the other, see :mod:`gdtx._decompositions`: of single
+    matrices all that `f` does is less to compile, and is the same code for every stack.
+    """
+
+    def at_once(failures: jax.Array, *columns: Any) -> Any:
+        found = together(bounded(f, batch_size), *columns)
+        return found, failures + sum(jnp.sum(~each[-1], dtype=failures.dtype) for each in found)
+
+    def one_by_one(failures: jax.Array, *columns: Any) -> Any:
+        def step(failures: jax.Array, matrices: tuple[jax.Array, ...]) -> Any:
+            grid = matrices[0].shape[:-2]
+            results = f(*(x.reshape(x.shape[-2:]) for x in matrices))
+            failures = failures + (~results[-1]).astype(failures.dtype)
+            return failures, tuple(x.reshape(*grid, *x.shape) for x in results)
+
+        found = []
+        for stacks in zip(*columns, strict=True):
+            lead = stacks[0].shape[:-2]
+            if math.prod(lead[1:]) > 1:
+                stacks = tuple(x.reshape(-1, *x.shape[-2:]) for x in stacks)
+            failures, results = jax.lax.scan(step, failures, stacks)
+            skipped = stacks[0].ndim - 2
+            found.append(tuple(x.reshape(*lead, *x.shape[skipped:]) for x in results))
+        return found, failures
+
+    if jax.device_count() > 1:
+        return at_once(failures, *columns)
+    return jax.lax.platform_dependent(failures, *columns, cpu=one_by_one, default=at_once)
+
+
+def _split(whole: jax.Array, leads: list[tuple[int, ...]]) -> list[jax.Array]:
+    """The first so many, the next so many, and so on, each in the shape that it had."""
+    starts = [0, *itertools.accumulate(lead[0] for lead in leads[:-1])]
+    return [
+        jax.lax.dynamic_slice_in_dim(whole, start, lead[0]).reshape(*lead, *whole.shape[1:])
+        for start, lead in zip(hidden(starts, whole.ravel()[0].real), leads, strict=True)
+    ]
+
+
+def hidden(places: list[int], witness: jax.Array | None) -> list[Any]:
+    """Places in a stack, kept from the compiler if they are many.
+
+    On a CPU what is taken from a place that is known is a kernel of its own, 30 ms to compile;
+    where places are data, one kernel takes all. Compilers fold every constant but what a branch
+    returns, so there is one, of two that are the same, on the sign of `witness`, any number.
+    """
+
+    def known(*_: jax.Array) -> tuple[jax.Array, ...]:
+        # Unsigned: a place that might be negative takes three operations more.
+        return tuple(jnp.asarray(place, jnp.uint32) for place in places)
+
+    def unknown(witness: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.lax.cond(witness >= 0, known, known)
+
+    if witness is None or len(places) < _MANY:
+        return list(places)
+    return list(jax.lax.platform_dependent(witness, cpu=unknown, default=known))
+
+
+_MANY = 8
