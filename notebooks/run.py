@@ -47,10 +47,11 @@ def execute(source: Path, into: Path) -> float:
     began = time.perf_counter()
     notebook = jupytext.read(source)
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
     ).execute()
-    for cell in notebook.cells:
-        # Clock times, which would make every rendering differ from the last.
+    for number, cell in enumerate(notebook.cells, 1):
+        # Random names and clock times would make every rendering differ from the last.
+        cell["id"] = f"cell-{number}"
         cell.metadata.pop("execution", None)
     seconds = time.perf_counter() - began
     notebook.metadata["gdtx"] = {"seconds": round(seconds)}
@@ -58,11 +59,10 @@ def execute(source: Path, into: Path) -> float:
     return seconds
 
 
-def outcomes(rendering: Path) -> list[tuple[int, dict]]:
+def outcomes(notebook: nbformat.NotebookNode) -> list[tuple[int, dict]]:
     """What the cells of an executed notebook said, each with the number of its cell."""
-    cells = nbformat.read(rendering, as_version=4).cells
     found = []
-    for number, cell in enumerate(cells, 1):
+    for number, cell in enumerate(notebook.cells, 1):
         for output in cell.get("outputs", ()):
             if MIME_TYPE in output.get("data", {}):
                 found.append((number, output["data"][MIME_TYPE]))
@@ -88,8 +88,11 @@ def page(renderings: Path) -> str:
     rows: dict[int, list[str]] = {number: [] for number in CLAIMS}
     for source in sources():
         rendering = renderings / f"{source.stem}.ipynb"
-        seconds += nbformat.read(rendering, as_version=4).metadata["gdtx"]["seconds"]
-        said = outcomes(rendering)
+        if not rendering.exists():  # a new one, while another is executed
+            continue
+        notebook = nbformat.read(rendering, as_version=4)
+        seconds += notebook.metadata["gdtx"]["seconds"]
+        said = outcomes(notebook)
         numbers = ", ".join(str(n) for n in sorted({data["number"] for _, data in said}))
         chapters.append(f"| [{title(source)}]({source.stem}.ipynb) | {numbers} |")
         for cell, data in said:
@@ -114,7 +117,8 @@ def page(renderings: Path) -> str:
 def verdicts(renderings: Path) -> dict[int, set[str]]:
     found: dict[int, set[str]] = {}
     for source in sources():
-        for _, data in outcomes(renderings / f"{source.stem}.ipynb"):
+        notebook = nbformat.read(renderings / f"{source.stem}.ipynb", as_version=4)
+        for _, data in outcomes(notebook):
             found.setdefault(data["number"], set()).add(data["verdict"])
     return found
 

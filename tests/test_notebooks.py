@@ -44,7 +44,7 @@ def test_a_claim_is_read_back_from_its_cell(run, tmp_path):
         'claim(2, f"{1 / 3:.2f} | of it", CORRECTED, "a third")\nprint("more")\n'
     )
     run.execute(tmp_path / "01_try.py", tmp_path)
-    ((cell, said),) = run.outcomes(tmp_path / "01_try.ipynb")
+    ((cell, said),) = run.outcomes(nbformat.read(tmp_path / "01_try.ipynb", as_version=4))
     assert cell == 2
     assert said == {
         "number": 2, "figure": "0.33 | of it", "verdict": "holds with a correction",
