@@ -215,8 +215,8 @@ for name, color in (("Rprop", "tab:red"), ("RMSProp", "tab:blue")):
 axes[2].set(
     xlabel="largest step, or learning rate", ylabel="training loss", title="a network on digits"
 )
-axes[2].set_ylim(1e-10, 1e4)
-axes[2].legend(fontsize=8, loc="upper center", ncols=2)
+axes[2].set_ylim(1e-10, 1e8)
+axes[2].legend(fontsize=8, loc="upper left")
 fig.tight_layout()
 plt.show()
 claim(
