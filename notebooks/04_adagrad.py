@@ -91,6 +91,7 @@ def over_rates(kappa, rates):
     return gdtx.sweep(lambda tx: distances(tx, kappa), gdtx.sgd(0.0), {"learning_rate": rates})
 
 
+# %%
 rates = np.linspace(0.02, 2.1, 105)
 with_best = [np.append(rates, 2 / (1 + 1 / kappa)) for kappa in kappas]
 distance = np.asarray(jax.vmap(over_rates)(jnp.asarray(kappas), jnp.asarray(with_best)))
@@ -163,6 +164,7 @@ def gradients_with(noise):
     return play(gdtx.sgd(eta), loss, jnp.ones(9), jitter)[2]
 
 
+# %%
 h = np.asarray(curvatures, float)
 deviations = jnp.stack([jnp.zeros(9), jnp.ones(9), jnp.sqrt(curvatures)])
 exact, *noisy = np.abs(np.asarray(jax.jit(jax.vmap(gradients_with))(deviations), float))
@@ -286,6 +288,7 @@ def bound(distance, size):
     return (farthest**2 / (2 * etas[:, None]) + etas[:, None]) * size
 
 
+# %%
 diagonal, away, g = regrets(gdtx.adagrad(0.0, 0.0))
 sizes = np.sqrt(np.cumsum(g**2, 1)).sum(2)
 diagonal_bound = bound(np.abs(away).max(2), sizes)
@@ -369,6 +372,7 @@ def least_squares(features, targets):
     return 0.5 * np.sum((features @ theta - targets) ** 2)
 
 
+# %%
 def mean_regrets(loss, start, games, best):
     """With the root and with the whole inverse, at the marks."""
     as_arrays = jax.tree.map(jnp.asarray, games)
@@ -443,6 +447,7 @@ def seconds(tx, n):
     return min(taken)
 
 
+# %%
 numbers = np.array([16, 32, 64, 128, 256])
 kinds = {
     "full": gdtx.full_matrix_adagrad(0.1),
@@ -485,6 +490,7 @@ def final_losses(basis, tx):
     return gdtx.sweep(final, tx, {"learning_rate": tried})
 
 
+# %%
 tried = 2.0 ** np.arange(-4, 3)
 contestants = {name: kinds[name] for name in ("full", "diagonal")}
 contestants["gradient descent"] = gdtx.sgd(0.0)
@@ -659,6 +665,7 @@ def network_loss(params, batch):
     return -jnp.sum(jax.nn.log_softmax(scores) * label) / len(label)
 
 
+# %%
 rng = np.random.default_rng(6)
 starts = {
     "in": jnp.asarray(rng.normal(size=(2, 64, 32)) / 8),
@@ -682,11 +689,14 @@ def losses_of(tx, rates):
     return jax.lax.map(each_rate, (starts, orders))
 
 
+# %%
 network_rates = {"AdaGrad": 2.0 ** jnp.arange(-4, 1), "RMSProp": 2.0 ** jnp.arange(-8, -3)}
 curves = {
     name: np.asarray(losses_of(tx, network_rates[name]))
     for name, tx in (("AdaGrad", adagrad), ("RMSProp", rmsprop))
 }
+
+# %%
 trained = np.array([300, 1000, 3000])
 recent = {
     name: np.stack([curve[:, :, t - 200 : t].mean(2) for t in trained], 2)
@@ -759,6 +769,7 @@ def draw(frequency, seed):
     return features, 2.0 * is_one - 1, signs
 
 
+# %%
 contest = {
     "SGD": (gdtx.sgd(0.0), "learning_rate", 2.0 ** np.arange(-5, 3)),
     "decaying SGD": (
@@ -779,6 +790,7 @@ def stacked(trees):
 )
 
 
+# %%
 @functools.partial(jax.jit, static_argnames="path")
 def passes(tx, path, rates, rounds):
     """By rate, kind of data, and data set: the mean cost of the rounds, and the weights in the end."""
@@ -791,6 +803,7 @@ def passes(tx, path, rates, rounds):
     return jax.vmap(each, (0, None))(rates, rounds)
 
 
+# %%
 costs, weights = {}, {}
 for name, (tx, path, rates) in contest.items():
     paid, ends = passes(tx, path, rates, rounds)
@@ -829,6 +842,8 @@ label_ticks(axes[1].xaxis, (10, 20, 50, 100, 200, 400))
 axes[1].legend(loc="lower right", fontsize=8)
 fig.tight_layout()
 plt.show()
+
+# %%
 rare, even_out = gain["rare and frequent"], gain["equally frequent"]
 assert (rare > 0.03).all()
 assert abs(even_out.mean()) < 0.025

@@ -142,6 +142,7 @@ def with_rms(rms):
     )
 
 
+# %%
 places = {
     "inside": with_rms(gdtx.chain(gdtx.add(1e-6), gdtx.sqrt())),
     "outside": with_rms(gdtx.chain(gdtx.sqrt(), gdtx.add(1e-6))),
@@ -230,6 +231,7 @@ def over_scales(run):
     return np.asarray(jax.jit(jax.vmap(run))(scales))
 
 
+# %%
 by_loss = {
     name: over_scales(lambda c: share_left(quadratic_path(method(c), loss_scale=c)))  # noqa: B023
     for name, method in methods.items()
@@ -287,6 +289,7 @@ def loss(params, batch):
     return -jnp.sum(jax.nn.log_softmax(scores) * label) / len(label)
 
 
+# %%
 rng = np.random.default_rng(2)
 starts = {
     "in": jnp.asarray(rng.normal(size=(2, 64, 32)) / 8),
@@ -319,6 +322,7 @@ def final_losses(tx, settings):
     return jax.lax.map(each, (starts, orders))
 
 
+# %%
 rates = 10.0 ** jnp.arange(-5, -0.9, 0.5)
 by_rate = final_losses(gdtx.rmsprop(0.0, 0.9, eps=1e-12), {"learning_rate": rates})
 eps_d = jnp.append((rates / hidden) ** 2, 1e-6)
@@ -417,6 +421,7 @@ jitter = jnp.asarray(0.1 * np.random.default_rng(3).normal(size=(length, 11)))
 _, *noisy = (np.asarray(part[length // 2 :], float) for part in run(jitter))
 under_noise = np.sqrt((noisy[1] ** 2).mean(0) / (noisy[0] ** 2).mean(0))
 
+# %%
 curve = np.asarray(h, float)
 steep, flat = curve > 2, curve < 0.05
 early = -updates[20] / gradients[20]

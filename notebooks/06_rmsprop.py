@@ -109,6 +109,7 @@ def drift(gradients, settled):
     return np.asarray(gdtx.sweep(ten_steps, gdtx.rmsprop(1.0, eps=1e-12), {"decay": decays}))
 
 
+# %%
 in_order, at_random = drift(jnp.tile(cycle, 4), 9_000), drift(jnp.asarray(shuffled), 9_000)
 skewness = 0.072 / 0.09**1.5
 np.testing.assert_allclose([in_order[0], at_random[0]], 8.0, rtol=0.02)
@@ -143,6 +144,7 @@ def trained(tx, start, batches):
     return jax.lax.scan(step, (start, tx.init(start)), batches)[0][0]
 
 
+# %%
 def starts(rng, seeds):
     """Networks of 32 hidden units with random weights, one for each seed."""
     return {
@@ -158,6 +160,7 @@ def grid(f, *axes):
     return jax.lax.map(lambda value: grid(functools.partial(f, value), *axes[1:]), axes[0])
 
 
+# %%
 few = inputs[:256], labels[:256]
 rng = np.random.default_rng(2)
 everything = jnp.tile(jnp.arange(256), (300, 1))
@@ -177,6 +180,7 @@ def by_batch_and_size(tx, name):
     return np.asarray(jax.jit(lambda *axes: grid(one, *axes))(*axes), float)
 
 
+# %%
 ends = {
     "Rprop": by_batch_and_size(gdtx.rprop(1e-3), "max_step_size"),
     "RMSProp": by_batch_and_size(gdtx.rmsprop(0.0), "learning_rate"),
@@ -219,6 +223,8 @@ axes[2].set_ylim(1e-10, 1e8)
 axes[2].legend(fontsize=8, loc="upper left")
 fig.tight_layout()
 plt.show()
+
+# %%
 claim(
     30,
     f"β → 0 gives signs to rounding; in ten steps of Hinton's example signs drift by "
@@ -258,6 +264,8 @@ responses = jax.jit(
     lambda tx: jax.lax.map(lambda spread: -respond(tx, 1.0 + spread * jitter)[1_000:], spreads)
 )
 steps = {name: np.asarray(responses(tx)) for name, tx in (("plain", plain), ("centered", centered))}
+
+# %%
 of_spread = np.asarray(spreads, float)
 predicted = {"plain": 1 / np.sqrt(1 + of_spread**2), "centered": 1 / of_spread}
 mean_steps = {name: value.mean((1, 2)) for name, value in steps.items()}
@@ -328,7 +336,10 @@ def sweep_of(is_centered):
     return np.asarray(jax.jit(lambda *axes: grid(one, *axes))(*axes), float)
 
 
+# %%
 swept = {name: sweep_of(name == "centered") for name in ("plain", "centered")}
+
+# %%
 chosen = {}
 for name, found in swept.items():
     for task in range(2):
