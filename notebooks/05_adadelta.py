@@ -368,8 +368,8 @@ claim(
     26,
     f"the loss times 2¹⁶ changes nothing; the parameters in a unit 128 times smaller, and {other:.1%} of "
     f"the way is left after 100 steps instead of {half:.1%}; on noise it is RMSProp with "
-    f"η = {hidden:.2f} √ε; on digits ε = 10⁻⁶ reaches a loss of {by_default.mean():.2g}, the best ε "
-    f"{best:.1g}",
+    f"η = {hidden:.2f} √ε; on digits ε = 10⁻⁶ reaches a loss of {by_default.mean():.2g}, the best ε one of "
+    f"{best:.2g}",
     CORRECTED,
     "only the scale of the loss drops out, up to ε, as from RMSProp; √ε is the learning rate, in the "
     "parameters' unit, and has to be chosen like one",
