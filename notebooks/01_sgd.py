@@ -368,7 +368,7 @@ for ax, where in zip(axes, ("model", "network"), strict=True):
             markersize=4,
         )
     ax.set(xlabel="first learning rate", title=where, yscale="log")
-    ax.set_ylim(least[where, "constant"] / 8, 4)
+    ax.set_ylim(least[where, "constant"] / 100, 4)
     ax.legend(loc="lower left", fontsize=8)
 axes[0].set_ylabel("last risk or loss")
 plt.show()
