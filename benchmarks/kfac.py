@@ -82,7 +82,7 @@ def all_methods() -> dict[str, Method]:
         ),
         "Adam": Method(
             gdtx.adam,
-            {"learning_rate": [0.002, 0.004, 0.008], "b2": [0.99, 0.999]},
+            {"learning_rate": [0.004, 0.008, 0.016], "b2": [0.99, 0.999]},
             "#0072b2",
         ),
         KFAC: Method(
@@ -93,7 +93,7 @@ def all_methods() -> dict[str, Method]:
         ),
         "Shampoo": Method(
             partial(gdtx.shampoo, update_every=BASES_EVERY, graft=gdtx.scale_by_adam()),
-            {"learning_rate": [0.004, 0.008, 0.016], "relative_eps": [1e-6, 1e-3]},
+            {"learning_rate": [0.002, 0.004, 0.008], "relative_eps": [1e-6, 1e-3]},
             "#cc79a7",
         ),
     }

@@ -519,6 +519,10 @@ def test_decompositions_are_those_one_by_one(x64):
             np.testing.assert_allclose(again, pair[name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 8),
+    reason="with jax 0.7 the search takes a bias of no numbers for unused, and says so by its path",
+)
 def test_empty_layers():
     """Of no hidden unit: what is left is the bias of the output."""
     params = arrays({"layer1": {"w": np.ones((3, 0)), "b": np.ones(0)},

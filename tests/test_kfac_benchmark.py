@@ -26,6 +26,7 @@ def rows_of(lines, first):
     return lines[start + 2 : lines.index("", start)]
 
 
+@pytest.mark.slow  # a dozen trainings, each a program
 def test_kfac(tmp_path, images):
     picture = tmp_path / "kfac.png"
     lines = printed(run("kfac.py", "--smoke", "--data", images, "--out", str(picture)))

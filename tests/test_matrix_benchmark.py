@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # thirty programs to compile, so that times of it can be compared
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "matrix.py"
 
 

@@ -51,6 +51,7 @@ def test_sweep():
     assert programs["gdtx.sweep"] <= 2
 
 
+@pytest.mark.slow  # sixty trainings
 def test_one_cycle(tmp_path):
     picture = tmp_path / "one_cycle.png"
     lines = printed(run("one_cycle.py", "--smoke", "--out", str(picture)))
