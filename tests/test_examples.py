@@ -47,6 +47,7 @@ def check(finished: subprocess.CompletedProcess[str], picture: Path) -> list[str
     return table
 
 
+@pytest.mark.slow  # `.ci/run` runs it too, without looking at what it prints
 def test_smoke(tmp_path):
     picture = tmp_path / "digits.png"
     check(run("--smoke", "--out", str(picture), timeout=600), picture)
@@ -123,6 +124,7 @@ def smoke(tmp_path_factory):
     return {Path(path).stem: text for path, text in (out.split("\n", 1) for out in outputs)}
 
 
+@pytest.mark.slow  # as the first
 @by_framework
 def test_framework_smoke(name, smoke):
     require(name)
