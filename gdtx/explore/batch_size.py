@@ -14,6 +14,7 @@ from .._hyperparams import replace
 from .._transformation import GradientTransformation
 from .._tree import PyTree, apply_updates
 from ..wrappers.evaluation import eval_params
+from .noise_scale import count_examples
 from .study import BatchSizeStudy, grid, tuned
 
 
@@ -84,13 +85,7 @@ def batch_size_study(
       50: 1 steps, learning_rate=0.5
     >
     """
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
-    if len(sizes) != 1 or sizes & {(), (0,)}:
-        raise ValueError(
-            "batch_size_study: data must have the examples along the first axis of every array, "
-            f"got first axes {sorted(sizes)}"
-        )
-    ((count,),) = sizes
+    count = count_examples("batch_size_study", data)
     data = jax.tree.map(jnp.asarray, data)
     key = jax.random.key(0) if key is None else key
     values = {name: jnp.asarray(column) for name, column in grid(settings).items()}

@@ -70,14 +70,8 @@ def gradient_noise_scale(
     >>> exact.trace, exact.squared_norm, exact.scale  # gradients -1 and -3
     (Array(1., dtype=float32), Array(4., dtype=float32), Array(0.25, dtype=float32))
     """
-    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
+    n = count_examples("gradient_noise_scale", data)
     size = 1 if batch_size is None else batch_size
-    if len(sizes) != 1 or sizes & {(), (0,)}:
-        raise ValueError(
-            "gradient_noise_scale: data must have the examples along the first axis of every "
-            f"array, got first axes {sorted(sizes)}"
-        )
-    ((n,),) = sizes
     if size < 1 or n % size or (batch_size is not None and size == n):
         raise ValueError(
             f"gradient_noise_scale: batch_size must be a divisor of the {n} examples, and smaller, "
@@ -124,6 +118,18 @@ def two_batch_noise_scale(small: tuple[Any, Any], big: tuple[Any, Any]) -> Noise
     (few, noisy), (many, steady) = small, big
     trace = (noisy - steady) / (1 / few - 1 / many)
     return NoiseScale(trace, (many * steady - few * noisy) / (many - few))
+
+
+def count_examples(who: str, data: Any) -> int:
+    """How many examples there are along the first axis of every array, the same in all."""
+    sizes = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(data)}
+    if len(sizes) != 1 or sizes & {(), (0,)}:
+        raise ValueError(
+            f"{who}: data must have the examples along the first axis of every array, "
+            f"got first axes {sorted(sizes)}"
+        )
+    ((count,),) = sizes
+    return count
 
 
 def _squared(tree: PyTree) -> jax.Array:

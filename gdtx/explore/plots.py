@@ -88,13 +88,13 @@ def plot_schedule(schedule: Any, steps: int, ax: Any = None) -> Any:
     return ax
 
 
-def new_axes(who: str) -> Any:
-    """Axes on a new figure, or an error that says what to install."""
+def new_axes(who: str, rows: int = 1, columns: int = 1, size: Any = None) -> Any:
+    """Axes on a new figure, an array of them if several, or an error that says what to install."""
     try:
         from matplotlib import pyplot
     except ImportError as error:
         raise ImportError(f"{who} needs matplotlib: pip install 'gdtx[viz]'") from error
-    return pyplot.subplots(layout="constrained")[1]
+    return pyplot.subplots(rows, columns, figsize=size, layout="constrained")[1]
 
 
 def milestones(schedule: Any) -> dict[int, str]:

@@ -42,7 +42,7 @@ def plot_trajectories(result: Trajectories, ax: Any = None) -> Any:
     'log'
     """
     own = ax is None
-    ax = _grid("plot_trajectories", 1, 2, (9.5, 3.8)) if own else ax
+    ax = new_axes("plot_trajectories", 1, 2, (9.5, 3.8)) if own else ax
     plane, *others = np.ravel(ax)
     _contours(result.problem, plane)
     for i, (name, path) in enumerate(result.positions.items()):
@@ -86,7 +86,7 @@ def plot_gallery(result: Trajectories, ax: Any = None) -> Any:
     if ax is None:
         columns = min(4, count)
         rows = math.ceil(count / columns)
-        axes = np.ravel(_grid("plot_gallery", rows, columns, (2.6 * columns + 0.5, 2.8 * rows)))
+        axes = np.ravel(new_axes("plot_gallery", rows, columns, (2.6 * columns + 0.5, 2.8 * rows)))
         for spare in axes[count:]:
             spare.remove()
         ax = axes[:count]
@@ -175,15 +175,6 @@ def animate(
     elif file is not None:
         file.write_text(animation.to_jshtml(fps=fps))
     return animation
-
-
-def _grid(who: str, rows: int, columns: int, size: tuple[float, float]) -> Any:
-    """Axes in rows and columns on a new figure."""
-    first = new_axes(who)
-    figure = first.figure
-    first.remove()
-    figure.set_size_inches(*size)
-    return figure.subplots(rows, columns)
 
 
 def _style(i: int, lines: Sequence[str] = ("-",)) -> dict[str, Any]:
