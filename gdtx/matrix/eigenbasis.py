@@ -124,7 +124,8 @@ def in_eigenbasis(
             new = decomposed(matrix, image)
         else:
             new = jax.lax.cond(is_first, decomposed, iterated, matrix, image)
-        is_good = jnp.all(jnp.isfinite(new), axis=(-2, -1))
+        # No entry is above 1: their sum is finite if all of them are.
+        is_good = jnp.isfinite(jnp.sum(new, axis=(-2, -1)))
         unmoved = jnp.broadcast_to(jnp.arange(matrix.shape[-1]), by_size.shape)
         return (
             jnp.where(is_good[..., None, None], new.astype(basis.dtype), basis),

@@ -86,7 +86,7 @@ def inverse_root(
     working = checked_dtype("inverse_root", dtype)
     working = compute_dtype(matrix.dtype) if working is None else working
     kind = ("newton", round(p)) if method == "newton" else (method, 0)
-    value, error = _root(
+    value, largest, error = _root(
         cast(matrix, working),
         jnp.broadcast_to(jnp.asarray(-1 / p, working)[..., None], (*matrix.shape[:-2], 1)),
         jnp.asarray(eps, working),
@@ -94,9 +94,9 @@ def inverse_root(
         None if basis is None else cast(basis, working),
         kind,
     )
-    value = value.astype(matrix.dtype)
-    error = jnp.where(jnp.isfinite(value).all(axis=(-2, -1)), error, jnp.inf)
-    return Root(value, jnp.where(jnp.isnan(error), jnp.inf, error))
+    # No entry is larger than the largest eigenvalue, one number to look at.
+    is_good = jnp.isfinite(largest.astype(matrix.dtype)) & ~jnp.isnan(error)
+    return Root(value.astype(matrix.dtype), jnp.where(is_good, error, jnp.inf))
 
 
 def check_method(method: str, p: Any) -> None:
@@ -145,21 +145,29 @@ def rayleigh(basis: jax.Array, image: jax.Array) -> jax.Array:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(5,))
 def _root(
     matrix: Any, power: Any, eps: Any, relative_eps: Any, basis: Any, kind: tuple[str, int]
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The root, its largest eigenvalue or a number as large as any of its entries, the error."""
     method, p = kind
     if method == "newton":
-        return newton(matrix, p, eps, relative_eps)
+        value, error = newton(matrix, p, eps, relative_eps)
+        return value, jnp.max(jnp.abs(value), axis=(-2, -1), initial=0), error
     if method == "qr":
         image = product(matrix, basis)
         vectors = orthogonal_iteration(image, jnp.max(rayleigh(basis, image), axis=-1))
-        values = rayleigh(vectors, product(matrix, vectors))
+        values = ends = rayleigh(vectors, product(matrix, vectors))
     else:
         # The transpose, which is the same matrix, is as LAPACK reads it.
         values, vectors = eigh(transposed(matrix))
-    size = safe(jnp.max(jnp.abs(values), axis=-1, initial=0))
+        ends = _ends(values)
+    size = safe(jnp.max(jnp.abs(ends), axis=-1, initial=0))
     sums = jnp.sum(jnp.abs(_outer(vectors, values) - matrix), axis=-2)
     error = jnp.max(sums, axis=-1, initial=0) / size
-    return _outer(vectors, _inverse_power(_damped(values, eps, relative_eps), power)), error
+
+    def powers(some: jax.Array) -> jax.Array:
+        return _inverse_power(_damped(some, ends, eps, relative_eps), power)
+
+    largest = jnp.max(powers(ends), axis=-1, initial=0)
+    return _outer(vectors, powers(values)), largest, error
 
 
 @_root.defjvp
@@ -168,7 +176,7 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     d_matrix, d_power, d_eps, d_relative, _ = tangents
     out = _root(matrix, power, eps, relative_eps, basis, kind)
     raw, vectors = eigh(matrix)
-    values = _damped(raw, eps, relative_eps)
+    values = _damped(raw, _ends(raw), eps, relative_eps)
     roots = _inverse_power(values, power)
     # Daleckii and Krein: in the eigenbasis, each entry times the divided difference of the root.
     one, other = values[..., :, None], values[..., None, :]
@@ -185,13 +193,19 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     logs = jnp.log(jnp.where(values > 0, values, 1))
     tangent = tangent + _diagonal(d_power * logs * roots)
     tangent = product(product(vectors, tangent), transposed(vectors))
-    return out, (tangent, jnp.zeros_like(out[1]))
+    return out, (tangent, *map(jnp.zeros_like, out[1:]))
 
 
-def _damped(values: jax.Array, eps: Any, relative_eps: Any) -> jax.Array:
-    values = jnp.maximum(values, 0)
-    largest = jnp.max(values, axis=-1, keepdims=True, initial=0)
-    return jnp.maximum(values + (eps + relative_eps * largest), resolution(values) * largest)
+def _ends(values: jax.Array) -> jax.Array:
+    """The smallest and the largest of sorted eigenvalues: fewer programs than a reduction's."""
+    return values[..., :: max(1, values.shape[-1] - 1)]
+
+
+def _damped(values: jax.Array, ends: jax.Array, eps: Any, relative_eps: Any) -> jax.Array:
+    """Of eigenvalues, the largest and the smallest of which are among `ends`."""
+    largest = jnp.max(jnp.maximum(ends, 0), axis=-1, keepdims=True, initial=0)
+    floor = resolution(values) * largest
+    return jnp.maximum(jnp.maximum(values, 0) + (eps + relative_eps * largest), floor)
 
 
 def _inverse_power(values: jax.Array, power: Any) -> jax.Array:
