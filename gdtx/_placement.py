@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 from jax.experimental.shard_alike import shard_alike
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ._tree import scalar_like
@@ -122,13 +123,20 @@ def kept_in_place(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     Else the compiler would choose, and a state that moves at its first update compiles a second.
     """
     result = placed_as(likes, f, *args)
-    return result if _explicit_among(likes, args) else jax.tree.map(_alike, result, likes)
+    if _explicit_among(likes, args):
+        return result
+    leaves, structure = jax.tree.flatten(result)
+    pairs = zip(leaves, structure.flatten_up_to(likes), strict=True)
+    return structure.unflatten([_alike(i, *pair) for i, pair in enumerate(pairs)])
 
 
-def _alike(new: Any, like: Any) -> Any:
+def _alike(i: int, new: Any, like: Any) -> Any:
     if new.ndim == 0 or new.shape != like.shape or not isinstance(new, Tracer):
         return new
-    return shard_alike(new, like)[0]
+    # jax 0.10 lowers equal operations once, with one number for the pair: all pairs of one shape
+    # would be alike. Numbers of our own make them different operations.
+    with set_xla_metadata(pair=i):
+        return shard_alike(new, like)[0]
 
 
 def _explicit_among(*trees: Any) -> tuple[str, ...]:

@@ -97,3 +97,20 @@ def test_parameters_on_every_device_need_no_communication(name):
     text, state = compiled(METHODS[name](0.1), params)
     assert not re.findall(COLLECTIVES, text)
     assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("name", ["shampoo", "soap", "muon"])
+def test_arrays_of_one_shape_are_each_where_they_were(name):
+    """As the projections into attention and out of it are, which one program handles together."""
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
+    columns, rows = PartitionSpec(None, "model"), PartitionSpec("model", None)
+    specs = {"query": columns, "out": rows, "key": columns, "down": rows}
+    params = {
+        name: jax.device_put(jnp.ones((16, 16)), NamedSharding(mesh, spec))
+        for name, spec in specs.items()
+    }
+    everything = jax.tree.map(lambda _: True, params)
+    settings = (0.1, everything, gdtx.sgd(0.1)) if name == "muon" else (0.1,)
+    tx = getattr(gdtx, name)(*settings)
+    updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
+    assert {name: u.sharding.spec for name, u in updates.items()} == specs

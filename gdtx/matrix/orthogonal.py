@@ -12,7 +12,7 @@ import jax
 from .._errors import foreign_state
 from .._kinds import Count, FloatDType
 from .._numerics import cast, compute_dtype
-from .._placement import placed_as
+from .._placement import kept_in_place
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
 from .axes import as_matrices, axes_of, fans, from_matrices
@@ -115,7 +115,7 @@ def orthogonalize(
         if some:
             f = functools.partial(on_arrays, letters=[letters[i] for i in some])
             chosen = [leaves[i] for i in some]
-            for i, x in zip(some, placed_as(chosen, f, *chosen), strict=True):
+            for i, x in zip(some, kept_in_place(chosen, f, *chosen), strict=True):
                 leaves[i] = x
         return leaves
 
