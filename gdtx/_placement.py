@@ -17,6 +17,8 @@ from jax.experimental.shard_alike import shard_alike
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from ._call import merge, split
+from ._kinds import is_array
 from ._tree import scalar_like
 
 Placement = Any
@@ -108,13 +110,18 @@ def placed_as(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     of the same structure.
 
     Every operation would have to say there where its result is; so inside of `f` the compiler
-    chooses.
+    chooses. Arrays that `f` closes over cannot be used inside then: all have to be among `args`.
     """
-    axes = _explicit_among(likes, args)
+    arrays, layout = split(args, is_array)
+    axes = _explicit_among(likes, arrays)
     if not axes:
         return f(*args)
+
+    def of_arrays(*arrays: jax.Array) -> Any:
+        return f(*merge(arrays, layout))
+
     specs = jax.tree.map(lambda x: jax.typeof(x).sharding.spec, likes)
-    return jax.sharding.auto_axes(f, axes=axes, out_sharding=specs)(*args)
+    return jax.sharding.auto_axes(of_arrays, axes=axes, out_sharding=specs)(*arrays)
 
 
 def kept_in_place(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
@@ -123,7 +130,7 @@ def kept_in_place(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     Else the compiler would choose, and a state that moves at its first update compiles a second.
     """
     result = placed_as(likes, f, *args)
-    if _explicit_among(likes, args):
+    if _explicit_among(likes, split(args, is_array)[0]):
         return result
     leaves, structure = jax.tree.flatten(result)
     pairs = zip(leaves, structure.flatten_up_to(likes), strict=True)

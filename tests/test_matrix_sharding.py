@@ -114,3 +114,28 @@ def test_arrays_of_one_shape_are_each_where_they_were(name):
     tx = getattr(gdtx, name)(*settings)
     updates, _ = jax.jit(tx.update)(params, tx.init(params), params)
     assert {name: u.sharding.spec for name, u in updates.items()} == specs
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        (gdtx.shampoo, {"eps": 1e-3}),
+        (gdtx.shampoo, {"b2": 0.9}),
+        (gdtx.soap, {"b1": 0.9}),
+        (gdtx.scale_by_full_matrix, {"eps": 1e-3}),
+    ],
+    ids=["shampoo-eps", "shampoo-b2", "soap-b1", "full-eps"],
+)
+@pytest.mark.parametrize("kind", [jnp.asarray, gdtx.constant_schedule])
+def test_numbers_that_are_no_constants_serve_on_explicit_meshes(method, settings, kind):
+    rate = () if method is gdtx.scale_by_full_matrix else (0.1,)
+
+    def one_step(settings, put):
+        params = put({"w": np.arange(32, dtype=np.float32).reshape(8, 4)})
+        tx = method(*rate, **settings)
+        return tx.update(params, tx.init(params), params)[0]["w"]
+
+    with on_mesh(AxisType.Explicit) as put:
+        found = one_step({name: kind(value) for name, value in settings.items()}, put)
+    expected = one_step(settings, lambda tree: jax.tree.map(jnp.asarray, tree))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)

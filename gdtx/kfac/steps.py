@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 
-from .._kinds import is_array
 from .._placement import placed_as, whole
 from .._transformation import GradientTransformation
 from .._tree import PyTree
@@ -29,14 +28,11 @@ def in_place(
     meets, and the second would be compiled anew.
     """
     likes, structure = jax.tree.flatten((leaves, *state))
-    arrays = {str(i): x for i, x in enumerate(numbers) if is_array(x)}
 
-    # Arrays as arguments: those of an explicit mesh are not to be used inside otherwise.
-    def flat(leaves: Any, state: Any, curvature: Any, arrays: dict[str, jax.Array]) -> Any:
-        given = [arrays.get(str(i), x) for i, x in enumerate(numbers)]
-        return tuple(jax.tree.leaves(step(leaves, *state, curvature, *given)))
+    def flat(leaves: Any, state: Any, *others: Any) -> Any:
+        return tuple(jax.tree.leaves(step(leaves, *state, *others)))
 
-    results = placed_as(tuple(likes), flat, leaves, state, curvature, arrays)
+    results = placed_as(tuple(likes), flat, leaves, state, curvature, *numbers)
     new, *kept = structure.unflatten(results)
     return new, *jax.tree.map(whole, kept)
 

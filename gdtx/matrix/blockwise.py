@@ -87,13 +87,19 @@ def blockwise(
         _checked(updates)
         layout = grouped(updates)
 
-        def step(updates: PyTree, state: PyTree, params: PyTree) -> tuple[PyTree, PyTree]:
+        def step(
+            inner: GradientTransformation,
+            updates: PyTree,
+            state: PyTree,
+            params: PyTree,
+            extra_args: dict[str, Any],
+        ) -> tuple[PyTree, PyTree]:
             stacks = stack(updates, layout)
             others = None if params is None else stack(params, layout)
             stacks, state = inner.update(stacks, state, others, **extra_args)
             return unstack(stacks, layout, updates, _count(state)), state
 
-        return kept_in_place((updates, state), step, updates, state, params)
+        return kept_in_place((updates, state), step, inner, updates, state, params, extra_args)
 
     return GradientTransformation(init, update)
 

@@ -92,7 +92,7 @@ def scale_by_full_matrix(
                 foreign_state(f"{count} matrices of {width} rows", matrix)
             dtype = compute_dtype(u.dtype, matrix.dtype)
 
-            def rule(u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+            def rule(u: jax.Array, matrix: jax.Array, eps: Any) -> tuple[jax.Array, jax.Array]:
                 flat = cast(whole(u), dtype).reshape(-1)
                 g = jnp.pad(flat, (0, count * width - u.size)).reshape(count, width)
                 new = whole(cast(matrix, dtype) + g[:, :, None] * g[:, None, :].conj())
@@ -102,7 +102,7 @@ def scale_by_full_matrix(
                 out = out if jnp.iscomplexobj(u) else out.real
                 return checked_result(out, u, dtype), cast(new, matrix.dtype)
 
-            return placed_as((u, matrix), rule, u, matrix)
+            return placed_as((u, matrix), rule, u, matrix, eps)
 
         results = walk(step, structure, leaves, matrices)
         out, new = zip(*results, strict=True) if results else ((), ())

@@ -55,7 +55,8 @@ def accumulate_gradients(inner: GradientTransformation, every: Every) -> Gradien
     that are means over batches of one size, it is the update of the batch $k$ times as large.
 
     Extra arguments reach `inner` as they are at the call that completes the mean: of `value`, for
-    example, the last one only.
+    example, the last one only. Of :func:`kfac`, whose curvatures add up, that should be their sum
+    over the batches.
 
     Args:
         inner: any transformation. It sees the mean in the dtype of the sum, and its schedules
