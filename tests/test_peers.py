@@ -245,10 +245,14 @@ def test_same_trajectory(path, row, problem):
     theirs = path(row.theirs, row.their_settings, gradients, theta, restart)
     ours = gdtx_path(row.method, row.settings, gradients, theta, restart)
     for key in SHAPES:
+        expected = np.array([step[key] for step in theirs])
+        # Steps of LAMB, a tenth of the weights, take some past zero: what is left there keeps the
+        # roundings of what it was.
+        rounding = 0 if restart else 4 * np.finfo(float).eps * np.max(np.abs(expected))
         np.testing.assert_allclose(
             np.array([step[key] for step in ours]),
-            np.array([step[key] for step in theirs]),
+            expected,
             rtol=row.rtol,
-            atol=0,
+            atol=rounding,
             err_msg=f"{key} {row.because}",
         )

@@ -42,8 +42,20 @@ def trained(tx, steps=10, params=None):
     return params
 
 
-def loss(tx, steps=10):
-    return sum(jnp.sum(jnp.square(p)) for p in jax.tree.leaves(trained(tx, steps)))
+def scanned(tx, steps=10, params=None):
+    """The same in a loop of the program, of which there is one step to trace and to compile."""
+    params = some_params(jnp.result_type(float)) if params is None else params
+
+    def step(carry, _):
+        params, state = carry
+        updates, state = tx.update(jax.tree.map(lambda p: p - 1, params), state, params)
+        return (gdtx.apply_updates(params, updates), state), None
+
+    return jax.lax.scan(step, (params, tx.init(params)), length=steps)[0][0]
+
+
+def loss(tx):
+    return sum(jnp.sum(jnp.square(p)) for p in jax.tree.leaves(scanned(tx)))
 
 
 def signature(tree):
@@ -101,9 +113,10 @@ def test_array_hyperparameters_share_a_compilation(name):
 @by_method
 def test_vmap_over_transformations_equals_the_loop(name):
     rates = jnp.array([0.01, 0.02, 0.05])
-    batched = jax.jit(jax.vmap(trained))(make(name, rates))
+    train = jax.jit(scanned)
+    batched = jax.jit(jax.vmap(scanned))(make(name, rates))
     for i, rate in enumerate(rates):
-        one = jax.jit(trained)(make(name, rate))
+        one = train(make(name, rate))
         chex.assert_trees_all_close(jax.tree.map(lambda x: x[i], batched), one, rtol=1e-5)  # noqa: B023
 
 
@@ -133,27 +146,21 @@ def test_hypergradient_of_every_adam_argument(x64):
 def test_jit_scan_loop_and_no_jit_agree(name):
     tx = make(name)
     plain = trained(tx)
-    chex.assert_trees_all_close(jax.jit(lambda: trained(tx))(), plain, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(scanned(tx), plain, rtol=1e-5, atol=1e-6)
+    # Some steps in one program, of which each is compiled anew, and operation by operation.
+    few = trained(tx, steps=3)
+    chex.assert_trees_all_close(jax.jit(lambda: trained(tx, 3))(), few, rtol=1e-5, atol=1e-6)
     with jax.disable_jit():
-        chex.assert_trees_all_close(trained(tx), plain, rtol=1e-5, atol=1e-6)
-
-    def step(carry, _):
-        params, state = carry
-        updates, state = tx.update(jax.tree.map(lambda p: p - 1, params), state, params)
-        return (gdtx.apply_updates(params, updates), state), None
-
-    params = some_params()
-    (scanned, _), _ = jax.lax.scan(step, (params, tx.init(params)), length=10)
-    chex.assert_trees_all_close(scanned, plain, rtol=1e-5, atol=1e-6)
+        chex.assert_trees_all_close(trained(tx, steps=3), few, rtol=1e-5, atol=1e-6)
 
 
 @by_method
 def test_vmap_over_parameters(name):
     tx = make(name)
     stacked = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), some_params())
-    batched = jax.vmap(lambda params: trained(tx, params=params))(stacked)
+    batched = jax.vmap(lambda params: scanned(tx, params=params))(stacked)
     for i in range(2):
-        one = trained(tx, params=jax.tree.map(lambda p: p[i], stacked))  # noqa: B023
+        one = scanned(tx, params=jax.tree.map(lambda p: p[i], stacked))  # noqa: B023
         chex.assert_trees_all_close(jax.tree.map(lambda x: x[i], batched), one, rtol=1e-5)  # noqa: B023
 
 
@@ -163,10 +170,13 @@ def test_derivatives_at_zero_gradients_are_finite(name):
 
     def last_update(gradients):
         params = jax.tree.map(jnp.zeros_like, gradients)
-        state = tx.init(params)
-        for _ in range(10):
+
+        def step(state, _):
             updates, state = tx.update(gradients, state, params)
-        return sum(jnp.sum(u) for u in jax.tree.leaves(updates))
+            return state, updates
+
+        updates = jax.lax.scan(step, tx.init(params), length=10)[1]
+        return sum(jnp.sum(u[-1]) for u in jax.tree.leaves(updates))
 
     value, derivative = jax.value_and_grad(last_update)(jax.tree.map(jnp.zeros_like, some_params()))
     chex.assert_tree_all_finite((value, derivative))
