@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from methods import METHODS
+from methods import METHODS, by_kind
 
 import gdtx
 from gdtx.explore.plots import milestones
@@ -328,7 +328,7 @@ def test_describe():
     assert {type(value) for value in facts.values()} == {int, float, bool}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@by_kind
 def test_describe_inside_jit(name):
     tx = METHODS[name].make(gdtx.linear_schedule(0.1, 0.0, 10))
     params = {"a": jnp.ones((3, 2)), "b": jnp.ones(())}
