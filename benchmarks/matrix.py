@@ -132,15 +132,15 @@ def cost(count: int, width: int, arrays: int, steps: int, times: int) -> str:
 TUNED = {
     "adam": (
         [gdtx.adam(1.0), gdtx.adam(1.0, b1=0.95, b2=0.95)],
-        np.geomspace(1e-3, 0.1, 9),
+        np.geomspace(2e-3, 0.2, 9),
     ),
     "shampoo": (
         [gdtx.shampoo(1.0, b2=b2, graft=gdtx.scale_by_adam()) for b2 in (0.95, 0.999)],
-        np.geomspace(1e-3, 0.1, 9),
+        np.geomspace(2e-3, 0.2, 9),
     ),
     "soap": (
         [gdtx.soap(1.0), gdtx.soap(1.0, b1=0.9, b2=0.99)],
-        np.geomspace(1e-3, 0.1, 9),
+        np.geomspace(2e-3, 0.2, 9),
     ),
 }
 

@@ -85,6 +85,8 @@ def inverse_root(
         raise ValueError("inverse_root: method 'qr' needs a basis, got None")
     working = checked_dtype("inverse_root", dtype)
     working = compute_dtype(matrix.dtype) if working is None else working
+    if not matrix.shape[-1]:
+        return Root(matrix, jnp.zeros(matrix.shape[:-2], working))
     kind = ("newton", round(p)) if method == "newton" else (method, 0)
     value, largest, error = _root(
         cast(matrix, working),
@@ -154,20 +156,21 @@ def _root(
     if method == "qr":
         image = product(matrix, basis)
         vectors = orthogonal_iteration(image, jnp.max(rayleigh(basis, image), axis=-1))
-        values = ends = rayleigh(vectors, product(matrix, vectors))
+        values = rayleigh(vectors, product(matrix, vectors))
+        smallest, largest = (f(values, axis=-1, keepdims=True) for f in (jnp.min, jnp.max))
     else:
         # The transpose, which is the same matrix, is as LAPACK reads it.
         values, vectors = eigh(transposed(matrix))
-        ends = _ends(values)
-    size = safe(jnp.max(jnp.abs(ends), axis=-1, initial=0))
+        # They are sorted: its ends cost a program less to compile than reductions.
+        smallest, largest = values[..., :1], values[..., -1:]
+    size = safe(jnp.maximum(jnp.abs(smallest), jnp.abs(largest))[..., 0])
     sums = jnp.sum(jnp.abs(_outer(vectors, values) - matrix), axis=-2)
     error = jnp.max(sums, axis=-1, initial=0) / size
 
     def powers(some: jax.Array) -> jax.Array:
-        return _inverse_power(_damped(some, ends, eps, relative_eps), power)
+        return _inverse_power(_damped(some, largest, eps, relative_eps), power)
 
-    largest = jnp.max(powers(ends), axis=-1, initial=0)
-    return _outer(vectors, powers(values)), largest, error
+    return _outer(vectors, powers(values)), powers(smallest)[..., 0], error
 
 
 @_root.defjvp
@@ -176,7 +179,7 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     d_matrix, d_power, d_eps, d_relative, _ = tangents
     out = _root(matrix, power, eps, relative_eps, basis, kind)
     raw, vectors = eigh(matrix)
-    values = _damped(raw, _ends(raw), eps, relative_eps)
+    values = _damped(raw, raw[..., -1:], eps, relative_eps)
     roots = _inverse_power(values, power)
     # Daleckii and Krein: in the eigenbasis, each entry times the divided difference of the root.
     one, other = values[..., :, None], values[..., None, :]
@@ -196,14 +199,8 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     return out, (tangent, *map(jnp.zeros_like, out[1:]))
 
 
-def _ends(values: jax.Array) -> jax.Array:
-    """The smallest and the largest of sorted eigenvalues: fewer programs than a reduction's."""
-    return values[..., :: max(1, values.shape[-1] - 1)]
-
-
-def _damped(values: jax.Array, ends: jax.Array, eps: Any, relative_eps: Any) -> jax.Array:
-    """Of eigenvalues, the largest and the smallest of which are among `ends`."""
-    largest = jnp.max(jnp.maximum(ends, 0), axis=-1, keepdims=True, initial=0)
+def _damped(values: jax.Array, largest: jax.Array, eps: Any, relative_eps: Any) -> jax.Array:
+    largest = jnp.maximum(largest, 0)
     floor = resolution(values) * largest
     return jnp.maximum(jnp.maximum(values, 0) + (eps + relative_eps * largest), floor)
 
