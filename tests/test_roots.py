@@ -128,6 +128,12 @@ def test_newton_reports_that_it_did_not_converge():
     assert inverse_root(jnp.diag(jnp.array([1.0, -0.5])), 4, method="newton").error > 0.1
 
 
+def test_a_root_too_large_for_its_dtype_has_an_infinite_error():
+    matrix = 1e-20 * jnp.eye(2)
+    assert jnp.isinf(inverse_root(matrix, 0.5).error)  # 1e40
+    assert inverse_root(matrix, 1).error < 1e-6
+
+
 @pytest.mark.parametrize("method", ["eigh", "newton"])
 def test_derivatives_where_eigenvalues_coincide_and_where_not(method, x64):
     @jax.jit
