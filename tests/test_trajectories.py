@@ -33,6 +33,7 @@ def pyplot(monkeypatch):
     from matplotlib import pyplot
 
     monkeypatch.setattr(pyplot, "show", lambda *args, **kwargs: pytest.fail("shown"))
+    pyplot.close("all")  # figures of other files' tests that this process ran before
     yield pyplot
     pyplot.close("all")
 
