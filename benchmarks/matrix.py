@@ -128,21 +128,13 @@ def cost(count: int, width: int, arrays: int, steps: int, times: int) -> str:
     return "\n".join([title, "", header, "-" * len(header), *lines])
 
 
-# The settings of each method, and the rates that suit the size of its steps.
+# The settings of each method, whose steps are of one size: the same rates suit all.
 TUNED = {
-    "adam": (
-        [gdtx.adam(1.0), gdtx.adam(1.0, b1=0.95, b2=0.95)],
-        np.geomspace(2e-3, 0.2, 9),
-    ),
-    "shampoo": (
-        [gdtx.shampoo(1.0, b2=b2, graft=gdtx.scale_by_adam()) for b2 in (0.95, 0.999)],
-        np.geomspace(2e-3, 0.2, 9),
-    ),
-    "soap": (
-        [gdtx.soap(1.0), gdtx.soap(1.0, b1=0.9, b2=0.99)],
-        np.geomspace(2e-3, 0.2, 9),
-    ),
+    "adam": [gdtx.adam(1.0), gdtx.adam(1.0, b1=0.95, b2=0.95)],
+    "shampoo": [gdtx.shampoo(1.0, b2=b2, graft=gdtx.scale_by_adam()) for b2 in (0.95, 0.999)],
+    "soap": [gdtx.soap(1.0), gdtx.soap(1.0, b1=0.9, b2=0.99)],
 }
+RATES = np.geomspace(2e-3, 0.2, 9)
 
 
 def losses(tx: Any, rates: Any, seeds: range, steps: int) -> np.ndarray:
@@ -181,9 +173,9 @@ def gain(steps: int, seeds: int, most_rates: int, most_settings: int) -> str:
     header = f"{'method':<10}{'trainings':>10}{'rate':>10}{'setting':>9}{'slowest':>9}"
     header += f"{'fresh seeds: median (range)':>30}"
     lines, medians = [], {}
-    for name, (settings, rates) in TUNED.items():
+    tried = RATES[:: -(-len(RATES) // most_rates)]
+    for name, settings in TUNED.items():
         settings = settings[:most_settings]
-        tried = rates[:: -(-len(rates) // most_rates)]
         swept = [losses(tx, tried, range(seeds), steps) for tx in settings]
         slowest = np.array([steps_to(LOSS, curves).max(axis=1) for curves in swept])
         best, rate = np.unravel_index(slowest.argmin(), slowest.shape)

@@ -112,10 +112,10 @@ def placed_as(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     Every operation would have to say there where its result is; so inside of `f` the compiler
     chooses. Arrays that `f` closes over cannot be used inside then: all have to be among `args`.
     """
-    arrays, layout = split(args, is_array)
-    axes = _explicit_among(likes, arrays)
+    axes = _explicit_among(likes, args)
     if not axes:
         return f(*args)
+    arrays, layout = split(args, is_array)
 
     def of_arrays(*arrays: jax.Array) -> Any:
         return f(*merge(arrays, layout))
@@ -130,7 +130,7 @@ def kept_in_place(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     Else the compiler would choose, and a state that moves at its first update compiles a second.
     """
     result = placed_as(likes, f, *args)
-    if _explicit_among(likes, split(args, is_array)[0]):
+    if _explicit_among(likes, args):
         return result
     leaves, structure = jax.tree.flatten(result)
     pairs = zip(leaves, structure.flatten_up_to(likes), strict=True)
@@ -147,7 +147,7 @@ def _alike(i: int, new: Any, like: Any) -> Any:
 
 
 def _explicit_among(*trees: Any) -> tuple[str, ...]:
-    arrays = jax.tree.leaves(trees)
+    arrays = filter(is_array, jax.tree.leaves(trees))
     return tuple({name for x in arrays for name in _explicit(jax.typeof(x).sharding)})
 
 

@@ -122,17 +122,15 @@ def test_arrays_of_one_shape_are_each_where_they_were(name):
         (gdtx.shampoo, {"eps": 1e-3}),
         (gdtx.shampoo, {"b2": 0.9}),
         (gdtx.soap, {"b1": 0.9}),
-        (gdtx.scale_by_full_matrix, {"eps": 1e-3}),
+        (gdtx.full_matrix_adagrad, {"eps": 1e-3}),
     ],
     ids=["shampoo-eps", "shampoo-b2", "soap-b1", "full-eps"],
 )
 @pytest.mark.parametrize("kind", [jnp.asarray, gdtx.constant_schedule])
 def test_numbers_that_are_no_constants_serve_on_explicit_meshes(method, settings, kind):
-    rate = () if method is gdtx.scale_by_full_matrix else (0.1,)
-
     def one_step(settings, put):
         params = put({"w": np.arange(32, dtype=np.float32).reshape(8, 4)})
-        tx = method(*rate, **settings)
+        tx = method(0.1, **settings)
         return tx.update(params, tx.init(params), params)[0]["w"]
 
     with on_mesh(AxisType.Explicit) as put:

@@ -152,7 +152,7 @@ def _root(
     method, p = kind
     if method == "newton":
         value, error = newton(matrix, p, eps, relative_eps)
-        return value, jnp.max(jnp.abs(value), axis=(-2, -1), initial=0), error
+        return value, jnp.max(jnp.abs(value), axis=(-2, -1)), error
     if method == "qr":
         image = product(matrix, basis)
         vectors = orthogonal_iteration(image, jnp.max(rayleigh(basis, image), axis=-1))
@@ -161,11 +161,11 @@ def _root(
     else:
         # The transpose, which is the same matrix, is as LAPACK reads it.
         values, vectors = eigh(transposed(matrix))
-        # They are sorted: its ends cost a program less to compile than reductions.
+        # They are sorted, and reductions would be programs more to compile.
         smallest, largest = values[..., :1], values[..., -1:]
     size = safe(jnp.maximum(jnp.abs(smallest), jnp.abs(largest))[..., 0])
     sums = jnp.sum(jnp.abs(_outer(vectors, values) - matrix), axis=-2)
-    error = jnp.max(sums, axis=-1, initial=0) / size
+    error = jnp.max(sums, axis=-1) / size
 
     def powers(some: jax.Array) -> jax.Array:
         return _inverse_power(_damped(some, largest, eps, relative_eps), power)
@@ -179,7 +179,8 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     d_matrix, d_power, d_eps, d_relative, _ = tangents
     out = _root(matrix, power, eps, relative_eps, basis, kind)
     raw, vectors = eigh(matrix)
-    values = _damped(raw, raw[..., -1:], eps, relative_eps)
+    largest = raw[..., -1:]
+    values = _damped(raw, largest, eps, relative_eps)
     roots = _inverse_power(values, power)
     # Daleckii and Krein: in the eigenbasis, each entry times the divided difference of the root.
     one, other = values[..., :, None], values[..., None, :]
@@ -189,8 +190,7 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     slope = power * _inverse_power(0.5 * (one + other), power - 1)
     divided = (roots[..., :, None] - roots[..., None, :]) / jnp.where(near, 1, gap)
     inner = product(transposed(vectors), product(d_matrix, vectors))
-    largest = jnp.maximum(raw[..., -1:], 0)
-    d_damping = d_eps + d_relative * largest + relative_eps * inner[..., -1, -1:]
+    d_damping = d_eps + d_relative * jnp.maximum(largest, 0) + relative_eps * inner[..., -1, -1:]
     inner = inner + _diagonal(jnp.broadcast_to(d_damping, values.shape))
     tangent = jnp.where(near, slope, divided) * inner
     logs = jnp.log(jnp.where(values > 0, values, 1))
