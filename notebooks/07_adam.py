@@ -153,7 +153,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Does it matter to the result? Softmax regression on digits, 500 steps on batches of 32.
+# Does it matter to the result? Softmax regression on digits, 500 steps on batches of 32, in 32 random
+# orders: with a large rate the last loss is a matter of chance, and its mean is less so.
 
 # %%
 digits = load_digits()
@@ -179,11 +180,13 @@ def train(tx, batches):
     return w, updates
 
 
-batches = jax.random.randint(jax.random.key(1), (500, 32), 0, len(images))
+orders = jax.random.randint(jax.random.key(1), (32, 500, 32), 0, len(images))
 
 
 def final_loss(tx):
-    return softmax_loss(train(tx, batches)[0])
+    """The geometric mean over the orders."""
+    losses = jax.vmap(lambda batches: softmax_loss(train(tx, batches)[0]))(orders)
+    return jnp.exp(jnp.mean(jnp.log(losses)))
 
 
 # %%
@@ -198,7 +201,8 @@ for rate, *rows in zip((0.01, 0.3), corrected_loss, uncorrected_loss, strict=Tru
     print("    with corrections:   ", *(f"{loss:.3f}" for loss in rows[0]))
     print("    without corrections:", *(f"{loss:.3f}" for loss in rows[1]))
 small, large = uncorrected_loss / corrected_loss
-assert np.all(np.abs(np.log([small[0], large[0]])) < 0.2)  # β₂ = 0.9: over in no time
+assert abs(small[0] - 1) < 0.05  # β₂ = 0.9: over in no time
+assert 0.6 < large[0] < 1.6
 assert small[-1] < 0.5 < 3 < large[-1]  # β₂ = 0.99999: never over
 
 # %% [markdown]
@@ -351,7 +355,7 @@ plt.show()
 # In training, too, steps are longer than the slide allows, where pixels are rarely on.
 
 # %%
-_, updates = jax.jit(train)(gdtx.adam(0.01), batches)
+_, updates = jax.jit(train)(gdtx.adam(0.01), orders[0])
 longest_seen = float(np.abs(updates).max() / 0.01)
 worst = jnp.asarray((0.9 / 0.999) ** np.arange(3000.0)[::-1])
 reached = float(outputs(gdtx.scale_by_adam(eps=0.0), worst)[-1])
@@ -478,34 +482,27 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# The same on digits, fairly: the best of nine learning rates for both, three orders of the batches.
+# The same on digits, fairly: the best of nine learning rates for both.
 
 # %%
-orders = jax.random.randint(jax.random.key(6), (3, 500, 32), 0, len(images))
 rates = np.geomspace(0.003, 3.0, 9).astype(np.float32)
-
-
-def losses_by_order(tx):
-    return jax.vmap(lambda batches: softmax_loss(train(tx, batches)[0]))(orders)
-
-
 cosine = gdtx.cosine_decay_schedule(0.1, 500, alpha=0.0)  # down to alpha of the rate: 1 is constant
 settings = {
     "learning_rate.init_value": np.tile(rates, 2),
     "learning_rate.alpha": np.repeat(np.float32([1.0, 0.0]), len(rates)),
 }
-losses = gdtx.sweep(losses_by_order, gdtx.adam(cosine), settings).reshape(2, len(rates), 3)
-best = losses.mean(2).argmin(1)
-constant, decaying = losses[0, best[0]], losses[1, best[1]]
+losses = gdtx.sweep(final_loss, gdtx.adam(cosine), settings).reshape(2, len(rates))
+best = losses.argmin(1)
+constant, decaying = losses.min(1)
 for name, at, found in zip(("constant", "decaying"), best, (constant, decaying), strict=True):
-    print(f"{name}: best η {rates[at]:.2g}, losses", *(f"{loss:.3f}" for loss in found))
+    print(f"{name}: best η {rates[at]:.2g}, loss {found:.3f}")
 assert np.all((best > 0) & (best < len(rates) - 1))
-assert decaying.max() < constant.min()
+assert decaying < 0.9 * constant
 claim(
     37,
     f"floor {late_risk[1].mean():.2g} at η = 0.03, predicted {floors[1]:.2g}; steps stay at "
-    f"{late_size[1] / etas[1]:.2f}η; η decaying from 0.1: {decayed:.1g}; digits: {constant.mean():.2g}"
-    f" at the best constant rate, {decaying.mean():.2g} at the best decaying one",
+    f"{late_size[1] / etas[1]:.2f}η; η decaying from 0.1: {decayed:.1g}; digits: {constant:.2g}"
+    f" at the best constant rate, {decaying:.2g} at the best decaying one",
 )
 
 # %% [markdown]

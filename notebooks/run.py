@@ -18,6 +18,7 @@ import jupytext
 import nbformat
 from claims import CLAIMS, MIME_TYPE
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
 HERE = Path(__file__).parent
@@ -157,12 +158,18 @@ def main() -> None:
         import tempfile
 
         into = Path(tempfile.mkdtemp())
+    failed = []
     if not given.table:
         with ThreadPoolExecutor(given.jobs) as pool:
             runs = {pool.submit(execute, source, into): source for source in wanted}
             with tqdm(as_completed(runs), total=len(runs), unit="notebook") as bar:
                 for run in bar:
-                    bar.write(f"{runs[run].stem}: {run.result():.0f} s")
+                    try:
+                        bar.write(f"{runs[run].stem}: {run.result():.0f} s")
+                    except CellExecutionError as error:
+                        failed.append(f"{runs[run].stem} failed: {error}")
+    if failed:
+        sys.exit("\n\n".join(failed))
     if given.check:
         if wrong := check(into):
             sys.exit("\n".join(wrong))
