@@ -1,6 +1,7 @@
 """Eight simulated devices for every test, and float64 for those that ask for it."""
 
 import os
+from collections import defaultdict
 
 # Before jax is imported: it reads the flags once.
 os.environ["XLA_FLAGS"] = (
@@ -12,6 +13,28 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
+def pytest_collection_modifyitems(items):
+    """Of a test marked `diagonal` each value of each parameter is tried; what is off it is slow.
+
+    The n-th value of the longest parameter goes with the n-th of each other, counted round.
+    """
+    tests = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("diagonal"):
+            tests[item.nodeid.partition("[")[0]].append(item)
+    for cases in tests.values():
+        values = defaultdict(dict)  # of each parameter, with their numbers
+        for case in cases:
+            for name, value in case.callspec.params.items():
+                values[name].setdefault(id(value), len(values[name]))
+        longest = max(values, key=lambda name: len(values[name]))
+        for case in cases:
+            at = {name: values[name][id(value)] for name, value in case.callspec.params.items()}
+            if any(at[name] != at[longest] % len(values[name]) for name in values):
+                case.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

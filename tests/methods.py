@@ -85,15 +85,16 @@ METHODS = {
     "lamb, with decay": method("lamb", 2, weight_decay=0.1, eps_root=1e-8),
 }
 
-# Expressions of links that another row has in the same places.
+# Expressions of links that other rows have.
 LIKE_ANOTHER = {
+    "sgd", "ema_sgd", "rmsprop", "rmsprop with momentum", "adamw", "nadam", "adabelief",
     "ema_sgd corrected", "adagrad from 0", "adadelta with decay", "rmsprop with nesterov",
     "adam without averages", "nadamw", "signum", "yogi",
 }  # fmt: skip
 
 
 def is_like_another(name: str) -> bool:
-    """Whether a row differs from another by numbers alone (after a comma), or not even by links."""
+    """Whether a row differs from another by numbers alone (after a comma), or has no link alone."""
     return "," in name or name in LIKE_ANOTHER
 
 

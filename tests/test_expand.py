@@ -50,6 +50,7 @@ def is_transformation(value):
 
 @by_setting
 @by_method
+@pytest.mark.diagonal
 def test_expansion_is_the_same_transformation(name, setting):
     tx = SETTINGS[setting](METHODS[name].make)
     formula, want = trained(expand(tx, None), tx)

@@ -132,6 +132,7 @@ WRAPPERS = {
 
 @by_pair
 @pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.diagonal
 def test_in_optax(ours, theirs, wrapper):
     wrap = WRAPPERS[wrapper]
     assert_same(
@@ -321,6 +322,7 @@ def test_flax_nnx_optimizer(ours, theirs):
 
 @by_pair
 @pytest.mark.parametrize("theirs_applies", [True, False])
+@pytest.mark.diagonal
 def test_equinox(ours, theirs, theirs_applies):
     eqx = pytest.importorskip("equinox")
     apply_updates = eqx.apply_updates if theirs_applies else gdtx.apply_updates
@@ -447,6 +449,7 @@ by_copy = pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 
 @by_copied
 @by_copy
+@pytest.mark.diagonal
 def test_copies_are_equal_and_share_compilation(tx, copied):
     twin = copied(tx)
     assert twin == tx
@@ -466,6 +469,7 @@ def test_copies_are_equal_and_share_compilation(tx, copied):
 
 @by_copied
 @by_copy
+@pytest.mark.diagonal
 def test_a_copied_state_goes_on(tx, copied):
     gradients = [jax.tree.map(lambda p, t=t: p + t, PARAMS) for t in range(1, 7)]
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods import METHODS
+from methods import METHODS, by_kind
 
 import gdtx
 
@@ -52,7 +52,7 @@ def test_trajectory_in_float64(name, x64):
         np.testing.assert_allclose(got[leaf], want, rtol=1e-12, atol=0, err_msg=leaf)
 
 
-@by_method
+@by_kind
 def test_trajectory_in_float32(name):
     method = METHODS[name]
     # Positive, so that nothing cancels and the last place of an update is a fair unit; of
@@ -67,7 +67,7 @@ def test_trajectory_in_float32(name):
         assert np.max(units, initial=0) <= method.ulps, leaf
 
 
-@by_method
+@by_kind
 def test_schedule(name, x64):
     method = METHODS[name]
     gradients, params = gradients_and_params(low=-2, high=2)
@@ -81,9 +81,11 @@ def test_schedule(name, x64):
         np.testing.assert_allclose(got[leaf], want, rtol=1e-11, atol=0, err_msg=leaf)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].is_complex])
+@by_kind
 def test_complex(name, x64):
     method = METHODS[name]
+    if not method.is_complex:
+        pytest.skip("defined for real numbers only")
     gradients, params = (
         {leaf: values * np.exp(1j * np.arange(values.size)).reshape(values.shape)
          for leaf, values in tree.items()}

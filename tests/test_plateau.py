@@ -75,6 +75,7 @@ def plain(values, factor=0.1, patience=10, rtol=1e-4, atol=0.0, cooldown=0, accu
 
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.diagonal
 def test_trajectory(name, settings):
     values = SEQUENCES[name]
     ours = scales("gdtx", settings, values)

@@ -41,6 +41,7 @@ def run(tx, params, gradients):
 
 @by_method
 @by_half
+@pytest.mark.diagonal
 def test_moments_and_updates_of_half_precision_are_those_of_float32(name, half):
     """Not nearly: a gradient in half precision is a float32 number, and then so is all else."""
     tx, params, gradients = make(name), draw(0, half), draw(1, half, 50)
@@ -82,6 +83,7 @@ def test_every_link_with_a_dtype_is_tried():
 @pytest.mark.parametrize("link", LINKS_WITH_DTYPE)
 @pytest.mark.parametrize("params_in", [*HALVES, "float32"])
 @pytest.mark.parametrize("kept_in", [*HALVES, "float32"])
+@pytest.mark.diagonal
 def test_buffers_are_kept_in_the_dtype_asked_for(link, params_in, kept_in):
     tx, params = LINKS_WITH_DTYPE[link](kept_in), draw(0, params_in)
     state = tx.init(params)
@@ -125,6 +127,7 @@ def train(tx, dtype, steps, scale=SCALE, first=1.0):
 
 @by_method
 @by_half
+@pytest.mark.diagonal
 def test_training_in_half_precision_does_not_stall(name, half):
     tx = METHODS[name].make(RATES.get(name, METHODS[name].learning_rate))
     scale = 10.0 if name in SMALLER else SCALE
@@ -173,6 +176,7 @@ GIVEN = {
 @by_method
 @pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize(("tree", "hyper"), [("float32", "float64"), ("float64", "float32")])
+@pytest.mark.diagonal
 def test_the_tree_decides_the_precision(name, given, tree, hyper, x64):
     """With 64-bit types on, float32 stays what it is, and float64 is not lost."""
     tx, params = GIVEN[given](make(name), hyper), draw(0, tree)
@@ -227,6 +231,7 @@ def by_operation(f):
 @by_size
 @pytest.mark.parametrize("call", [lambda f: f, jax.jit, by_operation], ids=["eager", "jit", "ops"])
 class TestExtremeNumbers:
+    @pytest.mark.diagonal
     def test_global_norm(self, dtype, size, call, x64):
         updates = equal_numbers(dtype, size)
         norm = call(gdtx.global_norm)(updates)
@@ -238,6 +243,7 @@ class TestExtremeNumbers:
             assert jnp.all(jnp.isfinite(leaf))
 
     @pytest.mark.parametrize("max_norm", [1.0, 1e-30, 1e30])
+    @pytest.mark.diagonal
     def test_clip_by_global_norm(self, dtype, size, call, max_norm, x64):
         updates = equal_numbers(dtype, size)
         tx = gdtx.clip_by_global_norm(max_norm)

@@ -66,6 +66,7 @@ def signature(tree):
 
 @by_method
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: jnp.dtype(dtype).name)
+@pytest.mark.diagonal
 def test_one_compilation(name, dtype):
     if dtype == jnp.complex64 and not METHODS[name].is_complex:
         pytest.skip("defined for real numbers only")

@@ -118,6 +118,7 @@ def unsharded(name):
 
 @every_method
 @every_place
+@pytest.mark.diagonal
 def test_state_is_born_final(name, place):
     tx = CASES[name](fresh_rate())
     with PLACES[place]() as put:
@@ -138,6 +139,7 @@ def test_state_is_born_final(name, place):
 
 @every_method
 @every_place
+@pytest.mark.diagonal
 def test_training_compiles_once_donates_all_and_equals_the_plain_run(name, place):
     tx = CASES[name](0.1)
     with PLACES[place]() as put:

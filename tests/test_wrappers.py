@@ -142,6 +142,7 @@ SHARDED = [name for name in WRAPPERS if "," not in name and name != "together"]
 
 @pytest.mark.parametrize("name", SHARDED)
 @pytest.mark.parametrize("place", ["automatic", "explicit"])
+@pytest.mark.diagonal
 def test_sharded(name, place):
     tx = wrapped(name)
     with PLACES[place]() as put:
