@@ -145,7 +145,6 @@ def some_params(dtype):
 
 @by_setting
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.complex64], ids=["bfloat16", "complex64"])
-@pytest.mark.diagonal
 def test_state_is_born_final(settings, dtype):
     params = some_params(dtype)
     gradients = jax.tree.map(jnp.ones_like, params)
@@ -178,7 +177,6 @@ def test_vmap_and_data(settings, x64):
 
 @by_setting
 @pytest.mark.parametrize("place", ["device 3", "automatic", "explicit"])
-@pytest.mark.diagonal
 def test_placement(settings, place):
     gradients = {"w": np.float32(problem({"w": (8, 4)}, steps=3)[0]["w"]), "s": np.ones(3, "f")}
     tx = gdtx.full_matrix_adagrad(0.1, **settings)

@@ -268,7 +268,6 @@ PLACED = {
 
 @pytest.mark.parametrize("place", ["device 3", "automatic", "explicit"])
 @pytest.mark.parametrize("name", PLACED)
-@pytest.mark.diagonal
 def test_placement(name, place):
     tx, theta = PLACED[name], {"w": np.float32(draw(8, 4)), "s": np.float32(2)}
     gradients = {"w": np.float32(draw(3, 8, 4, seed=1)), "s": np.ones(3, np.float32)}
