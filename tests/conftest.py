@@ -1,4 +1,4 @@
-"""Eight simulated devices for every test, and float64 for those that ask for it."""
+"""Eight simulated devices, float64 for those that ask, and which `diagonal` cases are quick."""
 
 import os
 from collections import defaultdict

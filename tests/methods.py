@@ -89,7 +89,7 @@ METHODS = {
 LIKE_ANOTHER = {
     "sgd", "ema_sgd", "rmsprop", "rmsprop with momentum", "adamw", "nadam", "adabelief",
     "ema_sgd corrected", "adagrad from 0", "adadelta with decay", "rmsprop with nesterov",
-    "adam without averages", "nadamw", "signum", "yogi",
+    "adam without averages", "nadamw", "signum",
 }  # fmt: skip
 
 
