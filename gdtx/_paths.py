@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,25 +50,44 @@ def matched(pattern: str, paths: Sequence[str]) -> list[bool]:
 
 
 def matches(pattern: str, path: str) -> bool:
-    return _regex(pattern).fullmatch(f"{path}/" if path else "") is not None
+    names = path.split("/") if path else []
+    # How many components may be matched by what was read of the pattern: a set, and no recursion,
+    # because there are exponentially many ways to match a pattern with many wildcards.
+    ends = {0}
+    for part in _parts(pattern):
+        if part == "**":
+            ends = set(range(min(ends), len(names) + 1)) if ends else ends
+        else:
+            ends = {end + 1 for end in ends if end < len(names) and _fits(part, names[end])}
+    return len(names) in ends
 
 
 @functools.lru_cache
-def _regex(pattern: str) -> re.Pattern[str]:
-    """For paths each of whose components ends with a slash."""
-    regex = ""
-    for part in pattern.split("/") if pattern else ():
-        if part == "**":
-            regex += "(?:[^/]*/)*"
-        elif "**" in part:
-            fail(
-                ValueError,
-                f"pattern {pattern!r}: ** stands for whole components of a path, as in "
-                f"'**/bias', and * for a part of one",
-            )
-        else:
-            regex += "[^/]*".join(map(re.escape, part.split("*"))) + "/"
-    return re.compile(regex)
+def _parts(pattern: str) -> tuple[str, ...]:
+    parts = tuple(pattern.split("/")) if pattern else ()
+    if any("**" in part and part != "**" for part in parts):
+        fail(
+            ValueError,
+            f"pattern {pattern!r}: ** stands for whole components of a path, as in "
+            f"'**/bias', and * for a part of one",
+        )
+    return parts
+
+
+def _fits(part: str, name: str) -> bool:
+    """Whether one component of a pattern matches one of a path."""
+    first, *others = part.split("*")
+    if not others:
+        return name == part
+    *middle, last = others
+    if len(name) < len(first) + len(last) or not (name.startswith(first) and name.endswith(last)):
+        return False
+    begin, end = len(first), len(name) - len(last)
+    for piece in middle:  # the first place is as good as any later one
+        begin = name.find(piece, begin, end) + len(piece)
+        if begin < len(piece):
+            return False
+    return True
 
 
 def listed(paths: Iterable[str]) -> str:
