@@ -1,5 +1,7 @@
 """Composable gradient transformations for JAX."""
 
+import typing as _typing
+
 from . import explore as explore
 from . import interop as interop
 from . import kfac as kfac
@@ -216,3 +218,6 @@ from .wrappers.skip import skip_when as skip_when
 from .wrappers.tunable import TunableState as TunableState
 from .wrappers.tunable import set_hyperparams as set_hyperparams
 from .wrappers.tunable import tunable as tunable
+
+if not _typing.TYPE_CHECKING:  # A type checker would take every name for one of these.
+    from ._optax_names import __getattr__ as __getattr__
