@@ -13,8 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.experimental.shard_alike import shard_alike
-from jax.experimental.xla_metadata import set_xla_metadata
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ._call import merge, split
@@ -132,18 +130,49 @@ def kept_in_place(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     result = placed_as(likes, f, *args)
     if _explicit_among(likes, args):
         return result
-    leaves, structure = jax.tree.flatten(result)
-    pairs = zip(leaves, structure.flatten_up_to(likes), strict=True)
-    return structure.unflatten([_alike(i, *pair) for i, pair in enumerate(pairs)])
+    return jax.tree.map(_alike, result, likes)
 
 
-def _alike(i: int, new: Any, like: Any) -> Any:
+def _alike(new: Any, like: Any) -> Any:
+    """`new`, which the compiler is to shard as it does `like`.
+
+    It does so with what it selects from, and this is a choice between the two that only we know.
+    One device has nothing to shard, and does not pay for reading `like`.
+    """
     if new.ndim == 0 or new.shape != like.shape or not isinstance(new, Tracer):
         return new
-    # jax 0.10 lowers equal operations once, with one number for the pair: all pairs of one shape
-    # would be alike. Numbers of our own make them different operations.
-    with set_xla_metadata(pair=i):
-        return shard_alike(new, like)[0]
+    if jax.device_count() == 1:
+        return new
+    real = jnp.real if jnp.iscomplexobj(like) and not jnp.iscomplexobj(new) else lambda x: x
+    always = jax.lax.optimization_barrier(jnp.array(True))
+    return jnp.where(always, new, real(like).astype(new.dtype))
+
+
+def shardings_at_hand(tree: Any) -> tuple[Placement, ...] | None:
+    """The shardings on automatic meshes that concrete arrays have, for :func:`constrained`.
+
+    None if there is nothing to keep: then no program depends on them.
+    """
+    if jax.device_count() == 1:
+        return None
+    found = tuple(map(_automatic, jax.tree.leaves(tree)))
+    return found if any(found) else None
+
+
+def constrained(tree: Any, likes: Any, shardings: tuple[Placement, ...] | None) -> Any:
+    """The tree, its arrays with these shardings of the arrays in `likes`, a tree like it."""
+    leaves, structure = jax.tree.flatten(tree)
+    if shardings is None or structure != jax.tree.structure(likes):
+        return tree
+    return structure.unflatten(
+        x if where is None or x.shape != like.shape else jax.lax.with_sharding_constraint(x, where)
+        for x, like, where in zip(leaves, jax.tree.leaves(likes), shardings, strict=True)
+    )
+
+
+def _automatic(x: Any) -> Placement:
+    where = placement(x)
+    return where if isinstance(where, NamedSharding) and not _explicit(where) else None
 
 
 def _explicit_among(*trees: Any) -> tuple[str, ...]:

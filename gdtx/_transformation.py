@@ -16,6 +16,7 @@ from ._call import Call, Signature, merge, recorded, split
 from ._errors import at_work, check_state, describe, fail, is_outermost
 from ._kinds import Function, Kind, is_array, register_kind
 from ._numerics import increment
+from ._placement import constrained, shardings_at_hand
 from ._tree import PyTree, check_arrays, check_shapes, leaves_as, scalar_like
 
 P = ParamSpec("P")
@@ -97,7 +98,10 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
         """
         if is_outermost() and _can_dispatch((updates, state, params), (self, extra_args)):
             leaves, layout = split(extra_args, _is_runtime)
-            return _compiled(self, updates, state, params, leaves, layout=layout)
+            shardings = shardings_at_hand((updates, state))
+            return _compiled(
+                self, updates, state, params, leaves, layout=layout, shardings=shardings
+            )
         return self._inline(updates, state, params, extra_args)
 
     # Imported late, because the core knows nothing of its readers.
@@ -261,7 +265,7 @@ def _can_dispatch(arrays: PyTree, others: PyTree) -> bool:
     return not traced and all(map(_is_array_type, array_types))
 
 
-@functools.partial(jax.jit, static_argnames="layout")
+@functools.partial(jax.jit, static_argnames=("layout", "shardings"))
 def _compiled(
     tx: GradientTransformation,
     updates: PyTree,
@@ -269,8 +273,12 @@ def _compiled(
     params: PyTree,
     extra_leaves: list[Any],
     layout: Any,
+    shardings: tuple[Any, ...] | None,
 ) -> tuple[PyTree, PyTree]:
-    return tx._inline(updates, state, params, merge(extra_leaves, layout))
+    """What comes out is sharded as what went in: else the compiler would choose, and a state that
+    moves at its first update compiles a second program."""
+    result = tx._inline(updates, state, params, merge(extra_leaves, layout))
+    return constrained(result, (updates, state), shardings)
 
 
 def _as_transformation(value: Any) -> GradientTransformation:
