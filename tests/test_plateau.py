@@ -1,4 +1,4 @@
-"""reduce_on_plateau against Optax's and a plain loop, and as any other link."""
+"""reduce_on_plateau against Optax's, torch's and a plain loop, and as any other link."""
 
 import functools
 import math
@@ -33,8 +33,14 @@ SEQUENCES = {
     "steps": [3.0] * 20 + [2.0] * 20 + [1.0] * 20,
     "NaN": [2.0, 1.0, NAN, NAN, NAN, NAN, 0.5, 0.4, NAN, *[0.4] * 10],
     "infinite": [math.inf] * 10 + [1.0] * 5,
-    "negative": list(np.linspace(0.1, -1, 30)),
+    "negative": [0.5] * 5 + [-1.0] * 20 + [-1.00001] * 10 + [-2.0] * 5 + [-1.5] * 20,
+    "negative, noisy": list(np.random.default_rng(1).uniform(-1.5, -0.5, 60)),
 }
+
+
+def is_positive(name):
+    """The others take every value for an improvement on a negative one that is near it."""
+    return not name.startswith("negative")
 
 
 @functools.cache
@@ -55,14 +61,16 @@ def scales(library, settings, values):
 
 
 def plain(values, factor=0.1, patience=10, rtol=1e-4, atol=0.0, cooldown=0, accumulation_size=1,
-          min_scale=0.0):  # fmt: skip
+          min_scale=0.0, mode="min"):  # fmt: skip
     """The rule in a loop, as its docstring says it."""
-    scale, best, bad, rest, collected = 1.0, math.inf, 0, 0, []
+    best = math.inf if mode == "min" else -math.inf
+    scale, bad, rest, collected = 1.0, 0, 0, []
     for value in values:
         collected.append(np.float32(value))
         if len(collected) == accumulation_size:
             mean, collected = np.mean(collected), []
-            improved = mean < (1 - rtol) * best - atol
+            margin = (rtol * abs(best) if math.isfinite(best) else 0) + atol
+            improved = mean < best - margin if mode == "min" else mean > best + margin
             best = mean if improved else best
             if rest:
                 rest, bad = rest - 1, 0
@@ -79,8 +87,47 @@ def plain(values, factor=0.1, patience=10, rtol=1e-4, atol=0.0, cooldown=0, accu
 def test_trajectory(name, settings):
     values = SEQUENCES[name]
     ours = scales("gdtx", settings, values)
-    np.testing.assert_array_equal(ours, scales("optax", settings, values))
     np.testing.assert_allclose(ours, list(plain(values, **settings)), rtol=1e-6)
+    if is_positive(name):
+        np.testing.assert_array_equal(ours, scales("optax", settings, values))
+    # More of it is better: the same, mirrored.
+    largest = scales("gdtx", settings | {"mode": "max"}, [-value for value in values])
+    np.testing.assert_array_equal(largest, ours)
+
+
+def torch_scales(values, **settings):
+    torch = pytest.importorskip("torch", reason="PyTorch is installed by the extra 'peers'")
+    optimizer = torch.optim.SGD([torch.zeros(())], 1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, eps=0.0, **settings)
+    for value in values:
+        scheduler.step(value)
+        yield scheduler.get_last_lr()[0]
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.diagonal
+def test_as_torch(name, threshold_mode, mode):
+    """Their patience counts the values that are let pass, ours includes the one that is not."""
+    if threshold_mode == "rel" and not is_positive(name):
+        pytest.skip("torch's relative threshold is below a negative best value")
+    common = {"factor": 0.5, "cooldown": 2, "mode": mode}
+    theirs = torch_scales(
+        SEQUENCES[name], patience=3, threshold=0.05, threshold_mode=threshold_mode, min_lr=0.1,
+        **common,
+    )  # fmt: skip
+    threshold = {"rel": {"rtol": 0.05}, "abs": {"rtol": 0.0, "atol": 0.05}}[threshold_mode]
+    ours = scales("gdtx", common | {"patience": 4, "min_scale": 0.1} | threshold, SEQUENCES[name])
+    np.testing.assert_allclose(ours, list(theirs), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "values"), [
+    ("min", [-1.0, -1.0]), ("min", [-1.0, -0.9]), ("max", [-1.0, -1.0]), ("max", [1.0, 1.0]),
+    ("max", [-1.0, -1.1]), ("min", [0.0, 0.0]), ("max", [0.0, 0.0]),
+])  # fmt: skip
+def test_a_value_that_is_no_better_is_no_improvement(mode, values):
+    assert scales("gdtx", {"factor": 0.5, "patience": 1, "mode": mode}, values) == [1.0, 0.5]
 
 
 def test_the_table_reduces():
@@ -94,7 +141,7 @@ def test_the_table_reduces():
 def test_order_of_arguments_is_optax():
     ours = gdtx.reduce_on_plateau(0.5, 2, 1e-3, 0.1, 3, 4, 0.2).arguments
     assert dict(ours) == {"factor": 0.5, "patience": 2, "rtol": 1e-3, "atol": 0.1, "cooldown": 3,
-                          "accumulation_size": 4, "min_scale": 0.2}  # fmt: skip
+                          "accumulation_size": 4, "min_scale": 0.2, "mode": "min"}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
@@ -206,6 +253,7 @@ BAD = [
     ({"cooldown": -1}, "cooldown must be a non-negative finite number, got -1"),
     ({"accumulation_size": 0}, "accumulation_size must be at least 1, got 0"),
     ({"min_scale": 1.5}, r"min_scale must be in \[0, 1\], got 1.5"),
+    ({"mode": "maximum"}, "mode must be 'min' or 'max', got 'maximum'"),
 ]
 
 

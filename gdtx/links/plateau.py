@@ -13,6 +13,7 @@ from .._numerics import increment
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, real_scalar, scalar_like
+from ..schedules.basic import choice
 
 
 class PlateauState(NamedTuple):
@@ -38,12 +39,13 @@ def reduce_on_plateau(
     cooldown: NonNegative = 0,
     accumulation_size: Growth = 1,
     min_scale: Fraction = 0.0,
+    mode: str = "min",
 ) -> GradientTransformation:
     r"""Scale the updates down when a value stops improving: $u \leftarrow c\,u$.
 
-    $c$ is 1 at first. A value improves if it is below $(1 - r) v^* - a$, with $v^*$ the last that
-    did; NaN never does. After as many values in a row without improvement as `patience` says,
-    $c \leftarrow \max(f c, c_{\min})$.
+    $c$ is 1 at first. A value improves if it is below $v^* - r\,|v^*| - a$, with $v^*$ the last
+    that did, or, where more is better, above $v^* + r\,|v^*| + a$; NaN never does. After as many
+    values in a row without improvement as `patience` says, $c \leftarrow \max(f c, c_{\min})$.
 
     Every `update` needs `value=`: a validation loss, or the training loss averaged over
     `accumulation_size` updates. A link for the end of a chain; earlier, it scales what the links
@@ -51,11 +53,13 @@ def reduce_on_plateau(
 
     Args:
         factor: $f$.
-        patience: number of values in a row without improvement at which to reduce.
+        patience: number of values in a row without improvement at which to reduce, as in Optax;
+            torch reduces at one more.
         rtol, atol: $r$ and $a$, by how much a value must be better.
         cooldown: number of values after a reduction that are not counted as without improvement.
         accumulation_size: number of values whose mean counts as one.
         min_scale: $c_{\min}$.
+        mode: "min" for a loss, "max" for an accuracy.
 
     Returns:
         A transformation whose state is six scalars; the values and $c$ are float32.
@@ -77,10 +81,12 @@ def reduce_on_plateau(
     0.5
     """
 
+    sign = choice("reduce_on_plateau: mode", {"min": 1, "max": -1}, mode)
+
     def init(params: PyTree) -> PlateauState:
         return PlateauState(
             scale=scalar_like(params, 1, jnp.float32),
-            best_value=scalar_like(params, jnp.inf, jnp.float32),
+            best_value=scalar_like(params, sign * jnp.inf, jnp.float32),
             avg_value=scalar_like(params, 0, jnp.float32),
             avg_count=scalar_like(params, 0, jnp.int32),
             plateau_count=scalar_like(params, 0, jnp.int32),
@@ -88,13 +94,16 @@ def reduce_on_plateau(
         )
 
     def judged(value: jax.Array, state: PlateauState) -> PlateauState:
-        improved = value < (1 - rtol) * state.best_value - atol
+        best = state.best_value
+        # A factor, because infinity less a share of infinity is NaN.
+        bound = jnp.where(sign * best > 0, 1 - rtol, 1 + rtol) * best - sign * atol
+        improved = value < bound if sign == 1 else value > bound
         plateau = jnp.where(improved, 0, increment(state.plateau_count))
         cooling = state.cooldown_count > 0
         reduced = ~cooling & (plateau >= patience)
         return PlateauState(
             scale=jnp.where(reduced, jnp.maximum(factor * state.scale, min_scale), state.scale),
-            best_value=jnp.where(improved, value, state.best_value),
+            best_value=jnp.where(improved, value, best),
             avg_value=jnp.zeros_like(state.avg_value),
             avg_count=jnp.zeros_like(state.avg_count),
             plateau_count=jnp.where(cooling | reduced, 0, plateau),
