@@ -565,13 +565,50 @@ def test_range_test_is_pure_and_repeatable():
 
 def test_range_test_stops_at_a_loss_that_is_not_finite():
     batches = jnp.where(jnp.arange(20) == 7, jnp.nan, 1.0)
-    result = gdtx.lr_range_test(quadratic, jnp.array(1.0), batches, gdtx.sgd, max_lr=1e-3)
+
+    def test(batches):
+        return gdtx.lr_range_test(
+            quadratic, jnp.array(1.0), batches, gdtx.sgd, min_lr=1e-3, max_lr=0.1
+        )
+
+    result = test(batches)
     assert (len(result.losses), result.diverged) == (8, True)
     assert np.isfinite(result.losses[:-1]).all()
-    never = gdtx.lr_range_test(quadratic, jnp.array(1.0), batches[:7], gdtx.sgd, max_lr=1e-3)
+    never = test(batches[:7])
     assert (len(never.losses), never.diverged) == (7, False)
-    at_once = gdtx.lr_range_test(quadratic, jnp.array(1.0), batches[7:], gdtx.sgd, max_lr=1e-3)
+    at_once = test(batches[7:])
     assert (len(at_once.losses), at_once.suggestions) == (1, {})
+
+
+def noisy(w, x):
+    """A loss that does not depend on the parameters, but for what rounding makes of it."""
+    return jnp.mean(jnp.square(x)) + 1e-7 * jnp.sin(1e7 * w.sum())
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.9, 0.98, 0.999])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda w, x: 0.0 * w.sum() + 0.1,
+        lambda w, x: 0.0 * w.sum() - 1e20,
+        lambda w, x: 0.0 * w.sum(),
+        noisy,
+        lambda w, x: noisy(w, x).astype(jnp.bfloat16),
+        # Flat, then up.
+        lambda w, x: 0.1 + jnp.square(jnp.maximum(jnp.abs(w).max() - 1.1, 0)),
+    ],
+    ids=["constant", "large", "zero", "rounded", "bfloat16", "rising"],
+)
+@pytest.mark.diagonal
+def test_nothing_is_suggested_out_of_rounding(loss, smoothing):
+    batches = jax.vmap(lambda key: jax.random.permutation(key, jnp.linspace(0.1, 3, 500)))(
+        jax.random.split(jax.random.key(0), 40)
+    )
+    with pytest.warns(UserWarning, match="^lr_range_test: at no learning rate from .* to .* fall"):
+        result = gdtx.lr_range_test(
+            loss, jnp.ones(2), batches, gdtx.sgd, smoothing=smoothing, divergence=math.inf
+        )
+    assert result.suggestions == {}
 
 
 def test_range_test_of_a_negative_loss():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -68,7 +69,9 @@ def lr_range_test(
 
     Four rates are suggested, from the smoothed losses as a function of $x = \log_{10} \eta$,
     without the first tenth of the steps, in which the average has not settled. Slopes are those of
-    chords half a decade long, a quarter to each side. A rate is NaN where its rule finds none.
+    chords half a decade long, a quarter to each side. A rate is NaN where its rule finds none, and
+    all are, with a warning, where the loss falls by no more than what rounding makes of a constant
+    one: 100 units in the last place computed, or 2 in its own if it is narrower.
 
     - `valley`: two thirds, in $x$, of the way down the longest valley: from the first to the last
       point of the longest strictly falling subsequence (of equally long ones, that which ends
@@ -119,7 +122,7 @@ def lr_range_test(
     _check(min_lr, max_lr, n, smoothing, divergence)
     params = jax.tree.map(jnp.asarray, params)
     dtype = jnp.finfo(compute_dtype(*(p.dtype for p in jax.tree.leaves(params)))).dtype
-    rates = jnp.asarray(np.geomspace(min_lr, max_lr, n), dtype)
+    tried = jnp.asarray(np.geomspace(min_lr, max_lr, n), dtype)
 
     def trained(carry: Any, batch: Any, rate: jax.Array) -> Any:
         params, state = carry
@@ -128,31 +131,41 @@ def lr_range_test(
         return (apply_updates(params, updates), state), loss.astype(dtype)
 
     def step(batches: PyTree, carry: Any, i: jax.Array) -> Any:
-        run, total, best, stopped = carry
+        run, smooth, best, stopped = carry
         batch = jax.tree.map(lambda x: x[i % count], batches)
         run, loss = jax.lax.cond(
             stopped,
             lambda: (run, jnp.full((), jnp.nan, dtype)),
-            lambda: trained(run, batch, rates[i]),
+            lambda: trained(run, batch, tried[i]),
         )
-        total = smoothing * total + (1 - smoothing) * loss
-        smooth = total / one_minus_power(smoothing, i + 1)
+        # Toward the loss, and not a sum over its weights: where it is constant, so is this.
+        smooth += (1 - smoothing) / one_minus_power(smoothing, i + 1) * (loss - smooth)
         best = jnp.minimum(best, smooth)
         too_far = smooth > best + (divergence - 1) * jnp.abs(best)
         after = stopped | too_far | ~jnp.isfinite(loss)
-        return (run, total, best, after), (loss, smooth, stopped, after)
+        return (run, smooth, best, after), (loss, smooth, stopped, after)
 
     # Made here and not in the compiled function, so that state lies where the parameters are.
-    state = make_tx(rates[0]).init(params)
+    state = make_tx(tried[0]).init(params)
     zero = jnp.zeros((), dtype)
     start = ((params, state), zero, zero + jnp.inf, jnp.asarray(False))
     run = jax.jit(lambda xs, start: jax.lax.scan(partial(step, xs), start, jnp.arange(n)))
     _, curve = run(jax.tree.map(jnp.asarray, batches), start)
     losses, smoothed, stopped, after = map(np.asarray, curve)
     done = ~stopped
-    learning_rates = np.asarray(rates)[done]
+    learning_rates = np.asarray(tried)[done]
     settled = slice(n // 10, None)
-    suggested = suggest(learning_rates[settled], smoothed[done][settled])
+    one_batch = jax.tree.map(lambda x: x[0], batches)
+    own = jnp.finfo(jax.eval_shape(loss_fn, params, one_batch).dtype).eps
+    rounding = max(2 * float(own), 100 * float(jnp.finfo(dtype).eps))
+    rates, curve = learning_rates[settled], smoothed[done][settled]
+    suggested = suggest(rates, curve, rounding)
+    if len(curve) > 2 and not np.isfinite(list(suggested.values())).any():
+        warnings.warn(
+            f"lr_range_test: at no learning rate from {rates[0]:.2g} to {rates[-1]:.2g} does the "
+            "loss fall by more than its rounding, so none is suggested",
+            stacklevel=2,
+        )
     return LRRangeTest(learning_rates, losses[done], smoothed[done], bool(after[-1]), **suggested)
 
 

@@ -7,8 +7,13 @@ import numpy as np
 RULES = ("valley", "steepest", "slide", "minimum")
 
 
-def suggest(learning_rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
-    """The four suggestions of :func:`lr_range_test` from a curve that is already smooth."""
+def suggest(
+    learning_rates: np.ndarray, losses: np.ndarray, rounding: float = 0.0
+) -> dict[str, float]:
+    """The four suggestions of :func:`lr_range_test` from a curve that is already smooth.
+
+    A loss that falls by no more than this share of itself has not fallen.
+    """
     found: dict[str, float] = dict.fromkeys(RULES, float("nan"))
     finite = np.isfinite(losses)
     x = np.log10(np.asarray(learning_rates, np.float64)[finite])
@@ -18,10 +23,10 @@ def suggest(learning_rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
     slopes = _slopes(x, y)
     lowest = int(np.argmin(y))
     start, end = _longest_valley(y)
-    if end > start:
+    if y[start] - y[end] > rounding * abs(y[start]):
         found["valley"] = 10 ** (x[start] + (x[end] - x[start]) * 2 / 3)
         found["steepest"] = 10 ** x[np.argmin(slopes)]
-    if lowest > 0:
+    if y[0] - y[lowest] > rounding * abs(y[0]):
         found["minimum"] = 10 ** x[lowest] / 10
         found["slide"] = _slide(x, slopes / (y[0] - y[lowest]))
     return {name: float(rate) for name, rate in found.items()}
