@@ -100,6 +100,9 @@ class Signature:
 
     def _explain(self, kwargs: Mapping[str, Any], error: TypeError) -> str:
         stars = {self.varargs: "*", self.varkeywords: "**"}
+        if self.varargs is None:
+            by_name = (p.name for p in self.parameters.values() if p.kind is p.KEYWORD_ONLY)
+            stars[next(by_name, None)] = "*, "
         takes = ", ".join(stars.get(name, "") + name for name in self.parameters)
         takes = f"{self.name} takes ({takes})"
         for key in kwargs:

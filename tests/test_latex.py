@@ -210,7 +210,9 @@ EXPRESSIONS = [
         a=gdtx.join(gdtx.divide, a=g, b=gdtx.chain(gdtx.absolute(), gdtx.add(1.0))),
         b=gdtx.chain(gdtx.square(), gdtx.add(2.0)),
     ),
-    gdtx.chain(gdtx.trace(0.5), gdtx.scale_by_trust_ratio(0.5, eps=0.1), gdtx.scale(-0.1)),
+    gdtx.chain(
+        gdtx.trace(0.5), gdtx.scale_by_trust_ratio(trust_coefficient=0.5, eps=0.1), gdtx.scale(-0.1)
+    ),
     gdtx.chain(gdtx.scale_by_trust_ratio(eps=0.1), gdtx.scale_by_lars(0.1), gdtx.scale(-0.1)),
     gdtx.chain(
         gdtx.graft(gdtx.scale_by_adam(), gdtx.adagrad(0.1)), gdtx.scale_by_learning_rate(0.1)

@@ -57,7 +57,9 @@ def test_neither_norms_nor_ratios_overflow(tx):
 def test_ratio_is_one_where_a_norm_is_zero():
     params = {"zero": jnp.zeros(2), "still": jnp.ones(2), "w": jnp.full(2, 3.0)}
     gradients = {"zero": jnp.ones(2), "still": jnp.zeros(2), "w": jnp.full(2, 9.0)}
-    trust = first_update(gdtx.scale_by_trust_ratio(2.0, eps=1.0), gradients, params)
+    trust = first_update(
+        gdtx.scale_by_trust_ratio(trust_coefficient=2.0, eps=1.0), gradients, params
+    )
     np.testing.assert_array_equal(trust["zero"], 1)
     np.testing.assert_array_equal(trust["still"], 0)
     np.testing.assert_allclose(trust["w"], 2 * 3 * 2**0.5 / (9 * 2**0.5 + 1) * 9, rtol=1e-6)
@@ -122,7 +124,10 @@ def test_lars_of_optax_is_the_same_links_in_another_order(x64):
     """Their denominator is the norm of the sum, not the sum of the norms."""
     gradients, params = {"w": draw(20, 4, 3)}, {"w": draw(4, 3, seed=1)}
     theirs = trajectory(optax.lars(0.1, 0.5, eps=1e-3), gradients, params)["w"]
-    links = gdtx.add_decayed_weights(0.5), gdtx.scale_by_trust_ratio(0.001, eps=1e-3)
+    links = (
+        gdtx.add_decayed_weights(0.5),
+        gdtx.scale_by_trust_ratio(trust_coefficient=0.001, eps=1e-3),
+    )
     ours = gdtx.chain(*links, gdtx.scale_by_learning_rate(0.1), gdtx.trace(0.9))
     np.testing.assert_allclose(trajectory(ours, gradients, params)["w"], theirs, rtol=1e-12)
     paper = trajectory(gdtx.lars(0.1, 0.5, eps=1e-3), gradients, params)["w"]

@@ -47,7 +47,7 @@ def trace(
 
 @transformation
 def ema(
-    decay: Decay, dtype: FloatDType | None = None, initial: Scalar = 0.0
+    decay: Decay, *, dtype: FloatDType | None = None, initial: Scalar = 0.0
 ) -> GradientTransformation:
     r"""Exponential moving average: $m_t = \beta m_{t-1} + (1 - \beta) u_t$, emitting $m_t$.
 
@@ -191,5 +191,7 @@ def variance(
     >>> u
     Array(4., dtype=float32)
     """
-    deviation = join(subtract, u=identity(), mean=ema(decay, dtype))
-    return chain(deviation, square(), ema(decay, dtype, decay * initial), scale(1 / decay))
+    deviation = join(subtract, u=identity(), mean=ema(decay, dtype=dtype))
+    return chain(
+        deviation, square(), ema(decay, dtype=dtype, initial=decay * initial), scale(1 / decay)
+    )

@@ -18,7 +18,7 @@ from .decay import add_decayed_weights
 
 @transformation
 def scale_by_trust_ratio(
-    trust_coefficient: Positive = 1.0, eps: NonNegative = 0.0, mask: Any = None
+    *, trust_coefficient: Positive = 1.0, eps: NonNegative = 0.0, mask: Any = None
 ) -> GradientTransformation:
     r"""Give every array of the updates a length in proportion to its parameter's.
 

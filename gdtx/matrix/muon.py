@@ -23,6 +23,7 @@ from .orthogonal import orthogonalize, scale_by_shape
 @transformation
 def scale_by_muon(
     momentum: Decay = 0.95,
+    *,
     nesterov: bool = True,
     bias_correction: bool = False,
     coefficients: Any = "keller",
@@ -79,6 +80,7 @@ def muon(
     learning_rate: NonNegative,
     matrices: Any = None,
     others: GradientTransformation | None = None,
+    *,
     momentum: Decay = 0.95,
     nesterov: bool = True,
     bias_correction: bool = False,
@@ -136,8 +138,10 @@ def muon(
     """
     hidden = chain(
         scale_by_muon(
-            momentum, nesterov, bias_correction, coefficients, steps, shape_factor,
-            among_matrices(matrices, "matrices"), dtype, batched, batch_size,
+            momentum, nesterov=nesterov, bias_correction=bias_correction,
+            coefficients=coefficients, steps=steps, shape_factor=shape_factor,
+            axes=among_matrices(matrices, "matrices"), dtype=dtype, batched=batched,
+            batch_size=batch_size,
         ),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),

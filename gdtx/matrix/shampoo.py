@@ -116,7 +116,7 @@ def scale_by_shampoo(
     if not is_array(b2) and b2 == 1:
         statistic = running_sum(dtype=statistic_dtype)
     else:
-        statistic = chain(ema(b2, statistic_dtype), bias_correction(b2))
+        statistic = chain(ema(b2, dtype=statistic_dtype), bias_correction(b2))
     preconditioned = precondition(
         mean, statistic, eps, relative_eps, exponent, update_every, start, stale, method, tolerance,
         batch_size, root_dtype,

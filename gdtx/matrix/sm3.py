@@ -106,7 +106,7 @@ def _bounds(s: jax.Array) -> tuple[jax.Array, ...]:
 
 
 @transformation
-def scale_by_sm3(b2: Fraction = 1.0, eps: NonNegative = 1e-8) -> GradientTransformation:
+def scale_by_sm3(*, b2: Fraction = 1.0, eps: NonNegative = 1e-8) -> GradientTransformation:
     r"""Divide by the root of a bound on the sum of squares so far.
 
     $s_t = \operatorname{cover}(s_{t-1}) + g_t^2$, $u_t = g_t / \sqrt{s_t + \epsilon}$, with
@@ -170,5 +170,9 @@ def sm3(
     >>> sum(x.size for x in jax.tree.leaves(tx.init(jnp.zeros((300, 200)))))
     500
     """
-    links = [scale_by_sm3(b2, eps)] if momentum is None else [scale_by_sm3(b2, eps), ema(momentum)]
+    links = (
+        [scale_by_sm3(b2=b2, eps=eps)]
+        if momentum is None
+        else [scale_by_sm3(b2=b2, eps=eps), ema(momentum)]
+    )
     return chain(*links, scale_by_learning_rate(learning_rate))

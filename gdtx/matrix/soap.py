@@ -79,7 +79,7 @@ def scale_by_soap(
     Array([[ 1.,  1.],
            [-1.,  1.]], dtype=float32)
     """
-    statistic = ema(b2 if b3 is None else b3, statistic_dtype)
+    statistic = ema(b2 if b3 is None else b3, dtype=statistic_dtype)
     magnitude = chain(second_moment(b2), root(0.0, eps))
     turned = in_eigenbasis(
         first_moment(b1), magnitude, statistic, update_every, start, stale, method, batch_size,

@@ -70,6 +70,7 @@ def adafactor(
     multiply_by_parameter_scale: bool = True,
     clipping_threshold: Positive | None = 1.0,
     momentum: Decay | None = None,
+    *,
     weight_decay: NonNegative = 0.0,
     eps: NonNegative = 1e-30,
     factored: bool = True,

@@ -88,6 +88,7 @@ def adamw(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    *,
     weight_decay: NonNegative = 1e-4,
     mask: Any = None,
 ) -> GradientTransformation:

@@ -19,9 +19,9 @@ def lars(
     mask: Any = None,
     trust_coefficient: Positive = 0.001,
     eps: NonNegative = 0.0,
+    trust_mask: Any = None,
     momentum: Decay = 0.9,
     nesterov: bool = False,
-    trust_mask: Any = None,
 ) -> GradientTransformation:
     r"""LARS, momentum for large batches of images.
 

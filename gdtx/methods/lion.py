@@ -47,6 +47,7 @@ def lion(
     learning_rate: NonNegative,
     b1: Decay = 0.9,
     b2: Decay = 0.99,
+    *,
     weight_decay: NonNegative = 1e-3,
     mask: Any = None,
 ) -> GradientTransformation:

@@ -84,6 +84,7 @@ def nadam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    *,
     momentum_decay: NonNegative | None = None,
 ) -> GradientTransformation:
     r"""NAdam.
@@ -122,6 +123,7 @@ def nadamw(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    *,
     weight_decay: NonNegative = 1e-4,
     mask: Any = None,
     momentum_decay: NonNegative | None = None,
