@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ._errors import is_outermost
-from ._kinds import is_array
+from ._kinds import brief, is_array, number_like
 from ._signature import Signature
 
 P = ParamSpec("P")
@@ -95,26 +95,37 @@ class Call:
     def replace(self, **changes: Any) -> Self:
         """The same call with some arguments changed, checked like those of a new one.
 
-        Paths reach into other calls among the arguments, as in :func:`gdtx.replace`.
+        Paths reach into other calls among the arguments, as in :func:`gdtx.replace`. Of a path and
+        one below it, the outer one is changed first. An array stays an array: a number in its place
+        becomes one of the same dtype, on the same devices, and compiles nothing again.
 
         Raises:
             TypeError: for an unknown name or path; the message lists the known ones.
         """
         known = list(self.paths())
         for path in changes:
-            if path not in known:
+            if path not in known and not any(path.startswith(f"{outer}.") for outer in changes):
                 raise TypeError(
                     f"{self.signature.name}: no argument {path!r} to replace"
                     f"{self.signature.suggestion(path)}; it has {', '.join(known)}"
                 )
         arguments = dict(self.arguments)
         for path, name, value in self.parts():
+            new = changes.get(path, value)
+            if is_array(value) and new is not value:
+                label = f"{self.signature.name}: {path}"
+                new = number_like(label, value, new, self.signature.kind(name))
             below = {
-                longer.removeprefix(f"{path}."): new
-                for longer, new in changes.items()
+                longer.removeprefix(f"{path}."): inner
+                for longer, inner in changes.items()
                 if longer.startswith(f"{path}.")
             }
-            new = value.replace(**below) if below else changes.get(path, value)
+            if below and not isinstance(new, Call):
+                raise TypeError(
+                    f"{self.signature.name}: {path} is to be {brief(new)}, which has no "
+                    f"{', '.join(map(repr, below))} to replace"
+                )
+            new = new.replace(**below) if below else new
             if name == self.signature.varargs:
                 i = int(path)
                 arguments[name] = (*arguments[name][:i], new, *arguments[name][i + 1 :])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ._call import Call
-from ._kinds import is_array
+from ._kinds import is_array, rounded
 from ._transformation import GradientTransformation, ScheduledState
 from ._tree import PyTree
 
@@ -64,7 +64,9 @@ def replace(call: C, changes: Mapping[str, Any]) -> C:
             are reached too: `"learning_rate.init_value"`.
 
     Returns:
-        A new transformation or schedule, checked like one made by hand.
+        A new transformation or schedule, checked like one made by hand. A number in the place of an
+        array is an array like it, so that nothing is compiled again. Of a path and one below it
+        both count: the new call is changed in its turn.
 
     Raises:
         TypeError: for an unknown path; the message lists the known ones.
@@ -82,6 +84,9 @@ def replace(call: C, changes: Mapping[str, Any]) -> C:
 def as_arrays(tx: C, *names: str) -> C:
     """Turn constants into runtime values, so that changing them compiles nothing again.
 
+    A value is set by :func:`replace` or the transformation's own `replace`: an array stays an
+    array. The way back to a constant is to make the transformation anew.
+
     Args:
         tx: a transformation.
         *names: paths of hyperparameters, as in :func:`hyperparams`; all scalar ones by default,
@@ -98,6 +103,8 @@ def as_arrays(tx: C, *names: str) -> C:
     >>> tx = gdtx.as_arrays(gdtx.adam(1e-3), "learning_rate")
     >>> tx
     adam(learning_rate=Array(0.001, dtype=float32), b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
+    >>> tx.replace(learning_rate=1e-4)
+    adam(learning_rate=Array(1.e-04, dtype=float32), b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
     """
     return replace(tx, numbers(tx, *names))
 
@@ -107,16 +114,17 @@ def numbers(tx: Call, *names: str) -> dict[str, jax.Array]:
 
     Not weakly typed, so that any float of their dtype may take their place in a program.
     """
-    scalars = {path: value for path, value in _scalars(tx).items() if _is_number(value)}
+    scalars = {path: each for path, each in _scalars(tx).items() if _is_number(each[0])}
     for name in names:
         if name not in scalars:
             raise TypeError(
                 f"{tx.signature.name}: {name!r} is not the path of a number; those are "
                 f"{', '.join(scalars)}"
             )
+    dtype = jnp.result_type(float)
     return {
-        path: jnp.asarray(value, jnp.result_type(float))
-        for path, value in scalars.items()
+        path: jnp.asarray(value if is_array(value) else rounded(value, dtype, kind), dtype)
+        for path, (value, kind) in scalars.items()
         if not names or path in names
     }
 
@@ -154,16 +162,18 @@ def sweep(
     lengths = {path: len(column) for path, column in values.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"sweep: every setting needs as many values as the others, got {lengths}")
+    replace(tx, values)  # what is wrong with them is known now, and not of tracers
     return jax.jit(jax.vmap(lambda one: train(replace(tx, one))))(values)
 
 
-def _scalars(call: Call) -> dict[str, Any]:
+def _scalars(call: Call) -> dict[str, tuple[Any, Any]]:
+    """Scalar hyperparameters by path, each with its kind."""
     found = {}
     for path, name, value in call.parts():
         if isinstance(value, Call):
-            found |= {f"{path}.{below}": item for below, item in _scalars(value).items()}
+            found |= {f"{path}.{below}": each for below, each in _scalars(value).items()}
         elif call.signature.is_scalar(name):
-            found[path] = value
+            found[path] = value, call.signature.kind(name)
     return found
 
 

@@ -13,6 +13,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+
+from ._errors import is_outermost
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,23 @@ def _is_float_dtype(value: Any) -> bool:
         return False
 
 
+def is_function(value: Any) -> bool:
+    """Whether this is a function to call, and not what is callable by accident: a class, a module,
+    or a factory of transformations or schedules that was not called."""
+    is_other = isinstance(value, type | types.GenericAlias | types.ModuleType)
+    return callable(value) and not (is_other or hasattr(value, "__gdtx_signature__"))
+
+
+def _is_of_a_library(value: Any) -> bool:
+    """Whether this is a function as Python, NumPy or JAX have it, such as `jnp.sqrt` or `abs`.
+
+    In the place of a number it is most likely what belongs to another argument.
+    """
+    module = getattr(value, "__module__", None) or "builtins"
+    libraries = ("builtins", "cmath", "jax", "math", "numpy", "operator")
+    return hasattr(value, "__name__") and module.partition(".")[0] in libraries
+
+
 _scalar = _number("a finite number", math.isfinite)
 _flag = Kind("True or False", lambda value: isinstance(value, bool))
 _integer = Kind(
@@ -73,7 +93,7 @@ Seed = Annotated[
     Any,
     Kind(
         "an integer in [0, 2**32) or an integer array",
-        lambda x: _is_integral(x) if is_array(x) else _integer.accepts(x) and 0 <= x < 2**32,
+        lambda x: _is_seeds(x) if is_array(x) else _integer.accepts(x) and 0 <= x < 2**32,
         integer=True,
     ),
 ]
@@ -115,15 +135,70 @@ def kind_of(parameter: inspect.Parameter) -> tuple[Kind | None, bool]:
 
 
 def brief(value: Any) -> str:
-    """A value in a message; functions by name, and what to do about one that was not called."""
+    """A value in a message; functions by name, and what to do about those that are no schedule."""
+    if dtype := _dtype_name(value):
+        return f"the dtype {dtype} (moments are in float32; links such as ema take a dtype)"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if not (callable(value) and hasattr(value, "__name__")):
         return repr(value)
     name = f"the function {value.__name__}"
-    return f"{name}: call it" if hasattr(value, "__gdtx_signature__") else name
+    if hasattr(value, "__gdtx_signature__"):
+        return f"{name}: call it"
+    if _is_of_a_library(value):
+        return f"{name} of {value.__module__ or 'builtins'}"
+    return name
+
+
+def _dtype_name(value: Any) -> str | None:
+    is_scalar_type = isinstance(value, type) and (
+        issubclass(value, np.generic) or isinstance(getattr(value, "dtype", None), np.dtype)
+    )
+    return jnp.dtype(value).name if is_scalar_type or isinstance(value, np.dtype) else None
 
 
 def is_array(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray)
+
+
+def at_hand(value: Any) -> np.ndarray:
+    """The numbers of an array, none of one whose numbers this process has not."""
+    if isinstance(value, jax.Array):
+        is_here = not isinstance(value, Tracer) and not value.is_deleted()
+        if not (is_here and (value.is_fully_addressable or value.is_fully_replicated)):
+            return np.empty(0)
+    # Explicitly, because implicit transfers may be forbidden.
+    return np.asarray(jax.device_get(value))
+
+
+def number_like(label: str, old: Any, value: Any, kind: Kind | None) -> Any:
+    """A number that takes the place of an array, as an array like it; else the value itself."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if kind is None or isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    checked(label, value, kind, False, False)
+    dtype = old.dtype
+    if _is_integral(old) and not _fits(value, dtype):
+        dtype = jnp.result_type(float) if kind.scalar else np.dtype(np.uint32)
+    number = rounded(value, dtype, kind)
+    if isinstance(old, np.ndarray):
+        return number
+    return jax.lax.full_like(old, number, dtype=None if dtype == old.dtype else dtype, shape=())
+
+
+def _fits(value: Any, dtype: Any) -> bool:
+    limits = jnp.iinfo(dtype)
+    return isinstance(value, int) and limits.min <= value <= limits.max
+
+
+def rounded(value: Any, dtype: Any, kind: Kind) -> np.ndarray:
+    """A number in this dtype, as near as its kind allows: 1 - 1e-9 is in [0, 1), 1 is not."""
+    with np.errstate(over="ignore"):
+        near = np.asarray(value, dtype)
+    if kind.accepts(near.item()) or not kind.accepts(value):
+        return near
+    return np.nextafter(near, np.asarray(np.inf if near.item() < value else -np.inf, dtype))
 
 
 def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules: bool) -> Any:
@@ -138,8 +213,10 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
         if is_array(value):
             if not (jnp.issubdtype(value.dtype, jnp.floating) or _is_integral(value)):
                 raise TypeError(f"{label} must be real, got an array of dtype {value.dtype}")
+            if is_outermost():
+                _check_numbers(label, value, kind)
             return value
-        if callable(value) and schedules:
+        if schedules and is_function(value) and not _is_of_a_library(value):
             return value
         if isinstance(value, bool) or not isinstance(value, Real):
             number = "" if kind.expected.startswith("a ") else "a number "
@@ -157,8 +234,20 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
     return kind.convert(value)
 
 
+def _check_numbers(label: str, value: Any, kind: Kind) -> None:
+    """Raise if an array has a number that is not of the kind; of a tracer none is known."""
+    for index, number in np.ndenumerate(at_hand(value)):
+        if not kind.accepts(number.item()):
+            place = f" at {list(index)}" if index else ""
+            raise ValueError(f"{label} must be {kind.expected}, got {number}{place} in an array")
+
+
 def _is_integral(value: Any) -> bool:
     return jnp.issubdtype(value.dtype, jnp.integer)
+
+
+def _is_seeds(value: Any) -> bool:
+    return _is_integral(value) and bool(np.all(at_hand(value) >= 0))
 
 
 def is_zero(value: Any) -> bool:

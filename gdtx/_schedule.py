@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ._call import Call, recorded
 from ._combine import divide, multiply, plus, subtract
-from ._kinds import Function, Kind, Scalar, is_array
+from ._kinds import Function, Kind, Scalar, at_hand, is_array
 
 P = ParamSpec("P")
 Rule = Callable[[jax.Array], Any]
@@ -20,13 +20,18 @@ Rule = Callable[[jax.Array], Any]
 
 def _is_term(value: Any) -> bool:
     if is_array(value):
-        return jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)
+        is_real = jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(
+            value.dtype, jnp.integer
+        )
+        return is_real and all(map(math.isfinite, at_hand(value).flat))
     if isinstance(value, bool) or not isinstance(value, Real):
         return callable(value)
     return math.isfinite(value)
 
 
-Term = Annotated[Any, Kind("a finite number, a real array or a function of the step", _is_term)]
+Term = Annotated[
+    Any, Kind("a finite number, a real finite array or a function of the step", _is_term)
+]
 
 
 @jax.tree_util.register_pytree_with_keys_class

@@ -438,7 +438,7 @@ RETURNED = [
         update, adam(lambda t: jnp.complex64(1j))),
     # The factory of a schedule in place of a schedule.
     bad(TypeError, "adam: the schedule of learning_rate must return a scalar, got constant_sched",
-        update, adam(constant_schedule)),
+        update, adam(lambda t: constant_schedule(0.1))),
     bad(TypeError, "recur: ...['head'][0] ... 'm' ... 'n'",
         update, recur(lambda u, m: (u, {"n": u}), m=0.0)),
     bad(TypeError, "recur: ...['head'][0] ... 'm' ... 'n'",

@@ -6,9 +6,10 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .._errors import check_state, describe, fail
-from .._kinds import Kind, is_array
+from .._kinds import Kind, at_hand, is_array
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -18,7 +19,7 @@ from ._conditional import update_if
 
 def _is_every(value: Any) -> bool:
     if is_array(value):
-        return jnp.issubdtype(value.dtype, jnp.integer)
+        return jnp.issubdtype(value.dtype, jnp.integer) and bool(np.all(at_hand(value) >= 1))
     return callable(value) or (
         isinstance(value, int) and not isinstance(value, bool) and value >= 1
     )
