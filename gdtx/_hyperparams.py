@@ -104,7 +104,7 @@ def as_arrays(tx: C, *names: str) -> C:
     >>> tx
     adam(learning_rate=Array(0.001, dtype=float32), b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
     >>> tx.replace(learning_rate=1e-4)
-    adam(learning_rate=Array(1.e-04, dtype=float32), b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
+    adam(learning_rate=Array(0.0001, dtype=float32), b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
     """
     return replace(tx, numbers(tx, *names))
 
