@@ -244,6 +244,11 @@ def test_empty_tree():
     assert tx.update({}, tx.init({}), value=1.0)[0] == {}
 
 
+def test_optax_takes_a_plateau_below_zero_for_improvement():
+    """Which is why it is no oracle of negative values."""
+    assert scales("optax", {"factor": 0.5, "patience": 1}, [-1.0] * 5) == [1.0] * 5
+
+
 BAD = [
     ({"factor": 0.0}, r"factor must be in \(0, 1\), got 0.0"),
     ({"factor": 1.0}, r"factor must be in \(0, 1\), got 1.0"),
