@@ -38,6 +38,16 @@ LOOSENED = {
 }
 
 
+def test_every_table_is_run():
+    assert set(SECTIONS) == {
+        "Optax: the same numbers", "Optax: other numbers", "Optax: other programs",
+        "torch: the same numbers", "torch: other numbers", "torch: averaged weights",
+        "torch: learning rates", "torch: momenta", "torch: what sees the loss",
+    }  # fmt: skip
+    tables = sum(line.startswith("|---") for line in MOVING.splitlines())
+    assert tables == len(SECTIONS)
+
+
 def rows(section):
     """Both expressions of each row; a line of a table without them is an error."""
     _, *lines = (line for line in SECTIONS[section].splitlines() if line.startswith("| "))
@@ -181,9 +191,12 @@ def torch():
     torch.set_default_dtype(default)
 
 
+def torch_params(torch):
+    return {name: torch.tensor(value, requires_grad=True) for name, value in problem()[1].items()}
+
+
 def torch_path(torch, code):
-    gradients, start = problem()
-    leaves = {name: torch.tensor(value, requires_grad=True) for name, value in start.items()}
+    leaves = torch_params(torch)
     names = {"params": list(leaves.values()), **leaves, **vars(torch.nn.utils)}
     if "opt.step()" in code:
         names["opt"] = evaluated("SGD(params, lr)", torch.optim, **names)
@@ -194,7 +207,7 @@ def torch_path(torch, code):
     path = {name: [] for name in leaves}
     for i in range(STEPS):
         for name, leaf in leaves.items():
-            leaf.grad = torch.tensor(gradients[name][i])
+            leaf.grad = torch.tensor(problem()[0][name][i])
         for do in each_step:
             do() if callable(do) else exec(do, names | {"c": evaluated("c", gdtx)})
         for name, leaf in leaves.items():
@@ -221,6 +234,24 @@ def test_torch(section, torch, monkeypatch, x64):
             params, state = last[name]
             mean = gdtx.eval_params(transformations[name], state, params)
             jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), mean, averages)
+
+
+def test_torch_averages(torch, x64):
+    ((left, right),) = rows("torch: averaged weights")
+    gradients, _ = problem()
+    tx = evaluated(right, gdtx)
+    params, state = paths({left: tx})[1][left]
+    model = torch.nn.ParameterDict(torch_params(torch))
+    optimizer = evaluated("SGD(params, lr)", torch.optim, params=model.values())
+    averaged = evaluated(left, torch.optim.swa_utils, model=model)
+    for i in range(STEPS):
+        for name, leaf in model.items():
+            leaf.grad = torch.tensor(gradients[name][i])
+        optimizer.step()
+        averaged.update_parameters(model)
+    for name, mean in gdtx.eval_params(tx, state, params).items():
+        theirs = averaged.module[name].detach().numpy()
+        np.testing.assert_allclose(mean, theirs, rtol=1e-12)
 
 
 def torch_scheduler(torch, code):
