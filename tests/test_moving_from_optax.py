@@ -1,0 +1,91 @@
+"""The tables of docs/moving.md: all of them are run, and here those of Optax."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from moving import MOVING, SECTIONS, check, distances, evaluated, ours, paths, rows
+
+import gdtx
+
+optax = pytest.importorskip("optax", reason="Optax is installed by the extra 'test'")
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_every_table_is_run():
+    assert set(SECTIONS) == {
+        "Optax: the same numbers", "Optax: other numbers", "Optax: other programs",
+        "torch: the same numbers", "torch: other numbers", "torch: averaged weights",
+        "torch: learning rates", "torch: momenta", "torch: what sees the loss",
+    }  # fmt: skip
+    tables = sum(line.startswith("|---") for line in MOVING.splitlines())
+    assert tables == len(SECTIONS)
+
+
+def test_the_tables_of_the_readme_are_a_part():
+    start, end = README.index("\n| Optax | gdtx |"), README.index("## Curvature")
+    shown = [line for line in README[start:end].splitlines() if line.startswith("| ")]
+    assert len(shown) > 20
+    assert [line for line in shown[1:] if line not in MOVING and "torch | gdtx" not in line] == []
+
+
+@pytest.mark.parametrize("section", ["Optax: the same numbers", "Optax: other numbers"])
+def test_optax(section, x64):
+    theirs = {left: evaluated(left, optax) for left, _ in rows(section)}
+    both, _ = paths({"ours " + name: tx for name, tx in ours(section).items()} | theirs)
+    check(
+        section,
+        {name: both["ours " + name] for name in theirs},
+        {name: both[name] for name in theirs},
+    )
+
+
+# What the others need; a list of positional ones would not be the same in both.
+GIVEN = {
+    "learning_rate": 0.02, "decay": 0.9, "max_delta": 0.1, "max_norm": 0.1, "weight_decay": 0.1,
+    "threshold": 0.1, "clipping": 0.1,
+}  # fmt: skip
+
+
+def in_common():
+    """The transformations that both libraries have, at their defaults, by name."""
+    tables = [section for section in SECTIONS if section.startswith("Optax")]
+    left = " ".join("`" + left for section in tables for left, _ in rows(section))
+    tabled = set(re.findall(r"`(?:contrib\.|chain\()?(\w+)\(", left))
+    for module in (optax, optax.contrib):
+        for name, theirs in vars(module).items():
+            ours = getattr(gdtx, name, None) if inspect.isfunction(theirs) else None
+            if ours is None or tabled & {name, name.removeprefix("scale_by_")}:
+                continue
+            arguments = {
+                argument: GIVEN[argument]
+                for factory in (theirs, ours)
+                for argument, parameter in inspect.signature(factory).parameters.items()
+                if parameter.default is parameter.empty and argument in GIVEN
+            }
+            try:
+                made = theirs(**arguments)
+            except (TypeError, ValueError):
+                continue  # of arrays, schedules or other transformations
+            if isinstance(made, optax.GradientTransformation):
+                yield name, made, ours(**arguments)
+
+
+def test_what_has_no_row_is_the_same(x64):
+    theirs, mine = {}, {}
+    for name, one, other in in_common():
+        theirs[name], mine["ours " + name] = one, other
+    assert len(theirs) > 25
+    found, _ = paths(theirs | mine)
+    worst = distances({n: found["ours " + n] for n in theirs}, {n: found[n] for n in theirs})
+    assert {name: size for name, size in worst.items() if not size <= 1} == {}
+
+
+def test_names_of_other_programs():
+    for left, right in rows("Optax: other programs"):
+        for name in re.findall(r"(?<![\w.])(\w+)\(", right):
+            assert hasattr(gdtx, name), name
+        for name in re.findall(r"(?<![\w.])(\w+)\(", left.replace("contrib.", "")):
+            assert hasattr(optax, name) or hasattr(optax.contrib, name), name
