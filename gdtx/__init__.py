@@ -58,6 +58,7 @@ from ._transformation import ScheduledState as ScheduledState
 from ._transformation import transformation as transformation
 from ._tree import apply_updates as apply_updates
 from .explore.describe import describe as describe
+from .explore.find import count_steps as count_steps
 from .explore.find import find as find
 from .explore.latex import latex as latex
 from .explore.plots import plot_schedule as plot_schedule

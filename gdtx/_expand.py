@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from ._call import Call
+from ._kinds import PATH_OF_NUMBER
 from ._memory import accumulate, counted, recur
 from ._random import randomized
 from ._rules import elementwise, treewise, with_params
@@ -28,7 +29,8 @@ def expand(tx: GradientTransformation, depth: int | None = 1) -> GradientTransfo
     Returns:
         An expression of the same transformation: the one that its factory returns, with the
         transformations in it expanded likewise. A bare pair of functions, and a link whose rule
-        itself depends on a schedule, are not made of others: they are returned as they are.
+        itself depends on a schedule, are not made of others: they are returned as they are, and so
+        is :func:`tunable`, which keeps the hyperparameters of what it was given.
 
     Raises:
         TypeError: if `tx` is not a transformation.
@@ -76,7 +78,11 @@ def _inside(tx: GradientTransformation, depth: int) -> GradientTransformation:
             return {key: expanded(item) for key, item in value.items()}
         return value
 
-    if tx.factory is GradientTransformation:
+    if tx.factory is GradientTransformation or any(
+        # They name hyperparameters of what is inside, which its formula has not.
+        tx.signature.kind(name) is PATH_OF_NUMBER
+        for name in tx.arguments
+    ):
         return tx
     arguments = {name: expanded(value) for name, value in tx.arguments.items()}
     return GradientTransformation.of(tx.factory, arguments)

@@ -67,7 +67,7 @@ def _is_of_a_library(value: Any) -> bool:
     return hasattr(value, "__name__") and module.partition(".")[0] in libraries
 
 
-_scalar = _number("a finite number", math.isfinite)
+SCALAR = _number("a finite number", math.isfinite)
 _flag = Kind("True or False", lambda value: isinstance(value, bool))
 _integer = Kind(
     "an integer",
@@ -77,7 +77,7 @@ _integer = Kind(
 
 # `Any`, because a scalar is a number, an array or a schedule to the caller, and a number or an
 # array, never a schedule, to the body of the factory: no one type says both.
-Scalar = Annotated[Any, _scalar]
+Scalar = Annotated[Any, SCALAR]
 NonNegative = Annotated[Any, _number("a non-negative finite number", lambda x: 0 <= x < math.inf)]
 Positive = Annotated[Any, _number("positive", lambda x: x > 0)]
 Decay = Annotated[Any, _number("in [0, 1)", lambda x: 0 <= x < 1)]
@@ -106,9 +106,11 @@ FloatDType = Annotated[
     Any,
     Kind("a floating-point or complex dtype", _is_float_dtype, convert=lambda x: jnp.dtype(x).name),
 ]
+PATH_OF_NUMBER = Kind("the path of a hyperparameter", lambda x: isinstance(x, str))
+PathOfNumber = Annotated[Any, PATH_OF_NUMBER]
 Function = Annotated[Any, Kind("a function", callable)]
 
-_by_type: dict[Any, Kind] = {bool: _flag, int: _integer, float: _scalar}
+_by_type: dict[Any, Kind] = {bool: _flag, int: _integer, float: SCALAR}
 
 
 def register_kind(annotation: type, kind: Kind) -> None:
@@ -130,7 +132,7 @@ def kind_of(parameter: inspect.Parameter) -> tuple[Kind | None, bool]:
         if option in _by_type and option is not type(None):
             return _by_type[option], optional
     if annotation is parameter.empty and isinstance(parameter.default, float):
-        return _scalar, optional
+        return SCALAR, optional
     return None, optional
 
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ._kinds import Kind, checked, is_array, kind_of
+from ._kinds import SCALAR, Kind, checked, is_array, kind_of
 
 # What hands remember from other libraries.
 _elsewhere = {
@@ -30,6 +30,13 @@ _elsewhere = {
     "step_sizes": ("min_step_size", "max_step_size"),
 }
 
+_scalar_kinds: dict[str, dict[Kind, None]] = {}
+
+
+def scalar_kinds(name: str) -> list[Kind]:
+    """What a scalar hyperparameter of this name may be, in one factory or another."""
+    return list(_scalar_kinds.get(name, {SCALAR: None}))
+
 
 class Signature:
     """A factory's parameters with their kinds; binds and checks the arguments of a call."""
@@ -46,6 +53,9 @@ class Signature:
         self.kinds: dict[str, tuple[Kind | None, bool]] = {
             name: kind_of(parameter) for name, parameter in self.parameters.items()
         }
+        for name, (kind, _) in self.kinds.items():
+            if kind is not None and kind.scalar:
+                _scalar_kinds.setdefault(name, {})[kind] = None
         variadic = {p.kind: name for name, p in self.parameters.items()}
         self.varargs = variadic.get(inspect.Parameter.VAR_POSITIONAL)
         self.varkeywords = variadic.get(inspect.Parameter.VAR_KEYWORD)

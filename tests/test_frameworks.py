@@ -156,6 +156,10 @@ def test_optax_injects_hyperparameters():
     path, state = train(tx)
     assert_same(path, train(PAIRS["adam"][0])[0])
     np.testing.assert_allclose(state.hyperparams["learning_rate"], 0.1)
+    tx = optax.inject_hyperparams(gdtx.sgd)(gdtx.linear_schedule(0.1, 0.0, 10), momentum=0.5)
+    _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    _, state = tx.update(PARAMS, state, PARAMS)
+    np.testing.assert_allclose(state.hyperparams["learning_rate"], 0.09)
 
 
 @by_kind
@@ -409,9 +413,10 @@ def test_numpyro(ours, theirs):
 
     with pytest.raises(TypeError, match="Expected either"):
         run(ours)
-    one, other = run(gdtx.interop.to_optax(ours)), run(theirs)
-    chex.assert_trees_all_close(one.params, other.params, rtol=1e-9, atol=1e-12)
-    assert one.losses[-1] < 0.9 * one.losses[0]
+    other = run(theirs)
+    for one in map(run, (gdtx.interop.to_optax(ours), numpyro.optim.optax_to_numpyro(ours))):
+        chex.assert_trees_all_close(one.params, other.params, rtol=1e-9, atol=1e-12)
+        assert one.losses[-1] < 0.9 * one.losses[0]
 
 
 def warm_restart(step):

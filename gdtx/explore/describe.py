@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import collections
-import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
 from .._errors import at_work
-from .._hyperparams import hyperparams
+from .._hyperparams import values_at
 from .._kinds import is_array
+from .._signature import Signature
 from .._transformation import GradientTransformation
 from .._tree import PyTree
 from ..links.clipping import global_norm
 from .effective import leaf_ratios, ratio
-from .find import Buffer, buffers, states
+from .find import states, steps_counted
 
 
 def describe(
@@ -42,9 +41,9 @@ def describe(
         Scalars by name: Python numbers, or arrays inside a traced function. They are
 
         - each hyperparameter that is one number, by its path in :func:`hyperparams`; schedules as
-          the value that the next update will use;
-        - `step`, the number of updates done, where the state counts them; calls in which a wrapper
-          waits, or which it skips, are none;
+          the value that the update just done has used, or before any, the first will
+          (`hyperparams(tx, state)` has those of the next one);
+        - `step`, the number of updates done, as :func:`count_steps`, where the state counts them;
         - what states report of themselves: `skipped` and `consecutive_skipped` (:func:`skip_when`),
           `micro_step` (:func:`accumulate_gradients`), `norm_in`, `norm_out` and `clip_rate`
           (:func:`remember`), `plateau_scale` (:func:`reduce_on_plateau`). Where several report the
@@ -59,7 +58,9 @@ def describe(
         scalars.
 
     Raises:
-        ValueError: if updates and parameters have other structures.
+        TypeError: if `tx` is not a transformation.
+        ValueError: if updates and parameters have other structures, or the state is that of another
+            transformation.
 
     >>> import gdtx, jax.numpy as jnp
     >>> params = {"w": jnp.array([3.0, 4.0])}
@@ -67,14 +68,14 @@ def describe(
     >>> updates, state = tx.update(params, tx.init(params), params)
     >>> facts = gdtx.describe(tx, state, updates, params)
     >>> facts["step"], round(facts["learning_rate"], 3), round(facts["update_ratio/w"], 3)
-    (1, 0.45, 0.141)
+    (1, 0.5, 0.141)
     """
-    facts = {path: value for path, value in hyperparams(tx, state).items() if _is_number(value)}
-    counts = [buffer.tree for buffer in buffers(state) if _is_step(buffer)]
-    if counts:
-        # All count the same updates, but for those inside of a wrapper that does not always run
-        # them: these are fewer, and they are the updates.
-        facts["step"] = functools.reduce(jnp.minimum, counts)
+    tx = Signature(describe, schedules=False).bind((tx, state), {})["tx"]
+    with at_work("describe"):
+        values = values_at(tx, state, ago=1)
+    facts = {path: value for path, value in values.items() if _is_number(value)}
+    if (steps := steps_counted(state)) is not None:
+        facts["step"] = steps
     facts |= _reports(state)
     for name, tree in (("grad", grads), ("update", updates), ("param", params)):
         if tree is not None:
@@ -87,10 +88,6 @@ def describe(
     if any(isinstance(value, Tracer) for value in facts.values()):
         return facts
     return {name: np.asarray(value).item() for name, value in jax.device_get(facts).items()}
-
-
-def _is_step(buffer: Buffer) -> bool:
-    return buffer.is_count and buffer.path.split(".")[-1] in ("step", "count")
 
 
 def _reports(state: PyTree) -> dict[str, Any]:

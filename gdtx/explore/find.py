@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
+from .._errors import describe
 from .._memory import CountState, RecurState
-from .._transformation import ScheduledState
+from .._transformation import GradientTransformation, ScheduledState
 from .._tree import PyTree
 
 
@@ -41,6 +44,7 @@ def find(state: PyTree, name: str) -> PyTree:
         The one buffer there, a tree like the parameters. Of several, a dict by path.
 
     Raises:
+        TypeError: for a transformation, which is no state.
         ValueError: if nothing is kept under that name; the message lists what is.
 
     >>> import gdtx, jax.numpy as jnp
@@ -48,6 +52,8 @@ def find(state: PyTree, name: str) -> PyTree:
     >>> gdtx.find(state, "mu")
     {'w': Array([0., 0.], dtype=float32)}
     """
+    if isinstance(state, GradientTransformation):
+        raise TypeError(f"find: state must be a state, got the transformation {describe(state)}")
     kept = list(buffers(state))
     named = [buffer for buffer in kept if f".{name}." in f".{buffer.path}."]
     hits = [buffer for buffer in named if not buffer.is_count] or [
@@ -56,11 +62,49 @@ def find(state: PyTree, name: str) -> PyTree:
     if not hits:
         raise ValueError(
             f"find: the state keeps nothing under the name {name!r}; it keeps "
-            f"{', '.join(buffer.path for buffer in kept) or 'nothing at all'}"
+            f"{', '.join(buffer.path for buffer in kept if buffer.path) or 'nothing at all'}"
         )
     if len(hits) == 1:
         return hits[0].tree
     return {buffer.path: buffer.tree for buffer in hits}
+
+
+def count_steps(state: PyTree) -> jax.Array:
+    """The number of updates that a transformation has done.
+
+    Args:
+        state: of a transformation that counts, as all do that correct a bias or have a schedule.
+
+    Returns:
+        An integer scalar. Calls in which a wrapper waits, or which it skips, are none.
+
+    Raises:
+        ValueError: if nothing in the state counts.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.adam(0.1)
+    >>> _, state = tx.update(jnp.ones(1), tx.init(jnp.ones(1)))
+    >>> gdtx.count_steps(state)
+    Array(1, dtype=int32)
+    """
+    steps = steps_counted(state)
+    if steps is None:
+        raise ValueError(
+            "count_steps: nothing in the state counts the updates; it keeps "
+            f"{', '.join(buffer.path for buffer in buffers(state) if buffer.path) or 'nothing'}"
+        )
+    return steps
+
+
+def steps_counted(state: PyTree) -> Any:
+    """The number of updates done, None where nothing counts them."""
+    counts = [
+        buffer.tree for buffer in buffers(state)
+        if buffer.is_count and buffer.path.split(".")[-1] in ("step", "count")
+    ]  # fmt: skip
+    # All count the same updates, but for those inside of a wrapper that does not always run them:
+    # these are fewer, and they are the updates.
+    return functools.reduce(jnp.minimum, counts) if counts else None
 
 
 def buffers(state: PyTree) -> Iterator[Buffer]:
@@ -100,7 +144,7 @@ def _parts(state: PyTree) -> Iterator[tuple[tuple[str, ...], str, PyTree, bool]]
                 continue  # the state of a transformation that has none
             # Of a wrapper: it adds no name, so that paths are the same with and without it.
             is_inner = name.startswith("inner")
-            if is_inner or _holds_states(value):
+            if is_inner or holds_states(value):
                 is_inner |= name.endswith("state")
                 yield () if is_inner else (name,), f".{name}", value, False
             else:
@@ -115,7 +159,7 @@ def _buffer(path: tuple[str, ...], code: str, tree: PyTree, of_state: bool = Fal
     return Buffer(".".join(path), code, tree, of_state and getattr(tree, "shape", None) == ())
 
 
-def _holds_states(tree: PyTree) -> bool:
+def holds_states(tree: PyTree) -> bool:
     return any(map(_is_state, jax.tree.leaves(tree, is_leaf=_is_state)))
 
 

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from .._errors import describe
+from .._signature import Signature
 from .._transformation import GradientTransformation
 from .._tree import PyTree
-from .find import Buffer, buffers
+from .find import Buffer, buffers, holds_states
 
 _HEADER = ("buffer", "leaf", "shape", "dtype", "bytes", "sharding")
 _RIGHT = {"bytes"}
@@ -142,11 +144,17 @@ def state_table(
         `bytes_per_parameter` and bytes by `branches`. Shardings are those that `init` gives the
         state of parameters placed so.
 
+    Raises:
+        TypeError: if `tx` is not a transformation, or a state comes in place of the parameters.
+
     >>> import gdtx, jax.numpy as jnp
     >>> table = gdtx.state_table(gdtx.adam(1e-3), {"w": jnp.zeros((8, 4)), "b": jnp.zeros(4)})
     >>> table.bytes_per_parameter.__round__(2), table.branches
     (8.22, {'0.mu': 148, '0.nu': 148})
     """
+    tx = Signature(state_table, schedules=False).bind((tx, params), {})["tx"]
+    if holds_states(params):
+        raise TypeError(f"state_table: params must be the parameters, got {describe(params)}")
     placed = _shardings(params)
     state = jax.eval_shape(tx.init, params)
     rows = tuple(row for buffer in buffers(state) for row in _rows(buffer, placed))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from .._errors import check_state
 from .._hyperparams import numbers
+from .._kinds import Kind, PathOfNumber, checked, rounded
+from .._signature import scalar_kinds
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
 
@@ -22,7 +25,7 @@ class TunableState(NamedTuple):
 
 
 @transformation
-def tunable(inner: GradientTransformation, *names: str) -> GradientTransformation:
+def tunable(inner: GradientTransformation, *names: PathOfNumber) -> GradientTransformation:
     r"""Keep hyperparameters in the state, where :func:`set_hyperparams` changes them.
 
     For programs that hold the transformation as a constant, such as flax's `TrainState`. Elsewhere
@@ -35,7 +38,8 @@ def tunable(inner: GradientTransformation, *names: str) -> GradientTransformatio
 
     Returns:
         A transformation whose state holds the values, in float32 (float64 where that is enabled)
-        whatever the dtype of the parameters, and the state of `inner`.
+        whatever the dtype of the parameters, and the state of `inner`. Of a schedule it holds the
+        arguments; what they give now is in `hyperparams(tx, state)`.
 
     Raises:
         TypeError: from `init`, for a path that does not lead to a number.
@@ -69,7 +73,7 @@ def set_hyperparams(state: PyTree, **values: Any) -> PyTree:
 
     Args:
         state: any tree with a :class:`TunableState` in it: a transformation's state, a flax
-            `TrainState`.
+            `TrainState`. `hyperparams(state)` reads what it keeps.
         **values: new values by path, numbers or scalar arrays.
 
     Returns:
@@ -77,7 +81,10 @@ def set_hyperparams(state: PyTree, **values: Any) -> PyTree:
         step is not compiled again.
 
     Raises:
-        TypeError: for a path that no part of the state keeps; the message lists those it does.
+        TypeError: for a path that no part of the state keeps, the message lists those it does; for
+            a value that is not a real number.
+        ValueError: for a number that no hyperparameter of that name may be. (A state does not know
+            the transformation: of two that differ in what they take, it may be either's.)
 
     >>> import gdtx, jax.numpy as jnp
     >>> state = gdtx.tunable(gdtx.adam(0.1)).init(jnp.ones(1))
@@ -92,27 +99,38 @@ def set_hyperparams(state: PyTree, **values: Any) -> PyTree:
                 f"set_hyperparams: the state keeps no hyperparameter {path!r}; it keeps "
                 f"{', '.join(kept) or 'none: wrap the transformation in tunable'}"
             )
-    return structure.unflatten(
-        [_set(part, values) if _is_tunable(part) else part for part in parts]
-    )
+    new = {path: _checked(path, value) for path, value in values.items()}
+    return structure.unflatten([_set(part, new) if _is_tunable(part) else part for part in parts])
 
 
 def _is_tunable(part: Any) -> bool:
     return isinstance(part, TunableState)
 
 
-def _set(state: TunableState, values: dict[str, Any]) -> TunableState:
+def _checked(path: str, value: Any) -> tuple[Any, Kind]:
+    """The value, and the kind of what has this path that takes it."""
+    label, error = f"set_hyperparams: {path}", None
+    if np.shape(value) != ():
+        raise ValueError(f"{label} must be a scalar, got shape {np.shape(value)}")
+    for kind in scalar_kinds(path.rpartition(".")[2]):
+        try:
+            return checked(label, value, kind, False, False), kind
+        except (TypeError, ValueError) as refused:
+            error = error or refused
+    raise cast(Exception, error) from None
+
+
+def _set(state: TunableState, values: dict[str, tuple[Any, Kind]]) -> TunableState:
     held = dict(state.hyperparams)
     for path in held.keys() & values.keys():
         # Mapped, because a framework may have put the array into a container of its own.
-        held[path] = jax.tree.map(lambda old, new=values[path]: _like(old, new), held[path])
+        held[path] = jax.tree.map(lambda old, new=values[path]: _like(old, *new), held[path])
     return TunableState(held, state.inner)
 
 
-def _like(old: jax.Array, value: Any) -> jax.Array:
-    new = jnp.asarray(value, old.dtype)
-    if new.shape != old.shape:
-        raise ValueError(f"set_hyperparams: a value must be a scalar, got shape {new.shape}")
+def _like(old: jax.Array, value: Any, kind: Kind) -> jax.Array:
+    number = value if isinstance(value, jax.Array) else rounded(value, old.dtype, kind)
+    new = jnp.asarray(number, old.dtype)
     if isinstance(old, Tracer) or isinstance(new, Tracer):
         return new
     return jax.device_put(new, old.sharding) if old.committed else new
