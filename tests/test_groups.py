@@ -454,7 +454,7 @@ def test_each_group_has_its_schedule():
     around = gdtx.chain(gdtx.clip(1.0), frozen)
     _, state = run(around, PARAMS, steps=1)
     assert gdtx.hyperparams(around, state)["1.tx.learning_rate"] == 0.75
-    assert gdtx.describe(around, state)["1.tx.learning_rate"] == 0.75
+    assert gdtx.describe(around, state)["1.tx.learning_rate"] == 1.0, "of the update just done"
 
 
 def test_current_values_are_found_in_the_formula():
