@@ -78,7 +78,7 @@ def _resized(d: jax.Array, m: jax.Array, axes: Any = None) -> jax.Array:
     r"""$\|m\|\,d / \|d\|$ over these axes, 0 where $d$ is; what it can hold does not overflow."""
     power, size = scaled_norms(d, axes)
     length_power, length = scaled_norms(m, axes)
-    ratio = jnp.where(size > 0, length, 0) / jnp.where(size > 0, size, 1)
+    ratio = jnp.where(size == 0, 0, length) / jnp.where(size == 0, 1, size)
     return d * power * ratio / length_power
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -142,8 +143,25 @@ def _h(x: jax.Array) -> jax.Array:
 
 def is_finite(tree: Any) -> jax.Array:
     """Whether no number of a tree is infinite or not a number."""
-    finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
-    return jnp.all(jnp.stack(finite)) if finite else jnp.asarray(True)
+    return _all(jnp.isfinite, tree)
+
+
+def is_squarable(tree: Any) -> jax.Array:
+    """Whether all numbers are finite, and so are the squares of eight times each.
+
+    Eight times, because what is squared may be a difference of such or a little more.
+    """
+
+    def is_in_range(x: jax.Array) -> jax.Array:
+        x = cast(x, compute_dtype(x.dtype))
+        return jnp.abs(x) <= 2.0 ** (jnp.finfo(x.dtype).maxexp // 2 - 3)
+
+    return _all(is_in_range, tree)
+
+
+def _all(is_good: Callable[[jax.Array], jax.Array], tree: Any) -> jax.Array:
+    good = [jnp.all(is_good(x)) for x in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(good)) if good else jnp.asarray(True)
 
 
 def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
@@ -178,6 +196,35 @@ def unscaled(power: jax.Array, scaled: jax.Array) -> jax.Array:
     """A norm from what it is times that power; one beyond the dtype's range is its largest."""
     norm = scaled / power
     return jnp.where(jnp.isfinite(scaled), jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)
+
+
+def shortened(u: jax.Array, power: jax.Array, scaled: jax.Array, max_norm: Any) -> jax.Array:
+    """`u` times what makes a norm, given as by `scaled_norm`, no longer than `max_norm`."""
+    wide = compute_dtype(u.dtype)
+    real = jnp.finfo(wide).dtype
+    # Both sides times the power: the norm itself may be beyond the range of the dtype. Not whether
+    # it is too long: a NaN is neither, and must not pass.
+    within = scaled <= max_norm * power
+    ratio = max_norm / jnp.where(within, 1, scaled)
+    u = u.astype(wide)
+    return jnp.where(within, u, u * power.astype(real) * ratio.astype(real))
+
+
+def saturated(x: jax.Array) -> jax.Array:
+    """The largest finite numbers in place of infinite ones; NaN stays."""
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(saturated(x.real), saturated(x.imag))
+    return jnp.clip(x, jnp.finfo(x.dtype).min, jnp.finfo(x.dtype).max)
+
+
+def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
+    """$x / y$ for $y > 0$ up to the end of the range.
+
+    Compilers multiply by the reciprocal, and that of the largest numbers they flush to 0.
+    """
+    half = jnp.finfo(y.dtype).maxexp // 2
+    small = jnp.where(y > 2.0**half, 2.0**-half, 1).astype(y.dtype)
+    return x * small / (y * small)
 
 
 def root_mean_square(x: jax.Array) -> jax.Array:

@@ -87,6 +87,6 @@ DAMPINGS = {"factored": factored, "eigen": exact}
 
 def divided(basis: Eigenbasis, values: jax.Array, matrix: jax.Array) -> jax.Array:
     """A gradient divided by the matrix with these eigenvalues; where they are 0, it is 0 too."""
-    safe = jnp.where(values > 0, values, 1)
-    coordinates = jnp.where(values > 0, rotated(basis, matrix) / safe, 0)
+    safe = jnp.where(values <= 0, 1, values)
+    coordinates = jnp.where(values <= 0, 0, rotated(basis, matrix) / safe)
     return rotated_back(basis, coordinates)

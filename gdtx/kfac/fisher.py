@@ -121,8 +121,8 @@ def clip_by_fisher_norm(norm_constraint: Positive = 1e-3) -> GradientTransformat
         factor = state.factor
         if curvature is not None:
             square = fisher_square(curvature, updates)
-            too_long = square > norm_constraint
-            factor = sqrt(norm_constraint / jnp.where(too_long, square, norm_constraint))
+            within = square <= norm_constraint
+            factor = sqrt(norm_constraint / jnp.where(within, norm_constraint, square))
         leaves, structure = jax.tree.flatten(updates)
         shortened = each_leaf(lambda u: factor * u, structure, leaves)
         return structure.unflatten(shortened), FisherNormState(factor.astype(jnp.float32))
@@ -213,8 +213,8 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
         values = values + damping
         # Rounding makes small values of those that are 0.
         floor = flat.size * jnp.finfo(values.dtype).eps * jnp.max(values, initial=0)
-        usable = values > floor
-        along = jnp.where(usable, (vectors.T @ flat) / jnp.where(usable, values, 1), 0)
+        useless = values <= floor
+        along = jnp.where(useless, 0, (vectors.T @ flat) / jnp.where(useless, 1, values))
         return unravel(vectors @ along), ()
 
     return GradientTransformation(lambda params: (), update)

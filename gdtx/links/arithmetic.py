@@ -15,6 +15,10 @@ from .._transformation import GradientTransformation, transformation
 def square() -> GradientTransformation:
     r"""$u \leftarrow |u|^2$, real for complex updates too.
 
+    Infinite above $2^{64} \approx 1.8 \cdot 10^{19}$ in float32. An average of squares then stays
+    infinite, and what is divided by its root is 0 from then on, or NaN if it is infinite itself:
+    gradients such as these are clipped before, or left out by :func:`skip_nonfinite`.
+
     >>> import gdtx, jax.numpy as jnp
     >>> gdtx.square().update(jnp.array([-3.0, 2.0]), ())[0]
     Array([9., 4.], dtype=float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,17 +37,6 @@ def global_norm(updates: PyTree) -> jax.Array:
     return _numerics.unscaled(*_numerics.scaled_norm(jax.tree.leaves(updates)))
 
 
-def _shortened(u: jax.Array, power: jax.Array, scaled: jax.Array, max_norm: Any) -> jax.Array:
-    """`u` times what makes a norm, given as by `scaled_norm`, no longer than `max_norm`."""
-    wide = _numerics.compute_dtype(u.dtype)
-    real = jnp.finfo(wide).dtype
-    # Both sides times the power: the norm itself may be beyond the range of the dtype.
-    too_long = scaled > max_norm * power
-    ratio = max_norm / jnp.where(too_long, scaled, 1)
-    u = u.astype(wide)
-    return jnp.where(too_long, u * power.astype(real) * ratio.astype(real), u)
-
-
 @transformation
 def clip_by_global_norm(max_norm: Positive) -> GradientTransformation:
     r"""Shorten the updates to a global norm: $u \leftarrow u \min(1, c / \|u\|)$.
@@ -67,7 +55,7 @@ def clip_by_global_norm(max_norm: Positive) -> GradientTransformation:
 
     def shorten(updates: PyTree) -> PyTree:
         power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
-        return jax.tree.map(lambda u: _shortened(u, power, scaled, max_norm), updates)
+        return jax.tree.map(lambda u: _numerics.shortened(u, power, scaled, max_norm), updates)
 
     return treewise(shorten)
 
@@ -83,7 +71,7 @@ def clip_by_norm(max_norm: Positive) -> GradientTransformation:
     >>> gdtx.clip_by_norm(1.0).update({"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.5])}, ())[0]
     {'a': Array([0.6, 0.8], dtype=float32), 'b': Array([0.5], dtype=float32)}
     """
-    return elementwise(lambda u: _shortened(u, *_numerics.scaled_norm([u]), max_norm))
+    return elementwise(lambda u: _numerics.shortened(u, *_numerics.scaled_norm([u]), max_norm))
 
 
 @transformation
@@ -105,7 +93,7 @@ def clip_by_block_rms(threshold: Positive) -> GradientTransformation:
     """
 
     def rule(u: jax.Array) -> jax.Array:
-        return _shortened(u, *_numerics.scaled_norm([u]), threshold * math.sqrt(u.size))
+        return _numerics.shortened(u, *_numerics.scaled_norm([u]), threshold * math.sqrt(u.size))
 
     return elementwise(rule)
 
@@ -146,7 +134,8 @@ def adaptive_grad_clip(clipping: Positive, eps: NonNegative = 1e-3) -> GradientT
     def rule(u: jax.Array, p: jax.Array) -> jax.Array:
         axes = _unit_axes(u.shape)
         norm = _numerics.unscaled(*_numerics.scaled_norms(p, axes))
-        return _shortened(u, *_numerics.scaled_norms(u, axes), clipping * jnp.maximum(norm, eps))
+        longest = clipping * jnp.maximum(norm, eps)
+        return _numerics.shortened(u, *_numerics.scaled_norms(u, axes), longest)
 
     return with_params(rule)
 

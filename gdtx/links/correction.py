@@ -138,14 +138,14 @@ def rectify(b2: Decay, threshold: LengthThreshold = 4.0) -> GradientTransformati
     def at(t: jax.Array) -> Callable[[jax.Array], jax.Array]:
         final = final_average_length(b2)
         length = average_length(b2, t)
-        tractable = length > threshold
+        tractable = ~(length <= threshold)  # a NaN shows
         # Below the threshold the root may be imaginary; its value and derivative must not be.
         length = jnp.where(tractable, length, 5.0)
         ratio = (length - 4) * (length - 2) * final / ((final - 4) * (final - 2) * length)
         # 0 where there is none, and asked for as such: compilers copy cheap scalar arithmetic, the
         # comparison above and all before it, into the loop over every array, but not a root.
         rectifier = sqrt(jnp.where(tractable, ratio, 0))
-        safe = jnp.where(rectifier > 0, rectifier, 1)
-        return lambda d: jnp.where(rectifier > 0, d / safe, 1)
+        safe = jnp.where(rectifier == 0, 1, rectifier)
+        return lambda d: jnp.where(rectifier == 0, 1, d / safe)
 
     return counted(at)

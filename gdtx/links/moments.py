@@ -21,7 +21,8 @@ def trace(
     r"""Momentum: $v_t = \mu v_{t-1} + u_t$, emitting $v_t$.
 
     Args:
-        decay: $\mu$.
+        decay: $\mu$. The sum of gradients may be $1 / (1 - \mu)$ times as large as they are, and
+            infinite where they are not.
         nesterov: emit $\mu v_t + u_t$, Nesterov's momentum with the gradient taken at the current
             point.
         dtype: of the buffer, see :func:`accumulate`.

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._errors import LeafError
 from .._kinds import Count
-from .._numerics import cast, compute_dtype
+from .._numerics import cast, compute_dtype, quotient, saturated
 from .._rules import checked_result, walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaves_as
@@ -67,7 +67,7 @@ def rank_one(
         if axes is None:
             return u
         u = cast(u, compute_dtype(u.dtype))
-        return Margins(*(jnp.mean(u, axis) for axis in axes))
+        return Margins(*(saturated(jnp.mean(u, axis)) for axis in axes))
 
     def real_mean(u: jax.Array) -> Any:
         if jnp.iscomplexobj(u):
@@ -80,9 +80,13 @@ def rank_one(
             return kept
         # Keeps the places of both axes, so that those of the others stay.
         row, col = (jnp.expand_dims(x, axis) for x, axis in zip(kept, axes, strict=True))
-        total = jnp.mean(row, axes[1], keepdims=True)
-        # Divided first, because the product of two small numbers may be too small a number.
-        whole = row / jnp.where(total == 0, 1, total) * col
+        tiny = jnp.finfo(row.dtype).tiny
+        total = saturated(jnp.mean(row, axes[1], keepdims=True))
+        # Divided first, because the product of two small numbers may be too small a number; and
+        # where it is all the same, it is not 0 unless one of the two is.
+        share = quotient(row, jnp.where(total == 0, 1, total))
+        least = jnp.minimum(jnp.minimum(row, tiny), jnp.minimum(col, tiny))
+        whole = jnp.maximum(share * col, least)
         return checked_result(whole, u, compute_dtype(u.dtype))
 
     def init(params: PyTree) -> PyTree:

@@ -117,12 +117,12 @@ def trusted(
     """
     power, size = scaled_norms(u)
     weight_power, weight_size = scaled_norms(weights)
-    has_ratio = (size > 0) & (weight_size > 0)
+    has_no_ratio = (size == 0) | (weight_size == 0)
     if decay is not None:
         u = u + decay
         decay_power, decay_size = scaled_norms(decay)
         common = jnp.minimum(power, decay_power)  # under which the larger of the norms is near 1
         size = size * (common / power) + decay_size * (common / decay_power)
         power = common
-    ratio = coefficient * weight_size / (jnp.where(has_ratio, size, 1) + eps * power)
-    return jnp.where(has_ratio, u * power * ratio / weight_power, u)
+    ratio = coefficient * weight_size / (jnp.where(has_no_ratio, 1, size) + eps * power)
+    return jnp.where(has_no_ratio, u, u * power * ratio / weight_power)

@@ -17,7 +17,7 @@ from .._rules import checked_result, walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaves_as
 from ..links.arithmetic import scale_by_learning_rate
-from .inverse import inverse_root_times
+from .inverse import bounded, inverse_root_times
 from .window import scale_by_window
 
 LARGEST = 2**28
@@ -41,7 +41,10 @@ def scale_by_full_matrix(
 
     Eigenvalues below $n\,\varepsilon\,\lambda_{\max}$, with $n$ numbers in the vector and the
     spacing $\varepsilon$ of floating-point numbers at 1, are not known from the matrix and count
-    as that; the root of a matrix of zeros counts as one of zeros.
+    as that; the root of a matrix of zeros counts as one of zeros. Vectors so long that their outer
+    product would overflow (in float32, of norms above $2^{64}$) count as that long, and a
+    sum that would is halved. A NaN in a gradient stays in the sum, and so in all later updates:
+    :func:`skip_nonfinite` keeps it out.
 
     Args:
         eps: $\epsilon$, inside the root.
@@ -95,7 +98,9 @@ def scale_by_full_matrix(
             def rule(u: jax.Array, matrix: jax.Array, eps: Any) -> tuple[jax.Array, jax.Array]:
                 flat = cast(whole(u), dtype).reshape(-1)
                 g = jnp.pad(flat, (0, count * width - u.size)).reshape(count, width)
-                new = whole(cast(matrix, dtype) + g[:, :, None] * g[:, None, :].conj())
+                g = bounded(g)
+                products = g[:, :, None] * g[:, None, :].conj()
+                new = whole(_total(cast(matrix, dtype), products))
                 damped = new + eps * jnp.eye(width, dtype=dtype)[None]
                 out = inverse_root_times(damped, g).reshape(-1)[: u.size].reshape(u.shape)
                 # Of complex parameters, what reaches a link may be real.
@@ -157,6 +162,13 @@ def full_matrix_adagrad(
             f"got block_size={block_size} and window={window}"
         )
     return chain(link, scale_by_learning_rate(learning_rate))
+
+
+def _total(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The sum of two stacks of matrices; half of it where it is beyond the range."""
+    half = one / 2 + other / 2
+    largest = jnp.max(jnp.abs(half), (-2, -1), keepdims=True, initial=0)
+    return jnp.where(largest > jnp.finfo(half.dtype).max / 2, half, one + other)
 
 
 def _cut(size: int, block_size: int | None) -> tuple[int, int]:

@@ -8,16 +8,35 @@ import jax
 import jax.numpy as jnp
 
 from .._decompositions import eigh
+from .._numerics import scaled_norms, shortened
+
+
+def inverse_root_times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
+    """$A^{-1/2} x$ of positive semi-definite matrices and vectors, each of shape (..., n[, n])."""
+    if not matrix.size:
+        return vector
+    half = jnp.finfo(matrix.dtype).maxexp // 2
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(matrix)), (-2, -1))
+    # Of numbers near the end of the range the eigenvalues, as their sums, may be beyond it.
+    is_huge = largest > 2.0**half
+    small = jnp.where(is_huge, 2.0**-half, 1).astype(largest.dtype)
+    root = jnp.where(is_huge, 2.0 ** -(half // 2), 1).astype(largest.dtype)
+    return root[..., None] * _inverse_root_times(small[..., None, None] * matrix, vector)
+
+
+def bounded(x: jax.Array, axes: Any = -1) -> jax.Array:
+    """The vectors along these axes, no longer than what has inner products in the dtype's range."""
+    longest = 2.0 ** (jnp.finfo(x.dtype).maxexp // 2) * (1 - 2.0**-12)
+    return shortened(x, *scaled_norms(x, axes), longest)
 
 
 @jax.custom_jvp
-def inverse_root_times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    """$A^{-1/2} x$ of positive semi-definite matrices and vectors, each of shape (..., n[, n])."""
+def _inverse_root_times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     vectors, inverse = _spectrum(matrix)
     return _map(vectors, inverse * _map(_adjoint(vectors), vector))
 
 
-@inverse_root_times.defjvp
+@_inverse_root_times.defjvp
 def _inverse_root_times_jvp(primals: Any, tangents: Any) -> Any:
     # That of eigh divides by differences of eigenvalues, of which many are 0. For this function
     # of them the quotients of differences are, with the roots r: -1 / (r_i r_j (r_i + r_j)).
@@ -36,12 +55,10 @@ def _inverse_root_times_jvp(primals: Any, tangents: Any) -> Any:
 
 def _spectrum(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The eigenvectors, and the inverse roots of the eigenvalues."""
-    if not matrix.shape[-1]:
-        return matrix, jnp.sum(matrix, -1).real  # there are no eigenvalues to have a largest
     values, vectors = eigh(matrix)
     known = matrix.shape[-1] * jnp.finfo(values.dtype).eps * jnp.max(values, -1, keepdims=True)
     values = jnp.maximum(values, known)
-    return vectors, jnp.where(values > 0, 1 / jnp.sqrt(jnp.where(values > 0, values, 1)), 0)
+    return vectors, jnp.where(values <= 0, 0, 1 / jnp.sqrt(jnp.where(values <= 0, 1, values)))
 
 
 def _map(matrix: jax.Array, vector: jax.Array) -> jax.Array:

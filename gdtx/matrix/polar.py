@@ -89,7 +89,7 @@ def newton_schulz(stack: jax.Array, steps: Sequence[Any], dtype: Any = None) -> 
 
 def _unit(x: jax.Array) -> jax.Array:
     power, norm = scaled_norm([x])
-    return x * power / jnp.where(norm > 0, norm, 1)
+    return x * power / jnp.where(norm == 0, 1, norm)
 
 
 def _odd(coefficients: jax.Array, x: jax.Array) -> jax.Array:

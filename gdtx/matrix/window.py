@@ -14,7 +14,7 @@ from .._placement import whole, zeros_whole
 from .._rules import checked_result, walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaves_as, scalar_like
-from .inverse import inverse_root_times
+from .inverse import bounded, inverse_root_times
 
 
 class WindowState(NamedTuple):
@@ -36,7 +36,8 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
     $$u_t = (M_t M_t^\top + \epsilon I)^{-1/2} g_t = M_t (M_t^\top M_t + \epsilon I)^{-1/2} e_t,$$
 
     where $e_t$ chooses the column of $g_t$: no more than a matrix of $k$ rows has its root taken.
-    While $t \le k$ it is :func:`scale_by_full_matrix`.
+    While $t \le k$ it is :func:`scale_by_full_matrix`, which also says what becomes of gradients
+    that are too long; a NaN is forgotten with its gradient.
 
     Args:
         window: $k$, how many gradients are kept.
@@ -84,10 +85,11 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
                 foreign_state(f"{window} gradients of shape {u.shape}", gradients)
             dtype = compute_dtype(u.dtype, gradients.dtype)
             here = is_new.reshape(-1, *[1] * u.ndim)
-            new = jnp.where(here, cast(u, dtype)[None], cast(gradients, dtype))
+            latest = bounded(cast(u, dtype), None)
+            new = jnp.where(here, latest[None], cast(gradients, dtype))
             # Sums of products, not a matrix product: its axes may be sharded.
             within = tuple(range(1, new.ndim))
-            column = jnp.sum(new.conj() * cast(u, dtype)[None], within)
+            column = jnp.sum(new.conj() * latest[None], within)
             gram = jnp.where(is_new[None, :], column[:, None], cast(products, dtype))
             gram = whole(jnp.where(is_new[:, None], column.conj()[None, :], gram))
             damped = gram + eps * jnp.eye(window, dtype=dtype)

@@ -90,7 +90,7 @@ def schedule_free(
         weight = learning_rate**weight_lr_power
         weight_sum = (state.weight_sum + weight).astype(state.weight_sum.dtype)
         # Before the first rate above 0 there is no step to weigh.
-        c = jnp.where(weight_sum > 0, weight / jnp.where(weight_sum > 0, weight_sum, 1), 0)
+        c = jnp.where(weight_sum == 0, 0, weight / jnp.where(weight_sum == 0, 1, weight_sum))
         toward_z, along_u = 1 - (1 - c) * (b1 / state.b1), 1 - b1 * (1 - c)
 
         leaves, structure = jax.tree.flatten(updates)

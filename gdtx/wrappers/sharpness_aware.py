@@ -68,7 +68,7 @@ def sharpness_aware(
 def _uphill(updates: PyTree, rho: Any) -> PyTree:
     """The updates brought to this global norm; 0 stays 0."""
     power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
-    ratio = rho / jnp.where(scaled > 0, scaled, 1)
+    ratio = rho / jnp.where(scaled == 0, 1, scaled)
 
     def step(u: jax.Array) -> jax.Array:
         wide = _numerics.compute_dtype(u.dtype)

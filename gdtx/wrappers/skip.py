@@ -10,7 +10,7 @@ import numpy as np
 
 from .._errors import check_state, describe, fail
 from .._kinds import Count, Function, Positive, is_array
-from .._numerics import increment, is_finite
+from .._numerics import increment, is_squarable
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
 from ..links.clipping import global_norm
@@ -92,10 +92,14 @@ def skip_when(
 def skip_nonfinite(
     inner: GradientTransformation, max_consecutive: Count | None = None
 ) -> GradientTransformation:
-    r"""Leave out the steps in whose updates is a NaN or an infinity.
+    r"""Leave out the steps in whose updates is a NaN, an infinity or a number whose square is one.
 
-    :func:`skip_when`. Inside of :func:`accumulate_gradients` a bad batch spoils its mean, which is
-    left out as a whole; outside, that batch alone is left out.
+    :func:`skip_when`. A second moment that is infinite once stays so, and what is divided by it is
+    0, or NaN, for ever. Squares are finite up to $2^{64}$ in float32; numbers above $2^{61}$ are
+    left out, because some methods square differences.
+
+    Inside of :func:`accumulate_gradients` a bad batch spoils its mean, which is left out as a
+    whole; outside, that batch alone is left out.
 
     Args:
         inner, max_consecutive: as in :func:`skip_when`.
@@ -141,4 +145,4 @@ def skip_large(
 
 
 def _is_nonfinite(updates: PyTree) -> jax.Array:
-    return ~is_finite(updates)
+    return ~is_squarable(updates)
