@@ -109,6 +109,7 @@ from .links.plateau import PlateauState as PlateauState
 from .links.plateau import reduce_on_plateau as reduce_on_plateau
 from .links.rank_one import Margins as Margins
 from .links.rank_one import rank_one as rank_one
+from .links.repair import infinite_at_zero as infinite_at_zero
 from .links.repair import keep_nonnegative as keep_nonnegative
 from .links.repair import zero_nans as zero_nans
 from .links.rounding import stochastic_rounding as stochastic_rounding

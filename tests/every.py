@@ -82,6 +82,7 @@ EVERY = {
     "clip_by_norm": gdtx.clip_by_norm(1.0),
     "difference": gdtx.difference(),
     "ema": gdtx.ema(0.9),
+    "infinite_at_zero": gdtx.infinite_at_zero(),
     "keep_nonnegative": gdtx.keep_nonnegative(),
     "latest": gdtx.latest(),
     "normalize_by_global_norm": gdtx.normalize_by_global_norm(),

@@ -14,7 +14,7 @@ from ..links.differences import difference, wait
 from ..links.moments import additive_ema, running_max, variance
 from ..links.noise import add_noise
 from ..links.normalizing import normalize_by_global_norm, scale_by_param_block_rms
-from ..links.repair import keep_nonnegative
+from ..links.repair import infinite_at_zero, keep_nonnegative
 from ..links.rounding import stochastic_rounding
 from ..methods.rprop import scale_by_rprop
 from .expression import Expression, Symbol, apply, expression
@@ -141,6 +141,8 @@ LINK_RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression
     clip_by_block_rms: _clip_by_block_rms,
     normalize_by_global_norm: lambda reader, u: (u := reader.atom(u)) / apply("norm", u),
     scale_by_param_block_rms: _scale_by_param_block_rms,
+    # That 0 / 0 is 0 is a convention, and no part of a formula.
+    infinite_at_zero: lambda reader, u: u,
     keep_nonnegative: lambda reader, u: apply("\\max", u, -PARAMETERS),
     add_noise: _add_noise,
     stochastic_rounding: lambda reader, u, seed: apply("SR", PARAMETERS + u) - PARAMETERS,

@@ -26,6 +26,22 @@ def zero_nans() -> GradientTransformation:
 
 
 @transformation
+def infinite_at_zero() -> GradientTransformation:
+    r"""Replace 0 by infinity, number by number: what :func:`divide` divides by it is 0.
+
+    The denominator of methods without an $\epsilon$, in which $0 / 0$ is to be 0. The derivative
+    there is 0.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> root = gdtx.chain(gdtx.absolute(), gdtx.infinite_at_zero())
+    >>> tx = gdtx.join(gdtx.divide, g=gdtx.identity(), size=root)
+    >>> tx.update(jnp.array([-3.0, 0.0]), tx.init(jnp.zeros(2)))[0]
+    Array([-1.,  0.], dtype=float32)
+    """
+    return elementwise(lambda u: jnp.where(u == 0, jnp.inf, u))
+
+
+@transformation
 def keep_nonnegative() -> GradientTransformation:
     r"""Shorten updates so that no parameter becomes negative: $u \leftarrow \max(u, -\theta)$.
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
+
 from .._combine import chain, join, plus
+from .._kinds import is_zero
 from .._transformation import GradientTransformation
 from ..links.arithmetic import add, scale, sqrt, square
 from ..links.correction import bias_correction
 from ..links.moments import ema
+from ..links.repair import infinite_at_zero
 
 
 def first_moment(b1: Any) -> GradientTransformation:
@@ -31,8 +35,11 @@ def second_moment(b2: Any) -> GradientTransformation:
 
 
 def root(inside: Any, outside: Any) -> GradientTransformation:
-    r"""$\sqrt{u + \epsilon_{in}} + \epsilon_{out}$."""
-    return chain(add(inside), sqrt(), add(outside))
+    r"""$\sqrt{u + \epsilon_{in}} + \epsilon_{out}$, to divide by: infinite where it is 0, so that
+    $0 / 0$ is 0."""
+    is_positive = isinstance(inside, int | float) and inside >= jnp.finfo(jnp.float32).tiny
+    may_be_zero = is_zero(outside) and not is_positive
+    return chain(add(inside), sqrt(), infinite_at_zero() if may_be_zero else add(outside))
 
 
 def root_with(eps: Any, eps_in_sqrt: bool) -> GradientTransformation:
