@@ -8,12 +8,12 @@ import numpy as np
 import optax
 import pytest
 from every import EVERY, PARAMS, extras
-from methods import METHODS, is_like_another
+from methods import METHODS
 
 import gdtx
 
 RULES = EVERY | {f"{name} (method)": row.make(row.learning_rate) for name, row in METHODS.items()}
-# Their programs take seconds each to compile.
+# Their programs take seconds each to compile. Other settings of methods are tried at night too.
 LONG = {
     "blockwise", "clip_by_fisher_norm", "full_matrix_adagrad", "in_eigenbasis", "kfac",
     "levenberg_marquardt", "packed", "precondition", "scale_by_ekfac", "scale_by_full_matrix",
@@ -22,13 +22,12 @@ LONG = {
 }  # fmt: skip
 
 
-def is_slow(name):
-    return name in LONG or (" (" in name and is_like_another(name.partition(" (")[0]))
-
-
 by_rule = pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow if is_slow(name) else ()) for name in RULES],
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG or name not in EVERY else ())
+        for name in RULES
+    ],
 )
 
 
