@@ -9,9 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._errors import describe, fail
+from ._errors import calling, describe, fail
+from ._kinds import accepts_arguments, with_arguments
 from ._paths import leaf_paths, listed, matched
 from ._tree import PyTree, broadcast_prefix, is_prefix
+
+_VALUELESS = "it sees shapes and dtypes, and no values"
 
 
 def is_patterns(what: Any) -> bool:
@@ -95,15 +98,16 @@ def given(spec: Any, tree: PyTree, name: str, check: Callable[[Any, str], None])
     """For each leaf, what a function says or the leaf of a tree at or above it."""
     # A callable tree, such as a module, is a tree and not a function.
     if callable(spec) and jax.tree_util.all_leaves([spec]):
-        if not _is_of_the_tree(spec):
+        if not _is_of_the_tree(spec, name):
             return _said(spec, tree, name, check)
-        spec = _without_values(spec, tree)
+        with calling(name, _VALUELESS):
+            spec = _without_values(spec, tree)
     for path, value in jax.tree_util.tree_flatten_with_path(spec)[0]:
         check(value, name + jax.tree_util.keystr(path))
     return broadcast_prefix(spec, tree, name, "params")
 
 
-def _is_of_the_tree(f: Callable[..., Any]) -> bool:
+def _is_of_the_tree(f: Callable[..., Any], name: str) -> bool:
     """Whether a function has one required argument, and so takes the whole tree."""
     try:
         parameters = inspect.signature(f).parameters.values()
@@ -111,6 +115,12 @@ def _is_of_the_tree(f: Callable[..., Any]) -> bool:
         return True
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters if p.kind in positional and p.default is p.empty]
+    if len(required) != 1 and not accepts_arguments(f, 2):
+        fail(
+            TypeError,
+            f"{name} must be a function of the parameters, or of a path and a leaf, got "
+            f"{with_arguments(f)}",
+        )
     return len(required) == 1
 
 
@@ -118,7 +128,15 @@ def _said(
     f: Callable[..., Any], tree: PyTree, name: str, check: Callable[[Any, str], None]
 ) -> list[Any]:
     paths = leaf_paths(tree)
-    values = _without_values(lambda leaves: list(map(f, paths, leaves)), jax.tree.leaves(tree))
+
+    def of_each(leaves: list[Any]) -> list[Any]:
+        values = []
+        for path, leaf in zip(paths, leaves, strict=True):
+            with calling(f"{name}, of {path!r}", _VALUELESS):
+                values.append(f(path, leaf))
+        return values
+
+    values = _without_values(of_each, jax.tree.leaves(tree))
     for path, value in zip(paths, values, strict=True):
         check(value, f"{name} of {path!r}")
     return values

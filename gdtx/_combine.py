@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ._errors import describe, fail, foreign_state
-from ._kinds import Function
+from ._kinds import Function, TwoArraysFunction, accepts_arguments, with_arguments
 from ._memory import RecurState
 from ._numerics import cast, compute_dtype
 from ._rules import each_leaf
@@ -96,6 +96,11 @@ def join(merge: Function, **branches: GradientTransformation) -> GradientTransfo
 
     if not branches:
         raise TypeError("join: needs at least one branch, as in join(divide, mu=..., nu=...)")
+    if not accepts_arguments(merge, len(branches)):
+        raise TypeError(
+            f"join: merge must be a function of as many arrays as there are branches, "
+            f"{len(branches)}, got {with_arguments(merge)}"
+        )
 
     def init(params: PyTree) -> dict[str, PyTree]:
         return {name: branch.init(params) for name, branch in branches.items()}
@@ -115,7 +120,7 @@ def join(merge: Function, **branches: GradientTransformation) -> GradientTransfo
 
 @transformation
 def feedback(
-    merge: Function,
+    merge: TwoArraysFunction,
     statistic: GradientTransformation,
     readout: GradientTransformation | None = None,
 ) -> GradientTransformation:

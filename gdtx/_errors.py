@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, NoReturn
 
+import jax
+
 _path: ContextVar[tuple[str, ...]] = ContextVar("gdtx_path", default=())
 
 # Names of makers and combinators say little below a method or a link: `adam > ema` reads better
@@ -32,6 +34,21 @@ _plumbing = {
 }
 
 
+_LOCATED = "_gdtx_located"  # the transformations that an error names already
+_IN_MESSAGE = "in its message"
+
+# What jax raises where Python asks for a value that a tracer has not.
+_VALUELESS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+TRACED = (
+    "what it is given is traced and has no value yet: write jnp.where(condition, a, b) for `if`, "
+    "and jnp's functions for those of math and NumPy"
+)
+
+
 class LeafError(Exception):
     """Raised by a rule on one array, to become an error of this kind with the leaf's path."""
 
@@ -46,8 +63,36 @@ def at_work(name: str) -> Iterator[None]:
     token = _path.set((*_path.get(), name))
     try:
         yield
+    except Exception as error:
+        if not hasattr(error, _LOCATED):
+            annotate(error, "raised here")
+        raise
     finally:
         _path.reset(token)
+
+
+@contextlib.contextmanager
+def calling(what: str, given: str = TRACED) -> Iterator[None]:
+    """What a function of the user's raises keeps its type, and gets a note that says which it was.
+
+    Args:
+        what: the function, by the argument that it is.
+        given: what it should know about what it is given, if it asked for values that are not
+            there.
+    """
+    try:
+        yield
+    except Exception as error:
+        if getattr(error, _LOCATED, None) not in (_IN_MESSAGE, _innermost()):
+            annotate(error, f"raised by {what}", given)
+        raise
+
+
+def annotate(error: Exception, what: str, given: str = TRACED) -> None:
+    """Add to an error the names of the transformations at work, and what they were doing."""
+    hint = f" ({given})" if isinstance(error, _VALUELESS) else ""
+    error.add_note(f"{_innermost()}: {what}{hint}")
+    setattr(error, _LOCATED, _innermost())
 
 
 def is_outermost() -> bool:
@@ -60,9 +105,18 @@ def where() -> str:
     return " > ".join([outermost, *(name for name in inner if name not in _plumbing)])
 
 
+def _innermost() -> str:
+    """The same, with the name of the last even if it is a maker's."""
+    names = [name for name in _path.get() if name != "GradientTransformation"] or ["gdtx"]
+    inner = (name for name in names[1:-1] if name not in _plumbing)
+    return " > ".join([names[0], *inner, *names[1:][-1:]])
+
+
 def fail(kind: type[Exception], message: str) -> NoReturn:
     """Raise `kind`, with the names of the transformations at work before the message."""
-    raise kind(f"{where()}: {message}")
+    error = kind(f"{where()}: {message}")
+    setattr(error, _LOCATED, _IN_MESSAGE)
+    raise error
 
 
 def describe(value: Any) -> str:

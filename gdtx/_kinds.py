@@ -29,6 +29,7 @@ class Kind:
         integer: an integer that is a constant.
         convert: the form in which an accepted value is kept.
         each: of a dict, the kind of its values.
+        takes: of a function, how many arguments it is called with.
     """
 
     expected: str
@@ -37,6 +38,7 @@ class Kind:
     integer: bool = False
     convert: Callable[[Any], Any] = lambda value: value
     each: Kind | None = None
+    takes: int | None = None
 
 
 def _number(expected: str, accepts: Callable[[float], bool]) -> Kind:
@@ -108,7 +110,20 @@ FloatDType = Annotated[
 ]
 PATH_OF_NUMBER = Kind("the path of a hyperparameter", lambda x: isinstance(x, str))
 PathOfNumber = Annotated[Any, PATH_OF_NUMBER]
-Function = Annotated[Any, Kind("a function", callable)]
+
+
+def function(arguments: str, takes: int) -> Kind:
+    return Kind(f"a function of {arguments}", is_function, takes=takes)
+
+
+Function = Annotated[Any, Kind("a function", is_function)]
+ArrayFunction = Annotated[Any, function("one array", 1)]
+TwoArraysFunction = Annotated[Any, function("two arrays", 2)]
+TreeFunction = Annotated[Any, function("the updates", 1)]
+STEP_FUNCTION = function("the step", 1)
+StepFunction = Annotated[Any, STEP_FUNCTION]
+
+_schedule = Kind("a number, an array or a schedule: a function of the step", is_function, takes=1)
 
 _by_type: dict[Any, Kind] = {bool: _flag, int: _integer, float: SCALAR}
 
@@ -136,12 +151,42 @@ def kind_of(parameter: inspect.Parameter) -> tuple[Kind | None, bool]:
     return None, optional
 
 
+def accepts_arguments(f: Any, number: int, *names: str) -> bool:
+    """Whether a function can be called with so many arguments and these names, if that is known.
+
+    Names that it cannot do without are not looked at: there may be a reason to know them.
+    """
+    parameters = _parameters(f)
+    if parameters is None:
+        return True
+    needed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
+    try:
+        inspect.Signature(parameters).bind(*[None] * number, **dict.fromkeys({*names, *needed}))
+    except TypeError:
+        return False
+    return True
+
+
+def _parameters(f: Any) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):  # of a function that is not written in Python
+        return None
+
+
+def with_arguments(f: Any) -> str:
+    """A function in a message, with the names of its arguments."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    names = (stars.get(p.kind, "") + p.name for p in _parameters(f) or ())
+    return f"{brief(f)}({', '.join(names)})"
+
+
 def brief(value: Any) -> str:
     """A value in a message; functions by name, and what to do about those that are no schedule."""
     if dtype := _dtype_name(value):
         return f"the dtype {dtype} (moments are in float32; links such as ema take a dtype)"
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
+    if isinstance(value, type | types.ModuleType):
+        return f"the {'class' if isinstance(value, type) else 'module'} {value.__name__}"
     if not (callable(value) and hasattr(value, "__name__")):
         return repr(value)
     name = f"the function {value.__name__}"
@@ -219,8 +264,8 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
                 _check_numbers(label, value, kind)
             return value
         if schedules and is_function(value) and not _is_of_a_library(value):
-            return value
-        if isinstance(value, bool) or not isinstance(value, Real):
+            kind = _schedule
+        elif isinstance(value, bool) or not isinstance(value, Real):
             number = "" if kind.expected.startswith("a ") else "a number "
             expected = f"{number}{kind.expected}{alternatives}"
             raise TypeError(f"{label} must be {expected}, got {brief(value)}")
@@ -228,6 +273,8 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
         is_number = isinstance(value, Real) and (kind.scalar or kind.integer)
         error = ValueError if is_number else TypeError
         raise error(f"{label} must be {kind.expected}, got {brief(value)}")
+    if kind.takes is not None and not accepts_arguments(value, kind.takes):
+        raise TypeError(f"{label} must be {kind.expected}, got {with_arguments(value)}")
     if kind.each is not None and isinstance(value, Mapping):
         return {
             key: checked(f"{label}[{key!r}]", item, kind.each, False, schedules)

@@ -7,8 +7,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._errors import LeafError, check_state, describe, fail, foreign_state
-from ._kinds import FloatDType, Function, Scalar, is_array
+from ._errors import LeafError, calling, check_state, describe, fail, foreign_state
+from ._kinds import (
+    FloatDType,
+    Function,
+    Scalar,
+    StepFunction,
+    TwoArraysFunction,
+    accepts_arguments,
+    is_array,
+    with_arguments,
+)
 from ._numerics import cast, compute_dtype, increment
 from ._rules import checked_result, each_leaf, walk
 from ._transformation import GradientTransformation, transformation
@@ -51,6 +60,12 @@ def recur(
     >>> change.update(jnp.array(7.0), state)[0]
     Array(2., dtype=float32)
     """
+
+    if not accepts_arguments(rule, 1, *initial):
+        raise TypeError(
+            f"recur: rule must be a function of an array and its buffers by name, "
+            f"{', '.join(initial) or 'none'}, got {with_arguments(rule)}"
+        )
 
     def init(params: PyTree) -> RecurState:
         def full(name: str, value: Any) -> PyTree:
@@ -99,7 +114,10 @@ def recur(
 
 @transformation
 def accumulate(
-    f: Function, initial: Scalar = 0.0, dtype: FloatDType | None = None, nesterov: bool = False
+    f: TwoArraysFunction,
+    initial: Scalar = 0.0,
+    dtype: FloatDType | None = None,
+    nesterov: bool = False,
 ) -> GradientTransformation:
     r"""Replace the update by a running value: $a_t = f(u_t, a_{t-1})$, emitting $a_t$.
 
@@ -127,7 +145,7 @@ def accumulate(
 
 
 @transformation
-def counted(f: Function) -> GradientTransformation:
+def counted(f: StepFunction) -> GradientTransformation:
     r"""A rule that changes with the step: $t \leftarrow t + 1$, then $u \leftarrow f(t)(u)$.
 
     `f` runs once per update, not once per array, so what depends on the step alone is computed
@@ -164,7 +182,8 @@ def counted(f: Function) -> GradientTransformation:
 
 def rule_at(f: Any, count: jax.Array) -> Any:
     """The rule on one array at this step, which `f` must return."""
-    rule = f(count)
+    with calling("f, of the step"):
+        rule = f(count)
     if not callable(rule):
         fail(TypeError, f"f must return a function of one array, got {describe(rule)}")
     return rule

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ._errors import check_state, fail
-from ._kinds import Function, Seed
+from ._kinds import Seed, StepFunction
 from ._memory import CountState, rule_at
 from ._numerics import cast, compute_dtype, increment
 from ._rules import checked_result, needed, walk
@@ -17,7 +17,9 @@ from ._tree import PyTree, scalar_like
 
 
 @transformation
-def randomized(f: Function, seed: Seed = 0, needs_params: bool = False) -> GradientTransformation:
+def randomized(
+    f: StepFunction, seed: Seed = 0, needs_params: bool = False
+) -> GradientTransformation:
     r"""A rule with randomness: $t \leftarrow t + 1$, then $u_i \leftarrow f(t)(k_{t,i}, u_i)$.
 
     The key $k_{t,i}$ of the i-th array at step t is made of `seed`, t and i. No key is kept: a

@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._errors import LeafError, describe, fail, foreign_state
-from ._kinds import Function
+from ._errors import LeafError, annotate, calling, describe, fail, foreign_state
+from ._kinds import ArrayFunction, TreeFunction, TwoArraysFunction
 from ._numerics import cast, compute_dtype, narrow
 from ._transformation import GradientTransformation, transformation
 from ._tree import PyTree, check_shapes, leaf_path, leaves_as
 
 
 @transformation
-def elementwise(f: Function) -> GradientTransformation:
+def elementwise(f: ArrayFunction) -> GradientTransformation:
     r"""Apply a function to every array of the updates: $u \leftarrow f(u)$.
 
     The function sees at least float32.
@@ -33,7 +33,7 @@ def elementwise(f: Function) -> GradientTransformation:
 
 
 @transformation
-def with_params(f: Function) -> GradientTransformation:
+def with_params(f: TwoArraysFunction) -> GradientTransformation:
     r"""Apply a function of update and parameter to every array: $u \leftarrow f(u, \theta)$.
 
     Args:
@@ -56,7 +56,7 @@ def with_params(f: Function) -> GradientTransformation:
 
 
 @transformation
-def treewise(f: Function) -> GradientTransformation:
+def treewise(f: TreeFunction) -> GradientTransformation:
     r"""Apply a function to the whole tree of updates.
 
     Args:
@@ -70,7 +70,9 @@ def treewise(f: Function) -> GradientTransformation:
 
     def rule(leaves: list[Any], params: PyTree, structure: Any) -> list[Any]:
         updates = structure.unflatten(leaves)
-        results = leaves_as(structure, f(updates), "the result", "updates")
+        with calling("f"):
+            result = f(updates)
+        results = leaves_as(structure, result, "the result", "updates")
         check_shapes(updates, results, "result")
         return results
 
@@ -138,9 +140,12 @@ def walk(f: Callable[..., Any], structure: Any, *columns: list[Any]) -> list[Any
     for i, arrays in enumerate(zip(*columns, strict=True)):
         try:
             results.append(f(*arrays))
-        except LeafError as error:
+        except Exception as error:
             path = leaf_path(structure.unflatten(columns[0]), i)
-            fail(error.kind, f"updates{path} {error}".replace(" :", ":"))
+            if isinstance(error, LeafError):
+                fail(error.kind, f"updates{path} {error}".replace(" :", ":"))
+            annotate(error, f"raised by the rule at updates{path}, {describe(arrays[0])}")
+            raise
     return results
 
 

@@ -12,7 +12,17 @@ import jax.numpy as jnp
 
 from ._call import Call, recorded
 from ._combine import divide, multiply, plus, subtract
-from ._kinds import Function, Kind, Scalar, at_hand, is_array
+from ._errors import at_work
+from ._kinds import (
+    Kind,
+    Scalar,
+    StepFunction,
+    TwoArraysFunction,
+    accepts_arguments,
+    at_hand,
+    is_array,
+    is_function,
+)
 
 P = ParamSpec("P")
 Rule = Callable[[jax.Array], Any]
@@ -25,7 +35,7 @@ def _is_term(value: Any) -> bool:
         )
         return is_real and all(map(math.isfinite, at_hand(value).flat))
     if isinstance(value, bool) or not isinstance(value, Real):
-        return callable(value)
+        return is_function(value) and accepts_arguments(value, 1)
     return math.isfinite(value)
 
 
@@ -58,7 +68,8 @@ class Schedule(Call):
     __array_ufunc__ = None
 
     def __call__(self, step: Any) -> jax.Array:
-        return jnp.asarray(self.body(self.arguments)(jnp.asarray(step)))
+        with at_work(self.signature.name):
+            return jnp.asarray(self.body(self.arguments)(jnp.asarray(step)))
 
     def __add__(self, other: Term) -> Schedule:
         return merge_schedules(plus, self, other)
@@ -116,7 +127,7 @@ def schedule(factory: Callable[P, Callable[[jax.Array], Any]]) -> Callable[P, Sc
 
 
 @schedule
-def merge_schedules(merge: Function, one: Term, other: Term) -> Rule:
+def merge_schedules(merge: TwoArraysFunction, one: Term, other: Term) -> Rule:
     r"""Two schedules, step by step: $s(t) = f(s_1(t), s_2(t))$.
 
     The operators of schedules with :func:`plus`, :func:`subtract`, :func:`multiply` and
@@ -144,7 +155,7 @@ def merge_schedules(merge: Function, one: Term, other: Term) -> Rule:
 
 
 @schedule
-def shift_schedule(schedule: Function, steps: int) -> Rule:
+def shift_schedule(schedule: StepFunction, steps: int) -> Rule:
     r"""A schedule some steps later: $s(t) = s_1(\max(t - n, 0))$.
 
     Args:
@@ -171,7 +182,7 @@ def shift_schedule(schedule: Function, steps: int) -> Rule:
 
 @schedule
 def clip_schedule(
-    schedule: Function, low: Scalar | None = None, high: Scalar | None = None
+    schedule: StepFunction, low: Scalar | None = None, high: Scalar | None = None
 ) -> Rule:
     r"""A schedule kept between two bounds: $s(t) = \min(\max(s_1(t), a), b)$.
 

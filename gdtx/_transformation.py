@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ import numpy as np
 from jax.core import Tracer
 
 from ._call import Call, Signature, merge, recorded, split
-from ._errors import at_work, check_state, describe, fail, is_outermost
-from ._kinds import Function, Kind, is_array, register_kind
+from ._errors import at_work, calling, check_state, describe, fail, is_outermost
+from ._kinds import Kind, is_array, register_kind
 from ._numerics import increment
 from ._placement import constrained, shardings_at_hand
 from ._tree import PyTree, check_arrays, check_shapes, leaves_as, scalar_like
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     )
 else:
     _OptaxClass = object
+
+_Init = Annotated[Any, Kind("a function of the parameters", callable, takes=1)]
+_Update = Annotated[Any, Kind("a function of updates, state and parameters", callable, takes=3)]
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -54,7 +57,7 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
 
     __slots__ = ()
 
-    def __new__(cls, init: Function, update: Function) -> GradientTransformation:
+    def __new__(cls, init: _Init, update: _Update) -> GradientTransformation:
         return cls.of(cls, _pair.bind((init, update), {}))
 
     @property
@@ -155,8 +158,10 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
         return updates, ScheduledState(increment(state.step), inner_state)
 
     def _at(self, step: jax.Array, schedules: Mapping[str, Callable[[Any], Any]]) -> Any:
-        values = {name: schedule(step) for name, schedule in schedules.items()}
-        for name, value in values.items():
+        values = {}
+        for name, schedule in schedules.items():
+            with calling(f"the schedule of {name}"):
+                values[name] = value = schedule(step)
             expected = f"the schedule of {name} must return a scalar"
             if not (is_array(value) or isinstance(value, int | float | np.generic)):
                 fail(TypeError, f"{expected}, got {describe(value)}")

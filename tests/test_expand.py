@@ -125,13 +125,14 @@ def test_tree_of_others():
     assert eval(tree(tx, 0), vars(gdtx)) == tx
     assert tree(gdtx.identity()) == "identity()"
     assert tree(gdtx.sgd(0.1, momentum=0.5)) == "chain(trace(0.5), scale(-0.1))"
-    named = gdtx.join(gdtx.plus, **{f"a_branch_with_a_long_name_{i}": gdtx.ema(0.5) for i in "abc"})
+    named = gdtx.join(
+        gdtx.plus, **{f"a_branch_with_a_very_very_long_name_{i}": gdtx.ema(0.5) for i in "ab"}
+    )
     assert tree(named).splitlines() == [
         "join(",
         "    plus,",
-        "    a_branch_with_a_long_name_a=ema(0.5),",
-        "    a_branch_with_a_long_name_b=ema(0.5),",
-        "    a_branch_with_a_long_name_c=ema(0.5),",
+        "    a_branch_with_a_very_very_long_name_a=ema(0.5),",
+        "    a_branch_with_a_very_very_long_name_b=ema(0.5),",
         ")",
     ]
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .. import _numerics
 from .._errors import LeafError
-from .._kinds import Function, NonNegative, Positive, Scalar, is_zero
+from .._kinds import NonNegative, Positive, Scalar, StepFunction, is_zero
 from .._rules import elementwise, identity
 from .._transformation import GradientTransformation, transformation
 
@@ -109,7 +109,7 @@ def scale_by_learning_rate(
 
 
 @transformation
-def scale_by_schedule(schedule: Function) -> GradientTransformation:
+def scale_by_schedule(schedule: StepFunction) -> GradientTransformation:
     r"""$u_t \leftarrow s(t)\,u_t$ with $t = 0$ on the first update.
 
     Args:

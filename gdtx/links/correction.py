@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .._errors import check_state
-from .._kinds import Count, Decay, Function, LengthThreshold
+from .._errors import calling, check_state
+from .._kinds import Count, Decay, LengthThreshold, StepFunction
 from .._memory import counted
 from .._numerics import (
     average_length,
@@ -64,7 +65,7 @@ class ProductState(NamedTuple):
 
 
 @transformation
-def scheduled_bias_correction(schedule: Function, ahead: Count = 0) -> GradientTransformation:
+def scheduled_bias_correction(schedule: StepFunction, ahead: Count = 0) -> GradientTransformation:
     r"""Bias correction with a changing decay: $u_t \leftarrow u_t / (1 - \prod_{i \le t} \mu_i)$.
 
     Args:
@@ -92,10 +93,10 @@ def scheduled_bias_correction(schedule: Function, ahead: Count = 0) -> GradientT
         updates: PyTree, state: ProductState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ProductState]:
         check_state(state, ProductState)
-        product = cast(state.product * schedule(state.step), state.product.dtype)
-        seen = product
-        for later in range(1, ahead + 1):
-            seen = seen * schedule(state.step + later)
+        with calling("schedule"):
+            decay, *later = (schedule(state.step + i) for i in range(ahead + 1))
+        product = cast(state.product * decay, state.product.dtype)
+        seen = math.prod(later, start=product)
         leaves, structure = jax.tree.flatten(updates)
         corrected = each_leaf(lambda u: u / (1 - seen), structure, leaves)
         return structure.unflatten(corrected), ProductState(increment(state.step), product)

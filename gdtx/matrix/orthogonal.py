@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-from .._errors import foreign_state
-from .._kinds import Count, FloatDType
+from .._errors import calling, foreign_state
+from .._kinds import Count, FloatDType, brief, checked, function, is_function
 from .._numerics import cast, compute_dtype
 from .._placement import kept_in_place
 from .._transformation import GradientTransformation, transformation
@@ -151,21 +151,25 @@ def scale_by_shape(factor: Any = "keller", axes: Any = "io") -> GradientTransfor
     Array([[2., 2., 2., 2.]], dtype=float32)
     """
     of_fans: Any = factor
-    if not callable(factor):
+    if is_function(factor):
+        checked("scale_by_shape: factor", factor, _OF_FANS, optional=False, schedules=False)
+    else:
         of_fans = _FACTORS.get(factor) if isinstance(factor, str | None) else None
     if of_fans is None:
         names = ", ".join(repr(name) for name in _FACTORS if name)
         raise ValueError(
-            f"scale_by_shape: factor must be {names}, None or a function of the numbers of inputs "
-            f"and outputs, got {factor!r}"
+            f"scale_by_shape: factor must be {names}, None or {_OF_FANS.expected}, got "
+            f"{brief(factor)}"
         )
 
+    def scaled(x: jax.Array, a: str) -> jax.Array:
+        with calling("factor"):
+            value = of_fans(*fans(x.shape, a))
+        return value * cast(x, compute_dtype(x.dtype))
+
     def rule(leaves: list[Any], letters: list[str | None]) -> list[Any]:
-        return [
-            x if a is None or not x.size
-            else of_fans(*fans(x.shape, a)) * cast(x, compute_dtype(x.dtype))
-            for x, a in zip(leaves, letters, strict=True)
-        ]  # fmt: skip
+        pairs = zip(leaves, letters, strict=True)
+        return [x if a is None or not x.size else scaled(x, a) for x, a in pairs]
 
     return _of_matrices(rule, axes)
 
@@ -190,6 +194,7 @@ def _of_matrices(
     return GradientTransformation(init, update)
 
 
+_OF_FANS = function("the numbers of inputs and outputs", 2)
 _FACTORS: dict[Any, Callable[[int, int], float]] = {
     None: lambda n_in, n_out: 1.0,
     "keller": lambda n_in, n_out: math.sqrt(max(1.0, n_out / n_in)),

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Scalar, brief
+from .._kinds import STEP_FUNCTION, Scalar, checked
 from .._schedule import Rule, Schedule, schedule
 from .basic import (
     Factors,
@@ -41,10 +41,7 @@ def join_schedules(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequen
     (0.5, 1.0, 0.0)
     """
     for i, piece in enumerate(schedules):
-        if not callable(piece):
-            raise TypeError(
-                f"join_schedules: schedules[{i}] must be a function, got {brief(piece)}"
-            )
+        checked(f"join_schedules: schedules[{i}]", piece, STEP_FUNCTION, False, schedules=False)
     if len(boundaries) != len(schedules) - 1:
         raise ValueError(
             f"join_schedules: {len(schedules)} schedules need {len(schedules) - 1} boundaries, "

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._errors import check_state, describe, fail
-from .._kinds import Kind, at_hand, is_array
+from .._errors import calling, check_state, describe, fail
+from .._kinds import Kind, accepts_arguments, at_hand, is_array, is_function
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -20,9 +20,9 @@ from ._conditional import update_if
 def _is_every(value: Any) -> bool:
     if is_array(value):
         return jnp.issubdtype(value.dtype, jnp.integer) and bool(np.all(at_hand(value) >= 1))
-    return callable(value) or (
-        isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    )
+    if is_function(value):
+        return accepts_arguments(value, 1)
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 Every = Annotated[
@@ -115,7 +115,11 @@ def accumulate_gradients(inner: GradientTransformation, every: Every) -> Gradien
 
 
 def _at(every: Any, step: jax.Array) -> Any:
-    value = every if is_array(every) or isinstance(every, int) else every(step)
+    if is_array(every) or isinstance(every, int):
+        value = every
+    else:
+        with calling("every"):
+            value = every(step)
     if jnp.shape(value) != ():
         fail(ValueError, f"every must be a scalar, got {describe(value)}")
     return value

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _numerics
+from .._errors import calling
 from .._kinds import NonNegative
 from .._rules import needed
 from .._transformation import GradientTransformation, transformation
@@ -58,7 +59,9 @@ def sharpness_aware(
     ) -> tuple[PyTree, PyTree]:
         structure = jax.tree.structure(updates)
         needed(params, structure)
-        worst = grad_fn(apply_updates(params, _uphill(updates, rho)))
+        uphill = apply_updates(params, _uphill(updates, rho))
+        with calling("grad_fn"):
+            worst = grad_fn(uphill)
         check_shapes(updates, leaves_as(structure, worst, "grad_fn's result", "updates"), "grad_fn")
         return inner.update(worst, state, params, grad_fn=grad_fn, **extra_args)
 

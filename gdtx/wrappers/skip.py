@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._errors import check_state, describe, fail
-from .._kinds import Count, Function, Positive, is_array
+from .._errors import calling, check_state, describe, fail
+from .._kinds import Count, Positive, TreeFunction, is_array
 from .._numerics import increment, is_squarable
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -30,7 +30,7 @@ class SkipState(NamedTuple):
 
 @transformation
 def skip_when(
-    inner: GradientTransformation, is_bad: Function, max_consecutive: Count | None = None
+    inner: GradientTransformation, is_bad: TreeFunction, max_consecutive: Count | None = None
 ) -> GradientTransformation:
     r"""Leave out the steps whose updates are bad.
 
@@ -66,7 +66,8 @@ def skip_when(
         updates: PyTree, state: SkipState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, SkipState]:
         check_state(state, SkipState)
-        bad = is_bad(updates)
+        with calling("is_bad"):
+            bad = is_bad(updates)
         is_boolean = isinstance(bad, bool | np.bool_) or (is_array(bad) and bad.dtype == np.bool_)
         if not is_boolean or jnp.shape(bad) != ():
             fail(TypeError, f"is_bad must return a boolean scalar, got {describe(bad)}")
