@@ -220,7 +220,12 @@ def recorded(cls: type[C], factory: Callable[P, Any], schedules: bool) -> Callab
         call = cls.of(make, signature.bind(args, kwargs))
         if is_outermost() and not call._leaves and not signature.scheduled(call.arguments):
             # What is wrong between arguments is known now, and should not wait for an update.
-            call.body(call.arguments)
+            try:
+                call.body(call.arguments)
+            except Exception as error:
+                if not str(error).startswith(f"{signature.name}: "):
+                    error.add_note(f"raised in {signature.name}(...)")
+                raise
         return call
 
     make.__gdtx_signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]

@@ -198,7 +198,7 @@ def previous(statistic: GradientTransformation) -> GradientTransformation:
 def _merged(merge: Any, *trees: PyTree) -> PyTree:
     first, structure = jax.tree.flatten(trees[0])
     others = [leaves_as(structure, tree, "a branch", "the first") for tree in trees[1:]]
-    return structure.unflatten(each_leaf(merge, structure, first, *others))
+    return structure.unflatten(each_leaf(merge, structure, first, *others, what="merge"))
 
 
 def _emitted(state: PyTree) -> PyTree:

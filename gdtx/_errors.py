@@ -91,7 +91,8 @@ def calling(what: str, given: str = TRACED) -> Iterator[None]:
 def annotate(error: Exception, what: str, given: str = TRACED) -> None:
     """Add to an error the names of the transformations at work, and what they were doing."""
     hint = f" ({given})" if isinstance(error, _VALUELESS) else ""
-    error.add_note(f"{_innermost()}: {what}{hint}")
+    path = f"{_innermost()}: " if _path.get() else ""
+    error.add_note(f"{path}{what}{hint}")
     setattr(error, _LOCATED, _innermost())
 
 

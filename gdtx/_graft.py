@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from ._combine import join
-from ._kinds import Count
+from ._kinds import Count, one_of
 from ._memory import counted
 from ._numerics import scaled_norms
 from ._placement import placed_as
@@ -20,7 +20,7 @@ from ._transformation import GradientTransformation, transformation
 def graft(
     direction: GradientTransformation,
     magnitude: GradientTransformation,
-    per: str = "leaf",
+    per: Annotated[str, one_of("leaf", "block")] = "leaf",
     block_size: Count | None = None,
     start: Count = 1,
 ) -> GradientTransformation:
@@ -55,8 +55,6 @@ def graft(
     >>> tx.update(jnp.array([1.0, 1.0, -3.0, 5.0]), tx.init(jnp.zeros(4)))[0]
     Array([ 3.,  3., -3.,  3.], dtype=float32)
     """
-    if per not in ("leaf", "block"):
-        raise ValueError(f"graft: per must be 'leaf' or 'block', got {per!r}")
     if (per == "block") != (block_size is not None):
         raise ValueError(f"graft: per={per!r} with block_size={block_size}, which goes with blocks")
     if block_size == 0:

@@ -30,6 +30,7 @@ class Kind:
         convert: the form in which an accepted value is kept.
         each: of a dict, the kind of its values.
         takes: of a function, how many arguments it is called with.
+        text: a string.
     """
 
     expected: str
@@ -39,6 +40,7 @@ class Kind:
     convert: Callable[[Any], Any] = lambda value: value
     each: Kind | None = None
     takes: int | None = None
+    text: bool = False
 
 
 def _number(expected: str, accepts: Callable[[float], bool]) -> Kind:
@@ -48,7 +50,7 @@ def _number(expected: str, accepts: Callable[[float], bool]) -> Kind:
 def _is_float_dtype(value: Any) -> bool:
     try:
         return jnp.issubdtype(jnp.dtype(value), jnp.inexact)
-    except TypeError:
+    except (TypeError, ValueError):
         return False
 
 
@@ -69,13 +71,28 @@ def _is_of_a_library(value: Any) -> bool:
     return hasattr(value, "__name__") and module.partition(".")[0] in libraries
 
 
-SCALAR = _number("a finite number", math.isfinite)
+SCALAR = _number("a finite number", lambda x: -math.inf < x < math.inf)
 _flag = Kind("True or False", lambda value: isinstance(value, bool))
-_integer = Kind(
-    "an integer",
-    lambda value: isinstance(value, int) and not isinstance(value, bool),
-    integer=True,
-)
+_text = Kind("a string", lambda value: isinstance(value, str), text=True)
+
+
+def _whole(expected: str, least: int, most: int = 2**31 - 1) -> Kind:
+    """Steps and sizes meet int32 in programs, where a larger one would overflow."""
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+    return Kind(expected, accepts, integer=True)
+
+
+def one_of(*names: str) -> Kind:
+    def accepts(value: Any) -> bool:
+        return isinstance(value, str) and value in names
+
+    return Kind(" or ".join(map(repr, names)), accepts, text=True)
+
+
+_integer = _whole("an integer", -(2**31))
 
 # `Any`, because a scalar is a number, an array or a schedule to the caller, and a number or an
 # array, never a schedule, to the body of the factory: no one type says both.
@@ -87,22 +104,17 @@ Fraction = Annotated[Any, _number("in [0, 1]", lambda x: 0 <= x <= 1)]
 InnerDecay = Annotated[Any, _number("in (0, 1)", lambda x: 0 < x < 1)]
 Growth = Annotated[Any, _number("at least 1", lambda x: x >= 1)]
 LengthThreshold = Annotated[Any, _number("at least 4", lambda x: x >= 4)]
-Count = Annotated[
-    Any,
-    Kind("a non-negative integer", lambda x: _integer.accepts(x) and x >= 0, integer=True),
-]
+Count = Annotated[Any, _whole("a non-negative integer", 0)]
+_key = _whole("an integer in [0, 2**32)", 0, 2**32 - 1)
 Seed = Annotated[
     Any,
     Kind(
         "an integer in [0, 2**32) or an integer array",
-        lambda x: _is_seeds(x) if is_array(x) else _integer.accepts(x) and 0 <= x < 2**32,
+        lambda x: _is_seeds(x) if is_array(x) else _key.accepts(x),
         integer=True,
     ),
 ]
-Period = Annotated[
-    Any,
-    Kind("a positive integer", lambda x: _integer.accepts(x) and x >= 1, integer=True),
-]
+Period = Annotated[Any, _whole("a positive integer", 1)]
 StepCount = Annotated[Any, _number("a positive number of steps", lambda x: 0 < x < math.inf)]
 FloatDType = Annotated[
     Any,
@@ -125,7 +137,7 @@ StepFunction = Annotated[Any, STEP_FUNCTION]
 
 _schedule = Kind("a number, an array or a schedule: a function of the step", is_function, takes=1)
 
-_by_type: dict[Any, Kind] = {bool: _flag, int: _integer, float: SCALAR}
+_by_type: dict[Any, Kind] = {bool: _flag, int: _integer, float: SCALAR, str: _text}
 
 
 def register_kind(annotation: type, kind: Kind) -> None:
@@ -256,6 +268,7 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
     if kind is None or (optional and value is None):
         return value
     if kind.scalar:
+        value = within_int32(value)
         alternatives = ", an array or a schedule" if schedules else " or an array"
         if is_array(value):
             if not (jnp.issubdtype(value.dtype, jnp.floating) or _is_integral(value)):
@@ -271,8 +284,10 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
             raise TypeError(f"{label} must be {expected}, got {brief(value)}")
     if not kind.accepts(value):
         is_number = isinstance(value, Real) and (kind.scalar or kind.integer)
-        error = ValueError if is_number else TypeError
-        raise error(f"{label} must be {kind.expected}, got {brief(value)}")
+        is_text = isinstance(value, str) and kind.text
+        error = ValueError if is_number or is_text else TypeError
+        size = " within int32" if kind.integer and value is not within_int32(value) else ""
+        raise error(f"{label} must be {kind.expected}{size}, got {brief(value)}")
     if kind.takes is not None and not accepts_arguments(value, kind.takes):
         raise TypeError(f"{label} must be {kind.expected}, got {with_arguments(value)}")
     if kind.each is not None and isinstance(value, Mapping):
@@ -297,6 +312,15 @@ def _is_integral(value: Any) -> bool:
 
 def _is_seeds(value: Any) -> bool:
     return _is_integral(value) and bool(np.all(at_hand(value) >= 0))
+
+
+def within_int32(value: Any) -> Any:
+    """A Python integer as a float where programs, which take it for an int32, could not hold it."""
+    if not isinstance(value, int) or -(2**31) <= value < 2**31:
+        return value
+    if abs(value) < 2**1023:
+        return float(value)
+    return math.inf if value > 0 else -math.inf
 
 
 def is_zero(value: Any) -> bool:

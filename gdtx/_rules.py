@@ -124,17 +124,21 @@ def needed(params: PyTree, structure: Any) -> list[Any]:
     return leaves_as(structure, params, "params", "updates")
 
 
-def each_leaf(f: Callable[..., Any], structure: Any, *columns: list[Any]) -> list[Any]:
+def each_leaf(
+    f: Callable[..., Any], structure: Any, *columns: list[Any], what: str = "the rule"
+) -> list[Any]:
     """`f` on the arrays of each leaf, in at least float32."""
 
     def wide(*arrays: Any) -> jax.Array:
         dtype = compute_dtype(*(x.dtype for x in arrays))
         return checked_result(f(*(cast(x, dtype) for x in arrays)), arrays[0], dtype)
 
-    return walk(wide, structure, *columns)
+    return walk(wide, structure, *columns, what=what)
 
 
-def walk(f: Callable[..., Any], structure: Any, *columns: list[Any]) -> list[Any]:
+def walk(
+    f: Callable[..., Any], structure: Any, *columns: list[Any], what: str = "the rule"
+) -> list[Any]:
     """`f` on the arrays of each leaf; what it finds wrong with a leaf is reported with its path."""
     results = []
     for i, arrays in enumerate(zip(*columns, strict=True)):
@@ -144,7 +148,7 @@ def walk(f: Callable[..., Any], structure: Any, *columns: list[Any]) -> list[Any
             path = leaf_path(structure.unflatten(columns[0]), i)
             if isinstance(error, LeafError):
                 fail(error.kind, f"updates{path} {error}".replace(" :", ":"))
-            annotate(error, f"raised by the rule at updates{path}, {describe(arrays[0])}")
+            annotate(error, f"raised by {what} at updates{path}, {describe(arrays[0])}")
             raise
     return results
 

@@ -18,10 +18,10 @@ from ._kinds import (
     Scalar,
     StepFunction,
     TwoArraysFunction,
-    accepts_arguments,
     at_hand,
     is_array,
     is_function,
+    within_int32,
 )
 
 P = ParamSpec("P")
@@ -35,12 +35,18 @@ def _is_term(value: Any) -> bool:
         )
         return is_real and all(map(math.isfinite, at_hand(value).flat))
     if isinstance(value, bool) or not isinstance(value, Real):
-        return is_function(value) and accepts_arguments(value, 1)
-    return math.isfinite(value)
+        return is_function(value)
+    return math.isfinite(within_int32(value))
 
 
 Term = Annotated[
-    Any, Kind("a finite number, a real finite array or a function of the step", _is_term)
+    Any,
+    Kind(
+        "a finite number, a real finite array or a function of the step",
+        _is_term,
+        convert=within_int32,
+        takes=1,
+    ),
 ]
 
 

@@ -41,6 +41,7 @@ def some(kind, argument):
         "schedules": [gdtx.constant_schedule(1.0)], "boundaries": [],
         "boundaries_and_scales": {}, "cosine_kwargs": COSINES, "schedule": lambda t: t,
         "one": 1.0, "other": 1.0, "merge": gdtx.plus,
+        "interpolate_type": "linear",
     }  # fmt: skip
     return known.get(argument, lambda *args: args[0])
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .._combine import chain
 from .._errors import check_state, describe, fail
-from .._kinds import Decay, InnerDecay, NonNegative, Positive, StepCount
+from .._kinds import Decay, InnerDecay, NonNegative, Positive, StepCount, one_of
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, apply_updates, scalar_like
@@ -17,6 +17,7 @@ from ..links.decay import add_decayed_weights
 from ..methods.sgd import sgd
 from .blocks import Layout
 from .curvature import Curvature
+from .factors import DAMPINGS
 from .fisher import clip_by_fisher_norm, fisher_square
 from .transformation import scale_by_kfac
 
@@ -30,7 +31,7 @@ def kfac(
     inverse_every: StepCount = 10,
     norm_constraint: Positive = 1e-3,
     weight_decay: NonNegative = 0.0,
-    split: str = "factored",
+    split: Annotated[str, one_of(*DAMPINGS)] = "factored",
     layout: Layout = None,
     fallback: GradientTransformation | None = None,
 ) -> GradientTransformation:
@@ -123,6 +124,12 @@ def levenberg_marquardt(
     >>> tx.init({"w": jnp.ones((2, 1))}).damping
     Array(0.1, dtype=float32)
     """
+
+    if path not in inner.paths():
+        raise TypeError(
+            f"levenberg_marquardt: path must be one of inner, {', '.join(inner.paths())}, got "
+            f"{path!r}"
+        )
 
     def init(params: PyTree) -> LevenbergMarquardtState:
         first = scalar_like(params, damping, jnp.float32)

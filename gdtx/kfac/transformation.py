@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from .._errors import check_state
-from .._kinds import Decay, NonNegative, StepCount
+from .._kinds import Decay, NonNegative, StepCount, one_of
 from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
-from ..schedules.basic import choice
 from .blocks import (
     BlocksState,
     Layout,
@@ -38,7 +37,7 @@ def scale_by_kfac(
     damping: NonNegative = 1e-3,
     decay: Decay = 0.95,
     inverse_every: StepCount = 10,
-    split: str = "factored",
+    split: Annotated[str, one_of(*DAMPINGS)] = "factored",
     layout: Layout = None,
     fallback: GradientTransformation | None = None,
 ) -> GradientTransformation:
@@ -98,7 +97,7 @@ def scale_by_kfac(
     Array([[1.],
            [2.]], dtype=float32)
     """
-    damped = choice("scale_by_kfac: split", DAMPINGS, split)
+    damped = DAMPINGS[split]
     other = identity() if fallback is None else fallback
 
     def init(params: PyTree) -> KfacState:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .._errors import check_state
-from .._kinds import Decay, Fraction, Growth, InnerDecay, NonNegative
+from .._kinds import Decay, Fraction, Growth, InnerDecay, NonNegative, one_of
 from .._numerics import increment
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, real_scalar, scalar_like
-from ..schedules.basic import choice
 
 
 class PlateauState(NamedTuple):
@@ -30,6 +29,9 @@ class PlateauState(NamedTuple):
         return {"plateau_scale": self.scale}
 
 
+_SIGNS = {"min": 1, "max": -1}
+
+
 @transformation
 def reduce_on_plateau(
     factor: InnerDecay = 0.1,
@@ -39,7 +41,7 @@ def reduce_on_plateau(
     cooldown: NonNegative = 0,
     accumulation_size: Growth = 1,
     min_scale: Fraction = 0.0,
-    mode: str = "min",
+    mode: Annotated[str, one_of(*_SIGNS)] = "min",
 ) -> GradientTransformation:
     r"""Scale the updates down when a value stops improving: $u \leftarrow c\,u$.
 
@@ -80,8 +82,7 @@ def reduce_on_plateau(
     0.5
     0.5
     """
-
-    sign = choice("reduce_on_plateau: mode", {"min": 1, "max": -1}, mode)
+    sign = _SIGNS[mode]
 
     def init(params: PyTree) -> PlateauState:
         return PlateauState(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .._decompositions import eigh
 from .._errors import check_state
-from .._kinds import FloatDType, Period
+from .._kinds import FloatDType, Period, one_of
 from .._numerics import cast, increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -33,6 +33,9 @@ class EigenbasisState(NamedTuple):
     basis: Factors
 
 
+METHOD = one_of("qr", "eigh")
+
+
 @transformation
 def in_eigenbasis(
     direction: GradientTransformation,
@@ -41,7 +44,7 @@ def in_eigenbasis(
     update_every: Period = 10,
     start: Period = 1,
     stale: bool = True,
-    method: str = "qr",
+    method: Annotated[str, METHOD] = "qr",
     batch_size: Period = 64,
     dtype: FloatDType | None = None,
 ) -> GradientTransformation:
@@ -89,8 +92,6 @@ def in_eigenbasis(
     >>> jnp.linalg.eigvalsh(u).round(2)
     Array([1., 1.], dtype=float32)
     """
-    if method not in ("qr", "eigh"):
-        raise ValueError(f"in_eigenbasis: method must be 'qr' or 'eigh', got {method!r}")
     working = checked_dtype("in_eigenbasis", dtype)
 
     def init(params: Blocks) -> EigenbasisState:

@@ -8,7 +8,7 @@ import jax
 
 from .._combine import chain
 from .._errors import fail
-from .._kinds import Count, Decay, FloatDType, NonNegative
+from .._kinds import Count, Decay, FloatDType, NonNegative, Period
 from .._select import partition
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaf_path
@@ -17,7 +17,8 @@ from ..links.decay import add_decayed_weights
 from ..links.moments import trace
 from ..methods._parts import first_moment, nesterov_mean
 from .axes import among_matrices, axes_of, candidates
-from .orthogonal import orthogonalize, scale_by_shape
+from .orthogonal import ShapeFactor, orthogonalize, scale_by_shape
+from .polar import Coefficients
 
 
 @transformation
@@ -26,13 +27,13 @@ def scale_by_muon(
     *,
     nesterov: bool = True,
     bias_correction: bool = False,
-    coefficients: Any = "keller",
+    coefficients: Coefficients = "keller",
     steps: Count = 5,
-    shape_factor: Any = "keller",
+    shape_factor: ShapeFactor = "keller",
     axes: Any = "io",
     dtype: FloatDType | None = None,
     batched: bool = True,
-    batch_size: Count | None = None,
+    batch_size: Period | None = None,
 ) -> GradientTransformation:
     r"""Momentum, made orthogonal, times a factor for the shape.
 
@@ -84,14 +85,14 @@ def muon(
     momentum: Decay = 0.95,
     nesterov: bool = True,
     bias_correction: bool = False,
-    coefficients: Any = "keller",
+    coefficients: Coefficients = "keller",
     steps: Count = 5,
-    shape_factor: Any = "keller",
+    shape_factor: ShapeFactor = "keller",
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
     dtype: FloatDType | None = None,
     batched: bool = True,
-    batch_size: Count | None = None,
+    batch_size: Period | None = None,
 ) -> GradientTransformation:
     r"""Muon for matrices, another method for all other parameters.
 

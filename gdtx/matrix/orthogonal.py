@@ -5,29 +5,57 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 
 from .._errors import calling, foreign_state
-from .._kinds import Count, FloatDType, brief, checked, function, is_function
+from .._kinds import (
+    Count,
+    FloatDType,
+    Kind,
+    Period,
+    is_function,
+)
 from .._numerics import cast, compute_dtype
 from .._placement import kept_in_place
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
 from .axes import as_matrices, axes_of, fans, from_matrices
-from .polar import newton_schulz, polar, polynomials
+from .polar import Coefficients, newton_schulz, polar, polynomials
 from .together import bounded, together
+
+_FACTORS: dict[Any, Callable[[int, int], float]] = {
+    None: lambda n_in, n_out: 1.0,
+    "keller": lambda n_in, n_out: math.sqrt(max(1.0, n_out / n_in)),
+    "moonshot": lambda n_in, n_out: 0.2 * math.sqrt(max(n_in, n_out)),
+}
+
+
+def _is_factor(value: Any) -> bool:
+    return is_function(value) or (isinstance(value, str | None) and value in _FACTORS)
+
+
+ShapeFactor = Annotated[
+    Any,
+    Kind(
+        f"{', '.join(repr(name) for name in _FACTORS if name)}, None or a function of the numbers "
+        "of inputs and outputs",
+        _is_factor,
+        takes=2,
+        text=True,
+    ),
+]
 
 
 @transformation
 def orthogonalize(
-    coefficients: Any = "keller",
+    coefficients: Coefficients = "keller",
     steps: Count = 5,
     axes: Any = "io",
     dtype: FloatDType | None = None,
     batched: bool = True,
-    batch_size: Count | None = None,
+    batch_size: Period | None = None,
 ) -> GradientTransformation:
     r"""Replace each matrix by the nearest orthogonal one, or by one near that.
 
@@ -88,8 +116,6 @@ def orthogonalize(
     Array([[ 1.,  0.],
            [ 0., -1.]], dtype=float32)
     """
-    if batch_size == 0:
-        raise ValueError("orthogonalize: batch_size must be positive, got 0")
     if isinstance(coefficients, str) and coefficients == "exact":
         factor = polar
     else:
@@ -123,7 +149,7 @@ def orthogonalize(
 
 
 @transformation
-def scale_by_shape(factor: Any = "keller", axes: Any = "io") -> GradientTransformation:
+def scale_by_shape(factor: ShapeFactor = "keller", axes: Any = "io") -> GradientTransformation:
     r"""Scale each matrix by a factor that depends on its shape only.
 
     With $n_i$ inputs and $n_o$ outputs:
@@ -150,17 +176,7 @@ def scale_by_shape(factor: Any = "keller", axes: Any = "io") -> GradientTransfor
     >>> gdtx.scale_by_shape().update(jnp.ones((1, 4)), ())[0]
     Array([[2., 2., 2., 2.]], dtype=float32)
     """
-    of_fans: Any = factor
-    if is_function(factor):
-        checked("scale_by_shape: factor", factor, _OF_FANS, optional=False, schedules=False)
-    else:
-        of_fans = _FACTORS.get(factor) if isinstance(factor, str | None) else None
-    if of_fans is None:
-        names = ", ".join(repr(name) for name in _FACTORS if name)
-        raise ValueError(
-            f"scale_by_shape: factor must be {names}, None or {_OF_FANS.expected}, got "
-            f"{brief(factor)}"
-        )
+    of_fans: Any = factor if is_function(factor) else _FACTORS[factor]
 
     def scaled(x: jax.Array, a: str) -> jax.Array:
         with calling("factor"):
@@ -192,11 +208,3 @@ def _of_matrices(
         return structure.unflatten(rule(leaves, axes_of(axes, updates, "axes", "updates"))), ()
 
     return GradientTransformation(init, update)
-
-
-_OF_FANS = function("the numbers of inputs and outputs", 2)
-_FACTORS: dict[Any, Callable[[int, int], float]] = {
-    None: lambda n_in, n_out: 1.0,
-    "keller": lambda n_in, n_out: math.sqrt(max(1.0, n_out / n_in)),
-    "moonshot": lambda n_in, n_out: 0.2 * math.sqrt(max(n_in, n_out)),
-}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
 from .._decompositions import svd
-from .._kinds import is_array
+from .._kinds import Kind, is_array
 from .._numerics import cast, compute_dtype, scaled_norm
 
 _SAFETY = 1.01
@@ -38,32 +38,43 @@ COEFFICIENTS: dict[str, tuple[tuple[float, ...], ...]] = {
 }
 
 
+def _are_coefficients(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in COEFFICIENTS or value == "exact"
+    return isinstance(value, Sequence) and bool(value) and all(map(_is_row, _rows(value)))
+
+
+def _is_row(value: Any) -> bool:
+    is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
+    return is_sequence and bool(value) and all(map(_is_number, value))
+
+
+def _rows(coefficients: Sequence[Any]) -> list[Any]:
+    return [coefficients] if all(map(_is_number, coefficients)) else list(coefficients)
+
+
+Coefficients = Annotated[
+    Any,
+    Kind(
+        f"{', '.join(map(repr, COEFFICIENTS))}, 'exact' or the numbers (a, b, c) of "
+        "a X + b (XX*) X + c (XX*)^2 X, or a sequence of such, one a step",
+        _are_coefficients,
+        text=True,
+    ),
+]
+
+
 def polynomials(coefficients: Any, steps: int) -> list[Any]:
     """The coefficients of each step: the last that are given serve all later steps."""
     if isinstance(coefficients, str):
-        if coefficients not in COEFFICIENTS:
-            raise ValueError(
-                f"coefficients must be {', '.join(map(repr, COEFFICIENTS))}, 'exact' or numbers, "
-                f"got {coefficients!r}"
-            )
         given = list(COEFFICIENTS[coefficients][:steps])
     else:
         given = _rows(coefficients)
         if len(given) > steps:
-            raise ValueError(f"coefficients are given for {len(given)} steps, steps is {steps}")
+            raise ValueError(
+                f"orthogonalize: coefficients are given for {len(given)} steps, steps is {steps}"
+            )
     return given + given[-1:] * (steps - len(given))
-
-
-def _rows(coefficients: Any) -> list[Any]:
-    expected = "coefficients must be the numbers (a, b, c) of a X + b (XX*) X + c (XX*)^2 X, or a "
-    expected += "sequence of such, one a step"
-    if not isinstance(coefficients, Sequence) or not coefficients:
-        raise TypeError(f"{expected}, got {coefficients!r}")
-    rows = [coefficients] if all(map(_is_number, coefficients)) else list(coefficients)
-    for row in rows:
-        if not isinstance(row, Sequence) or not row or not all(map(_is_number, row)):
-            raise TypeError(f"{expected}, got {coefficients!r}")
-    return rows
 
 
 def _is_number(value: Any) -> bool:

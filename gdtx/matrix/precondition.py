@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .._errors import check_state
-from .._kinds import FloatDType, NonNegative, Period, Scalar, is_array
+from .._kinds import FloatDType, NonNegative, Period, Scalar, is_array, one_of
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
 from .blocks import Blocks
-from .roots import METHODS, check_method, checked_dtype, inverse_root
+from .roots import check_method, checked_dtype, inverse_root
 from .statistics import Factors, along_all, finite, is_due, second_moments, squares
 from .together import renewed
 
@@ -30,6 +30,9 @@ class PreconditionState(NamedTuple):
     roots: Factors
 
 
+METHOD = one_of("eigh", "newton")
+
+
 @transformation
 def precondition(
     direction: GradientTransformation,
@@ -40,7 +43,7 @@ def precondition(
     update_every: Period = 1,
     start: Period = 1,
     stale: bool = False,
-    method: str = "eigh",
+    method: Annotated[str, METHOD] = "eigh",
     tolerance: NonNegative = 0.1,
     batch_size: Period = 64,
     dtype: FloatDType | None = None,
@@ -93,8 +96,6 @@ def precondition(
         if exponent >= 0:
             raise ValueError(f"precondition: exponent must be negative, got {exponent}")
         check_method(method, -1 / exponent)
-    if method not in METHODS[:2]:
-        raise ValueError(f"precondition: method must be 'eigh' or 'newton', got {method!r}")
     checked_dtype("precondition", dtype)
 
     def init(params: Blocks) -> PreconditionState:

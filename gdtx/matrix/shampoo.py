@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from ..links.decay import add_decayed_weights
 from ..links.moments import ema, running_sum
 from ..methods._parts import first_moment
 from .blockwise import blockwise
-from .precondition import precondition
+from .precondition import METHOD, precondition
 
 
 @transformation
@@ -45,7 +45,7 @@ def scale_by_shampoo(
     relative_eps: NonNegative = 0.0,
     merge_size: Count = 0,
     stale: bool = False,
-    method: str = "eigh",
+    method: Annotated[str, METHOD] = "eigh",
     tolerance: NonNegative = 0.1,
     statistic_dtype: FloatDType | None = None,
     root_dtype: FloatDType | None = None,
@@ -148,7 +148,7 @@ def shampoo(
     relative_eps: NonNegative = 0.0,
     merge_size: Count = 0,
     stale: bool = False,
-    method: str = "eigh",
+    method: Annotated[str, METHOD] = "eigh",
     tolerance: NonNegative = 0.1,
     statistic_dtype: FloatDType | None = None,
     root_dtype: FloatDType | None = None,

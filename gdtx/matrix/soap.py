@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from .._combine import chain
 from .._kinds import Count, Decay, FloatDType, NonNegative, Period
@@ -12,7 +12,7 @@ from ..links.decay import add_decayed_weights
 from ..links.moments import ema
 from ..methods._parts import first_moment, root, second_moment
 from .blockwise import blockwise
-from .eigenbasis import in_eigenbasis
+from .eigenbasis import METHOD, in_eigenbasis
 
 
 @transformation
@@ -26,7 +26,7 @@ def scale_by_soap(
     b3: Decay | None = None,
     merge_size: Count = 0,
     stale: bool = True,
-    method: str = "qr",
+    method: Annotated[str, METHOD] = "qr",
     statistic_dtype: FloatDType | None = None,
     basis_dtype: FloatDType | None = None,
     batch_size: Period = 64,
@@ -102,7 +102,7 @@ def soap(
     b3: Decay | None = None,
     merge_size: Count = 0,
     stale: bool = True,
-    method: str = "qr",
+    method: Annotated[str, METHOD] = "qr",
     statistic_dtype: FloatDType | None = None,
     basis_dtype: FloatDType | None = None,
     batch_size: Period = 64,

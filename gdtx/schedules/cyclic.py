@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Count, Decay, Kind, Positive, Scalar, StepCount
+from .._errors import calling
+from .._kinds import Count, Decay, Kind, Positive, Scalar, StepCount, one_of
 from .._schedule import Rule, Schedule, schedule
 from .basic import choice, exact_power
-from .joined import interpolated, join_schedules
+from .joined import Interpolation, interpolated, join_schedules
 from .warmup import warmup_cosine_decay_schedule
 
 # Not a scalar hyperparameter: it decides at which whole step a phase ends.
@@ -20,13 +21,28 @@ Share = Annotated[
     Any, Kind("a number", lambda x: isinstance(x, int | float) and not isinstance(x, bool))
 ]
 
+Cycles = Annotated[
+    Sequence[Mapping[str, Any]],
+    Kind(
+        "a sequence of dicts, the arguments of each cycle",
+        lambda value: isinstance(value, Sequence) and all(isinstance(x, Mapping) for x in value),
+    ),
+]
+
+# Each makes its own, so that only the one asked for is computed.
+_AMPLITUDES = {
+    "triangular": lambda cycle, step, gamma: 1.0,
+    "triangular2": lambda cycle, step, gamma: exact_power(0.5, 1.0 * cycle),
+    "exp_range": lambda cycle, step, gamma: exact_power(gamma, 1.0 * step),
+}
+
 
 @schedule
 def cyclic_schedule(
     base_value: Scalar,
     peak_value: Scalar,
     step_size: StepCount,
-    mode: str = "triangular",
+    mode: Annotated[str, one_of(*_AMPLITUDES)] = "triangular",
     gamma: Positive = 1.0,
 ) -> Rule:
     r"""Up and down on straight lines, again and again.
@@ -56,25 +72,19 @@ def cyclic_schedule(
     >>> [float(lr(t)) for t in (0, 5, 10, 20, 30, 40, 50)]
     [0.0, 0.5, 1.0, 0.0, 0.5, 0.0, 0.25]
     """
-    # Each makes its own, so that only the one asked for is computed.
-    amplitudes = {
-        "triangular": lambda cycle, step: 1.0,
-        "triangular2": lambda cycle, step: exact_power(0.5, 1.0 * cycle),
-        "exp_range": lambda cycle, step: exact_power(gamma, 1.0 * step),
-    }
-    amplitude = choice("cyclic_schedule: mode", amplitudes, mode)
+    amplitude = _AMPLITUDES[mode]
 
     def at(step: jax.Array) -> jax.Array:
         halves, rest = jnp.divmod(step, step_size)
         height = 1.0 * jnp.where(halves % 2 == 0, rest, step_size - rest) / step_size
-        height = height * amplitude(halves // 2, step)
+        height = height * amplitude(halves // 2, step, gamma)
         return base_value * (1 - height) + peak_value * height
 
     return at
 
 
 @schedule
-def sgdr_schedule(cosine_kwargs: Sequence[Mapping[str, Any]]) -> Rule:
+def sgdr_schedule(cosine_kwargs: Cycles) -> Rule:
     r"""Cosine decays one after the other: descent with warm restarts.
 
     $s(t) = s_i(t - t_i)$ for $t_i \le t < t_{i+1}$, with $t_i$ the sum of the lengths before.
@@ -101,7 +111,10 @@ def sgdr_schedule(cosine_kwargs: Sequence[Mapping[str, Any]]) -> Rule:
     """
     if not cosine_kwargs:
         raise ValueError("sgdr_schedule: cosine_kwargs must hold a dict per cycle, got none")
-    cycles = [warmup_cosine_decay_schedule(**kwargs) for kwargs in cosine_kwargs]
+    cycles = []
+    for i, kwargs in enumerate(cosine_kwargs):
+        with calling(f"cosine_kwargs[{i}]"):
+            cycles.append(warmup_cosine_decay_schedule(**kwargs))
     *restarts, _ = accumulate(kwargs["decay_steps"] for kwargs in cosine_kwargs)
     return join_schedules(cycles, restarts)
 
@@ -138,7 +151,7 @@ def _up_and_down(
     ends = _phases(name, transition_steps, pct_start, pct_final)
     back = [] if pct_final is None else [init]
     values = [init, peak_value, *back, init / final_div_factor]
-    return interpolated(name, interpolate_type, values, ends)
+    return interpolated(interpolate_type, values, ends)
 
 
 @schedule
@@ -228,7 +241,7 @@ def onecycle_momentum_schedule(
     max_momentum: Decay = 0.95,
     pct_start: Share = 0.45,
     pct_final: Share | None = 0.9,
-    interpolate_type: str = "linear",
+    interpolate_type: Interpolation = "linear",
 ) -> Rule:
     r"""The momentum of one cycle: down while the learning rate rises, and back up.
 
@@ -257,7 +270,7 @@ def onecycle_momentum_schedule(
     name = "onecycle_momentum_schedule"
     up, down, *_ = _phases(name, transition_steps, pct_start, pct_final)
     values = [max_momentum, base_momentum, max_momentum]
-    return interpolated(name, interpolate_type, values, (up, down))
+    return interpolated(interpolate_type, values, (up, down))
 
 
 def one_cycle(

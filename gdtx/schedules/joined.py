@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from .._kinds import STEP_FUNCTION, Scalar, checked
+from .._kinds import STEP_FUNCTION, Scalar, checked, one_of
 from .._schedule import Rule, Schedule, schedule
 from .basic import (
     Factors,
-    choice,
     constant_schedule,
     cosine_decay_schedule,
     linear_schedule,
@@ -78,13 +77,12 @@ interpolations: dict[str, Callable[[Any, Any, Any], Rule]] = {
     "linear": linear_schedule,
     "cosine": _cosine,
 }
+Interpolation = Annotated[str, one_of(*interpolations)]
 
 
-def interpolated(
-    name: str, interpolate_type: str, values: Sequence[Any], boundaries: Sequence[int]
-) -> Rule:
+def interpolated(interpolate_type: str, values: Sequence[Any], boundaries: Sequence[int]) -> Rule:
     """From the first value at step 0 to each other at its boundary; equal boundaries jump."""
-    between = choice(f"{name}: interpolate_type", interpolations, interpolate_type)
+    between = interpolations[interpolate_type]
     pieces, ends = [], []
     for (start, end), (begin, until) in zip(
         pairwise(values), pairwise((0, *boundaries)), strict=True
@@ -97,7 +95,7 @@ def interpolated(
 
 @schedule
 def piecewise_interpolate_schedule(
-    interpolate_type: str,
+    interpolate_type: Interpolation,
     init_value: Scalar,
     boundaries_and_scales: Factors | None = None,
 ) -> Rule:
@@ -131,4 +129,4 @@ def piecewise_interpolate_schedule(
                 f"{name}: boundaries_and_scales must not begin before step 0, got {boundary}"
             )
         values.append(values[-1] * factor)
-    return interpolated(name, interpolate_type, values, list(factors))
+    return interpolated(interpolate_type, values, list(factors))

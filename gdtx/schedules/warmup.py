@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Count, Positive, Scalar, StepCount, is_array
+from .._kinds import Count, Positive, Scalar, StepCount, is_array, one_of
 from .._numerics import sqrt
 from .._schedule import Rule, schedule, shift_schedule
 from .basic import (
-    choice,
     constant_schedule,
     cosine_decay_schedule,
     exponential_decay,
@@ -147,6 +146,9 @@ def _root(start: Any, end: Any, steps: Any) -> Rule:
     return at
 
 
+_FORMS = {**interpolations, "sqrt": _root}
+
+
 @schedule
 def warmup_stable_decay_schedule(
     init_value: Scalar,
@@ -155,7 +157,7 @@ def warmup_stable_decay_schedule(
     stable_steps: Count,
     decay_steps: StepCount,
     end_value: Scalar = 0.0,
-    decay_type: str = "linear",
+    decay_type: Annotated[str, one_of(*_FORMS)] = "linear",
 ) -> Rule:
     r"""A line up to the peak, the peak for long, then a short way down (WSD).
 
@@ -189,9 +191,7 @@ def warmup_stable_decay_schedule(
     >>> float(lr(0)), float(lr(5)), float(lr(10)), float(lr(90)), float(lr(95)), float(lr(100))
     (0.0, 0.5, 1.0, 1.0, 0.5, 0.0)
     """
-    forms = {**interpolations, "sqrt": _root}
-    form = choice("warmup_stable_decay_schedule: decay_type", forms, decay_type)
-    falling = shift_schedule(form(peak_value, end_value, decay_steps), stable_steps)
+    falling = shift_schedule(_FORMS[decay_type](peak_value, end_value, decay_steps), stable_steps)
     return _warmed_up(init_value, peak_value, warmup_steps, falling)
 
 

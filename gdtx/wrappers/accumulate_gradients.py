@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import calling, check_state, describe, fail
-from .._kinds import Kind, accepts_arguments, at_hand, is_array, is_function
+from .._kinds import Kind, at_hand, is_array, is_function
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -20,9 +20,9 @@ from ._conditional import update_if
 def _is_every(value: Any) -> bool:
     if is_array(value):
         return jnp.issubdtype(value.dtype, jnp.integer) and bool(np.all(at_hand(value) >= 1))
-    if is_function(value):
-        return accepts_arguments(value, 1)
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_function(value) or (
+        isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
+    )
 
 
 Every = Annotated[
@@ -31,6 +31,7 @@ Every = Annotated[
         "a positive integer, an integer array or a function of the updates done",
         _is_every,
         integer=True,
+        takes=1,
     ),
 ]
 
