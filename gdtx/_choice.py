@@ -11,7 +11,7 @@ import numpy as np
 
 from ._errors import calling, describe, fail
 from ._kinds import accepts_arguments, with_arguments
-from ._paths import leaf_paths, listed, matched
+from ._paths import first_matches, leaf_paths, listed, matched
 from ._tree import PyTree, broadcast_prefix, is_prefix
 
 _VALUELESS = "it sees shapes and dtypes, and no values"
@@ -80,9 +80,7 @@ def _first_match(
     paths = leaf_paths(tree)
     for pattern, label in rules:
         check(label, f"the label of pattern {pattern!r}")
-    columns = [matched(pattern, paths) for pattern, _ in rules]
-    firsts = [next((i for i, column in enumerate(columns) if column[j]), None)
-              for j in range(len(paths))]  # fmt: skip
+    firsts = first_matches(rules, paths)
     missed = [path for path, first in zip(paths, firsts, strict=True) if first is None]
     if missed:
         fail(

@@ -49,6 +49,29 @@ def matched(pattern: str, paths: Sequence[str]) -> list[bool]:
     return found
 
 
+def first_matches(rules: Sequence[tuple[str, Any]], paths: Sequence[str]) -> list[int | None]:
+    """For each path, the number of the rule whose pattern is the first to match it.
+
+    A rule must decide something: that all its paths are decided otherwise before it is a mistake,
+    but for a last `**`, which is for what is left.
+    """
+    columns = [matched(pattern, paths) for pattern, _ in rules]
+    firsts = [next((i for i, column in enumerate(columns) if column[j]), None)
+              for j in range(len(paths))]  # fmt: skip
+    for i, (pattern, value) in enumerate(rules):
+        here = zip(columns[i], firsts, paths, strict=True)
+        decided = [(*rules[first], path) for hit, first, path in here if hit and first is not None]
+        is_rest = pattern == "**" and i == len(rules) - 1
+        if decided and not is_rest and all(other != value for _, other, _ in decided):
+            earlier, other, path = decided[0]
+            fail(
+                ValueError,
+                f"pattern {pattern!r} decides nothing, because the first that matches decides: "
+                f"{path!r} is {other!r} by pattern {earlier!r}, which is before it",
+            )
+    return firsts
+
+
 def matches(pattern: str, path: str) -> bool:
     names = path.split("/") if path else []
     # How many components may be matched by what was read of the pattern: a set, and no recursion,

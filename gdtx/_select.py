@@ -108,7 +108,8 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
 
     Raises:
         ValueError: if a leaf has no label, a label has no transformation, a pattern matches no
-            path, or a tree does not fit the parameters.
+            path or decides none because of those before it (but for a last `**`), or a tree does
+            not fit the parameters.
         TypeError: if `transforms` is not a dict of transformations by strings, or is empty.
 
     >>> import gdtx, jax.numpy as jnp

@@ -658,6 +658,15 @@ ERRORS = [
         "(a last one, '**', matches all others)", lambda: gdtx.partition(TWO, [])),
     bad(f"partition: pattern 'heads/**' matches no path; the paths are {THE_PATHS}",
         lambda: gdtx.partition(TWO, [("heads/**", "a"), ("**", "b")])),
+    bad("partition: pattern 'head/**' decides nothing, because the first that matches decides: "
+        "'head/bias' is 'a' by pattern '**', which is before it",
+        lambda: gdtx.partition(TWO, [("**", "a"), ("head/**", "b")])),
+    bad("partition: pattern 'head/bias' decides nothing, because the first that matches decides: "
+        "'head/bias' is 'a' by pattern '**/bias', which is before it",
+        lambda: gdtx.partition(TWO, [("**/bias", "a"), ("head/bias", "b"), ("**", "b")])),
+    bad("orthogonalize: pattern 'head/kernel' decides nothing, because the first that matches "
+        "decides: 'head/kernel' is 'io' by pattern '**/kernel', which is before it",
+        lambda: gdtx.orthogonalize(axes=[("**/kernel", "io"), ("head/kernel", "oi")])),
     bad("partition: labels has no leaf labels['head']['bias'] or above it, where params has one",
         lambda: gdtx.partition(TWO, {"encoder": "a"})),
     bad("chain: labels['head'] is 'c' (str), expected one of 'a', 'b'",
@@ -819,3 +828,21 @@ def test_in_equinox():
     chex.assert_trees_all_equal(after.layers[0], params.layers[0])
     assert (after.layers[1].bias != params.layers[1].bias).all()
     assert after.activation is None
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        # What is left may be nothing, and a rule may say again what others before it say.
+        gdtx.partition(TWO, [("encoder/**", "a"), ("head/**", "b"), ("**", "a")]),
+        gdtx.partition(TWO, [("**/bias", "a"), ("head/bias", "a"), ("**", "b")]),
+        gdtx.freeze(SGD, ["**/bias", "head/bias"]),
+        gdtx.freeze(SGD, ["**"]),
+        gdtx.trainable(SGD, ["**", "head/**"]),
+        gdtx.orthogonalize(axes=["**/kernel", "head/kernel"]),
+        # A rule need not decide all that it matches.
+        gdtx.partition(TWO, [("**/bias", "a"), ("head/**", "b"), ("**", "a")]),
+    ],
+)
+def test_a_rule_may_decide_less_than_it_matches(tx):
+    tx.init(PARAMS)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._choice import given, is_patterns, is_rules
 from .._errors import describe, fail
-from .._paths import leaf_paths, matched, matches
+from .._paths import first_matches, leaf_paths, matches
 from .._tree import PyTree, is_prefix
 
 PLAIN = "io"
@@ -64,8 +64,8 @@ def _by(rules: list[tuple[str, Any]], tree: PyTree, name: str, complete: bool) -
     paths = leaf_paths(tree)
     for pattern, value in rules:
         _check(value, f"{name} of pattern {pattern!r}")
-        if complete:
-            matched(pattern, paths)
+    if complete:
+        first_matches(rules, paths)
     return [next((value for pattern, value in rules if matches(pattern, path)), False)
             for path in paths]  # fmt: skip
 
