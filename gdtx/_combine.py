@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ._errors import describe, fail, foreign_state
+from ._errors import describe, fail, foreign_state, is_outermost
 from ._kinds import Function, TwoArraysFunction, accepts_arguments, with_arguments
 from ._memory import RecurState
 from ._numerics import cast, compute_dtype
@@ -48,6 +49,10 @@ def chain(*links: GradientTransformation) -> GradientTransformation:
     Returns:
         A transformation whose state is the tuple of the links' states.
 
+    Warns:
+        UserWarning: if a negative :func:`scale` follows a method, such as :func:`adam`, that
+            changes the sign already. To maximize is `chain(scale(-1.0), adam(...))`.
+
     Raises:
         TypeError: if a link is not a transformation.
 
@@ -56,6 +61,9 @@ def chain(*links: GradientTransformation) -> GradientTransformation:
     >>> tx.update(jnp.array([0.5, 3.0]), tx.init(jnp.zeros(2)))[0]
     Array([-0.25, -0.5 ], dtype=float32)
     """
+
+    if is_outermost():
+        _warn_of_ascent(links)
 
     def init(params: PyTree) -> tuple[PyTree, ...]:
         return tuple(link.init(params) for link in links)
@@ -193,6 +201,43 @@ def previous(statistic: GradientTransformation) -> GradientTransformation:
         return structure.unflatten(map(past, leaves, emitted)), state
 
     return GradientTransformation(statistic.init, update)
+
+
+def _warn_of_ascent(links: tuple[Any, ...]) -> None:
+    """Methods change the sign already, unlike their links: one more change leads uphill."""
+    first = next((i for i, link in enumerate(links) if _descends(link)), len(links))
+    again = [i for i in range(first + 1, len(links)) if _changes_sign(links[i])]
+    if len(again) % 2:
+        method, last = links[first].signature.name, again[-1]
+        warnings.warn(
+            f"chain: links[{last}], {links[last]!r}, turns the steps of links[{first}] uphill, "
+            f"because {method} changes the sign already. To maximize, change that of the gradients "
+            f"instead, which leaves decay as it is: chain(scale(-1.0), {method}(...))",
+            stacklevel=5,  # where chain is called
+        )
+
+
+def _changes_sign(tx: Any) -> bool:
+    """Whether it is known to, by a link that is above this module: so it is asked by name."""
+    if tx.signature.name == "scale":
+        factor = tx.arguments["factor"]
+        return isinstance(factor, int | float) and factor < 0
+    return _descends(tx)
+
+
+def _descends(tx: Any) -> bool:
+    """Whether this is a whole method, or ends as one."""
+    name = tx.signature.name
+    if name in ("scale_by_learning_rate", "chain"):
+        links = tx.arguments.get("links", ())
+        return tx.arguments.get("flip_sign", False) or any(map(_descends, links))
+    if tx.factory is GradientTransformation:
+        return False
+    try:
+        formula = tx.body(tx.arguments)
+    except (TypeError, ValueError):  # of a factory that needs numbers where schedules are
+        return False
+    return isinstance(formula, GradientTransformation) and _descends(formula)
 
 
 def _merged(merge: Any, *trees: PyTree) -> PyTree:

@@ -1,5 +1,10 @@
 """Kronecker-factored approximate curvature."""
 
+import sys as _sys
+from types import ModuleType as _ModuleType
+from typing import Any as _Any
+from typing import NoReturn as _NoReturn
+
 from .capture import capture as capture
 from .curvature import Curvature as Curvature
 from .curvature import tapped as tapped
@@ -17,3 +22,11 @@ from .method import kfac as kfac
 from .method import levenberg_marquardt as levenberg_marquardt
 from .taps import dense_tap as dense_tap
 from .taps import tap_dense as tap_dense
+
+
+class _Module(_ModuleType):
+    def __call__(self, *args: _Any, **kwargs: _Any) -> _NoReturn:
+        raise TypeError(f"{self.__name__} is a module, the method in it is {self.__name__}.kfac")
+
+
+_sys.modules[__name__].__class__ = _Module
