@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._errors import describe, fail, foreign_state, is_outermost
+from ._errors import at_work, describe, fail, foreign_state, is_outermost
 from ._kinds import Function, TwoArraysFunction, accepts_arguments, with_arguments
 from ._memory import RecurState
 from ._numerics import cast, compute_dtype
@@ -205,39 +205,42 @@ def previous(statistic: GradientTransformation) -> GradientTransformation:
 
 def _warn_of_ascent(links: tuple[Any, ...]) -> None:
     """Methods change the sign already, unlike their links: one more change leads uphill."""
-    first = next((i for i, link in enumerate(links) if _descends(link)), len(links))
-    again = [i for i in range(first + 1, len(links)) if _changes_sign(links[i])]
-    if len(again) % 2:
-        method, last = links[first].signature.name, again[-1]
+    last = max((i for i, link in enumerate(links) if _flips(link)), default=0)
+    with at_work("chain"):  # in which what formulas are made of is not looked at again
+        turns = [i for i, link in enumerate(links[:last]) if _changes_sign(link)]
+    while turns and links[turns[0]].signature.name == "scale":
+        turns.pop(0)
+    if len(turns) % 2:
+        method = links[turns[0]].signature.name
         warnings.warn(
-            f"chain: links[{last}], {links[last]!r}, turns the steps of links[{first}] uphill, "
+            f"chain: links[{last}], {links[last]!r}, turns the steps of links[{turns[0]}] uphill, "
             f"because {method} changes the sign already. To maximize, change that of the gradients "
             f"instead, which leaves decay as it is: chain(scale(-1.0), {method}(...))",
             stacklevel=5,  # where chain is called
         )
 
 
-def _changes_sign(tx: Any) -> bool:
-    """Whether it is known to, by a link that is above this module: so it is asked by name."""
+def _flips(tx: Any) -> bool:
+    """Whether this is a change of sign and no more; links above this module are asked by name."""
+    arguments = tx.arguments
     if tx.signature.name == "scale":
-        factor = tx.arguments["factor"]
-        return isinstance(factor, int | float) and factor < 0
-    return _descends(tx)
+        return isinstance(arguments["factor"], int | float) and arguments["factor"] < 0
+    return tx.signature.name == "scale_by_learning_rate" and arguments["flip_sign"]
 
 
-def _descends(tx: Any) -> bool:
-    """Whether this is a whole method, or ends as one."""
-    name = tx.signature.name
-    if name in ("scale_by_learning_rate", "chain"):
-        links = tx.arguments.get("links", ())
-        return tx.arguments.get("flip_sign", False) or any(map(_descends, links))
-    if tx.factory is GradientTransformation:
+def _changes_sign(tx: Any) -> bool:
+    """Whether it does, as far as its formula says."""
+    if _flips(tx):
+        return True
+    if tx.signature.name == "chain":
+        return sum(map(_changes_sign, tx.arguments["links"])) % 2 == 1
+    if tx.factory is GradientTransformation or tx.signature.name == "scale_by_learning_rate":
         return False
     try:
         formula = tx.body(tx.arguments)
     except (TypeError, ValueError):  # of a factory that needs numbers where schedules are
         return False
-    return isinstance(formula, GradientTransformation) and _descends(formula)
+    return isinstance(formula, GradientTransformation) and _changes_sign(formula)
 
 
 def _merged(merge: Any, *trees: PyTree) -> PyTree:

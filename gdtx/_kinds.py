@@ -168,6 +168,11 @@ def accepts_arguments(f: Any, number: int, *names: str) -> bool:
 
     Names that it cannot do without are not looked at: there may be a reason to know them.
     """
+    if type(f) is types.FunctionType and not f.__dict__ and not names:
+        # What most are, and `inspect` takes as long as all else of a call.
+        most, defaults = f.__code__.co_argcount, len(f.__defaults__ or ())
+        has_rest = f.__code__.co_flags & inspect.CO_VARARGS
+        return most - defaults <= number and (number <= most or bool(has_rest))
     parameters = _parameters(f)
     if parameters is None:
         return True

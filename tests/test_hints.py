@@ -20,7 +20,9 @@ RATE = gdtx.constant_schedule(0.1)
         (gdtx.lamb(RATE, b1=RATE), scale(-1.0)),
         (chain(clip(1.0), sgd(0.1)), scale(-1.0)),
         (chain(scale_by_adam(), gdtx.scale_by_learning_rate(0.1)), scale(-1.0)),
-        (adam(0.1), sgd(0.1)),
+        (gdtx.rprop(0.1), scale(-1.0)),
+        (gdtx.adafactor(0.1), scale(-1.0)),
+        (chain(scale_by_adam(), scale(-0.1)), scale(-1.0)),
         (scale(-1.0), adam(0.1), scale(-1.0), scale(2.0)),
     ],
 )
