@@ -145,7 +145,7 @@ def test_positional_calls_of_optax_with_a_dtype(name):
         getattr(gdtx, name)(*given, jnp.bfloat16)
     if name == "adamw":
         with pytest.raises(TypeError, match=r"adamw: weight_decay .* got the dtype bfloat16 \(mom"):
-            gdtx.adamw(*given, jnp.bfloat16)
+            gdtx.adamw(0.1, weight_decay=jnp.bfloat16)
 
 
 class Called:
