@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from . import _recompiled
 from ._call import Call, Signature, merge, recorded, split
 from ._errors import at_work, calling, check_state, describe, fail, is_outermost
 from ._kinds import Kind, is_array, register_kind
@@ -92,7 +93,8 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
 
         Outside of a trace, the outermost update runs as one compiled function, cached for equal
         transformations. Extra arguments that are arrays or numbers may change freely; others,
-        such as functions, are constants of that compilation.
+        such as functions, are constants of that compilation. So are numbers among the arguments of
+        the transformation: one that has come as many different ones is warned of.
 
         Raises:
             ValueError: if updates, state and parameters do not fit each other.
@@ -102,9 +104,12 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
         if is_outermost() and _can_dispatch((updates, state, params), (self, extra_args)):
             leaves, layout = split(extra_args, _is_runtime)
             shardings = shardings_at_hand((updates, state))
-            return _compiled(
+            result = _compiled(
                 self, updates, state, params, leaves, layout=layout, shardings=shardings
             )
+            if _recompiled.due:
+                _recompiled.warn(stacklevel=2)
+            return result
         return self._inline(updates, state, params, extra_args)
 
     # Imported late, because the core knows nothing of its readers.
@@ -282,6 +287,7 @@ def _compiled(
 ) -> tuple[PyTree, PyTree]:
     """What comes out is sharded as what went in: else the compiler would choose, and a state that
     moves at its first update compiles a second program."""
+    _recompiled.note(tx)
     result = tx._inline(updates, state, params, merge(extra_leaves, layout))
     return constrained(result, (updates, state), shardings)
 

@@ -12,6 +12,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import jax
 import pytest
 
+from gdtx import _recompiled
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
@@ -35,6 +37,12 @@ def pytest_collection_modifyitems(items):
             at = {name: values[name][id(value)] for name, value in case.callspec.params.items()}
             if any(at[name] != at[longest] % len(values[name]) for name in values):
                 case.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _constants_of_one_test():
+    """Constants that different tests compile updates for are no loop to warn of."""
+    _recompiled._seen.clear()
 
 
 @pytest.fixture
