@@ -265,6 +265,16 @@ def rounded(value: Any, dtype: Any, kind: Kind) -> np.ndarray:
     return np.nextafter(near, np.asarray(np.inf if near.item() < value else -np.inf, dtype))
 
 
+def below_one(value: jax.Array, kind: Kind | None) -> jax.Array:
+    """What a schedule gives, but for 1 where its kind has only numbers below: 1 - 1e-9 is one of
+    them, and float32 has none that is nearer to it than 1."""
+    if kind is None or kind.accepts(1.0) or not kind.accepts(0.5):
+        return value
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    return jnp.minimum(value, 1 - float(jnp.finfo(value.dtype).epsneg))
+
+
 def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules: bool) -> Any:
     """`value` in the form it is kept in, or an error that begins with `label`."""
     if isinstance(value, np.generic):

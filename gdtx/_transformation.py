@@ -15,7 +15,7 @@ from jax.core import Tracer
 from . import _recompiled
 from ._call import Call, Signature, merge, recorded, split
 from ._errors import at_work, calling, check_state, describe, fail, is_outermost
-from ._kinds import Kind, is_array, register_kind
+from ._kinds import Kind, below_one, is_array, register_kind
 from ._numerics import increment
 from ._placement import constrained, shardings_at_hand
 from ._tree import PyTree, check_arrays, check_shapes, leaves_as, scalar_like
@@ -174,7 +174,8 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
                 fail(TypeError, f"{expected.replace('scalar', 'real')}, got {describe(value)}")
             if jnp.shape(value) != ():
                 fail(ValueError, f"{expected}, got {describe(value)}")
-        return self._formula({**self.arguments, **jax.tree.map(jnp.asarray, values)})
+            values[name] = below_one(jnp.asarray(value), self.signature.kind(name))
+        return self._formula({**self.arguments, **values})
 
     def _formula(self, arguments: Mapping[str, Any]) -> GradientTransformation:
         """What the factory returns, for arguments that are ready for use."""

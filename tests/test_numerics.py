@@ -125,3 +125,24 @@ def test_derivatives_of_norms():
 
 def test_not_a_number_is_not_hidden():
     assert np.isnan(gdtx.global_norm([jnp.array([np.nan, 1.0])]))
+
+
+@pytest.mark.parametrize("held", ["as_arrays", "tunable", "schedule", "function"])
+@pytest.mark.parametrize("name", ["adam", "radam", "nadam"])
+def test_a_decay_that_rounds_to_one_is_no_division_by_zero(name, held):
+    """1 - 1e-9 in float32: the nearest number below 1 gives the same while the average is short."""
+    factory = getattr(gdtx, name)
+    number = factory(0.1, b2=1 - 1e-9)
+    tx = {
+        "as_arrays": lambda: gdtx.as_arrays(number),
+        "tunable": lambda: gdtx.tunable(number),
+        "schedule": lambda: factory(0.1, b2=gdtx.constant_schedule(1 - 1e-9)),
+        "function": lambda: factory(0.1, b2=lambda t: 1 - 1e-9),
+    }[held]()
+    states, gradients = [t.init(jnp.zeros(2)) for t in (tx, number)], jnp.array([3.0, -1.0])
+    for scale in (1.0, 0.1, 2.0):
+        (got, states[0]), (want, states[1]) = (
+            t.update(scale * gradients, state)
+            for t, state in zip((tx, number), states, strict=True)
+        )
+        np.testing.assert_allclose(got, want, rtol=1e-5)

@@ -56,7 +56,9 @@ def ema(
     that exactly.
 
     Args:
-        decay: $\beta$. An average over about $2/(1-\beta) - 1$ steps.
+        decay: $\beta$. An average over about $2/(1-\beta) - 1$ steps. Of an array or a schedule,
+            which hold a number as float32 does, the one nearest below 1 is $1 - 6 \cdot 10^{-8}$;
+            it counts in place of those that round to 1. A Python number is exact.
         dtype: of the buffer, see :func:`accumulate`.
         initial: $m_0$.
 

@@ -35,7 +35,7 @@ def scale_by_factored_rms(
         decay_rate: $c$. At 0 nothing is remembered, at 1 all squares so far weigh the same.
         step_offset: number of updates before $t$ starts to count, for a run that continues another.
         min_dim_size_to_factor: as in :func:`rank_one`.
-        eps: $\epsilon$.
+        eps: $\epsilon$. Without, 0 / 0 is NaN in rows or columns of zeros.
 
     Returns:
         A transformation whose state holds one buffer per array; of a matrix that is factored,

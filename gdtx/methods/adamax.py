@@ -21,7 +21,7 @@ def scale_by_adamax(
     Args:
         b1: $\beta_1$, decay of the first moment.
         b2: $\beta_2$, decay of the largest magnitude.
-        eps: $\epsilon$.
+        eps: $\epsilon$. Without, 0 / 0 is NaN until the first gradient other than 0.
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|$.

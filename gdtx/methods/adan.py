@@ -44,7 +44,8 @@ def scale_by_adan(
 
     Returns:
         A transformation whose state holds four buffers per array: three averages and the last
-        gradient. Complex updates: $|g + \alpha d|^2$.
+        gradient. Complex updates: $|g + \alpha d|^2$. What is squared may be $1 + 2\alpha$ times
+        the gradient, and is infinite accordingly earlier, see :func:`square`.
 
     Raises:
         ValueError: if a hyperparameter is out of its range.
