@@ -17,7 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ._call import merge, split
 from ._kinds import is_array
-from ._tree import scalar_like
+from ._tree import statistic_like, varying_like
 
 Placement = Any
 """A sharding, or None where nothing is known or said about it."""
@@ -75,9 +75,9 @@ def leading(x: Any, ndim: int, total: int) -> Placement:
     return placed(where, spec_of(where, x.ndim)[:ndim], total)
 
 
-def full(shape: tuple[int, ...], value: Any, dtype: Any, where: Placement) -> jax.Array:
-    """An array of one value, made where it belongs."""
-    return jnp.full(shape, value, dtype, device=where)
+def zeros_at(shape: tuple[int, ...], dtype: Any, where: Placement, like: Any) -> jax.Array:
+    """Zeros, made where they belong, for what will be of numbers like these."""
+    return varying_like(like, jnp.zeros(shape, dtype, device=where))
 
 
 def put(x: jax.Array, where: Placement) -> jax.Array:
@@ -100,7 +100,7 @@ def whole(x: jax.Array) -> jax.Array:
 
 def zeros_whole(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Zeros on the devices of an array, all of them on each."""
-    return jnp.broadcast_to(scalar_like(like, 0, dtype), shape)
+    return jnp.broadcast_to(statistic_like(like, 0, dtype), shape)
 
 
 def placed_as(likes: Any, f: Callable[..., Any], *args: Any) -> Any:

@@ -130,6 +130,26 @@ def scalar_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
     return placed_like(params, jnp.asarray(value, dtype))
 
 
+def statistic_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
+    """A scalar where the parameters are, the first of those that are computed from updates."""
+    return varying_like(params, scalar_like(params, value, dtype))
+
+
+def varying_like(params: PyTree, x: jax.Array) -> jax.Array:
+    """`x`, inside of `shard_map` of a type that varies over the axes over which a parameter does.
+
+    For first states of what updates are in later: in a loop or a conditional the types must agree.
+    """
+
+    def zero(leaf: jax.Array) -> jax.Array:
+        return jnp.zeros_like(leaf, x.dtype, shape=())
+
+    zeros = [zero(leaf) for leaf in jax.tree.leaves(params) if isinstance(leaf, Tracer)]
+    kinds = {jax.typeof(each): each for each in zeros}
+    kinds.pop(jax.typeof(zero(x)), None)
+    return sum(kinds.values(), start=x)
+
+
 def placed_like(params: PyTree, array: jax.Array) -> jax.Array:
     """An array where the parameters are: on their device, or replicated over their mesh.
 

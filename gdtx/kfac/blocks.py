@@ -12,9 +12,9 @@ from jax.sharding import NamedSharding
 from .._combine import chain
 from .._errors import describe, fail
 from .._numerics import increment, is_finite
-from .._placement import full, placed, placement
+from .._placement import placed, placement, zeros_at
 from .._transformation import GradientTransformation
-from .._tree import PyTree, scalar_like
+from .._tree import PyTree, scalar_like, statistic_like, varying_like
 from ..links.correction import bias_correction
 from ..links.moments import ema
 from .curvature import Curvature, checked
@@ -82,7 +82,8 @@ def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> Blo
         scalar_like(params, 0, jnp.int32),
         # Longer ago than any cadence: the first curvature that comes gives bases.
         scalar_like(params, jnp.iinfo(jnp.int32).max, jnp.int32),
-        averages(decay).init(zeros),
+        # All of it, its count too: what is not finite is not counted.
+        jax.tree.map(lambda x: varying_like(params, x), averages(decay).init(zeros)),
         {block: _unknown(D) for block, D in diagonals.items()},
         {
             block: Eigenbasis(
@@ -91,7 +92,7 @@ def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> Blo
             )
             for block, pair in factors.items()
         },
-        scalar_like(params, 0, jnp.int32),
+        statistic_like(params, 0, jnp.int32),
     )  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def _on_devices_of(weight: jax.Array, zeros: jax.Array) -> jax.Array:
     where = placement(weight)
     if isinstance(where, NamedSharding):
         where = placed(where, [], zeros.ndim)
-    return full(zeros.shape, 0, zeros.dtype, where)
+    return zeros_at(zeros.shape, zeros.dtype, where, weight)
 
 
 def _unknown(zeros: jax.Array) -> jax.Array:
@@ -136,7 +137,7 @@ def advanced(
 
     bases, failed = jax.lax.cond(
         due,
-        lambda: _refreshed(averaged["factors"], state.bases),
+        lambda: _refreshed(averaged["factors"], state.bases, jnp.zeros_like(state.failures)),
         lambda: (state.bases, jnp.zeros_like(state.failures)),
     )
     return BlocksState(
@@ -206,10 +207,10 @@ def _check_layout(given: tuple[Layer, ...], expected: tuple[Layer, ...]) -> None
 
 
 def _refreshed(
-    factors: Factors, old: dict[str, Eigenbasis]
+    factors: Factors, old: dict[str, Eigenbasis], failed: jax.Array
 ) -> tuple[dict[str, Eigenbasis], jax.Array]:
-    """New bases, and how many could not be computed: there the old one stays."""
-    bases, failed = {}, jnp.zeros((), jnp.int32)
+    """New bases, and how many more could not be computed: there the old one stays."""
+    bases = {}
     for block, new in eigenbases(factors).items():
         good = is_finite(new)
         bases[block] = jax.tree.map(lambda x, y, good=good: jnp.where(good, x, y), new, old[block])

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from .._errors import at_work, describe, fail
 from .._placement import placed_as
-from .._tree import PyTree
+from .._tree import PyTree, varying_like
 from .layers import Layer, in_order, infer_layout, leaves_by_path
 from .losses import Loss
 from .taps import Statistics
@@ -191,7 +191,8 @@ def value_grad_and_curvature(
             for layer in layout:
                 if layer.kind == "dense":
                     stack, rows, columns = layer.sizes(leaves)
-                    taps[layer.weight]["G"] = jnp.zeros((*stack, rows, columns), jnp.float32)
+                    tap, shape = taps[layer.weight], (*stack, rows, columns)
+                    tap["G"] = jnp.zeros_like(tap["A"], jnp.float32, shape=shape)
         outputs, pull = jax.vjp(lambda p, taps: model.apply(p, inputs, taps), params, taps)
         with at_work(name):
             _check_outputs(outputs)
@@ -216,7 +217,7 @@ def _of_outputs(
     rule: Callable[..., jax.Array], outputs: jax.Array, argument: jax.Array
 ) -> jax.Array:
     """A cotangent of the outputs: where a placement is part of the type, it has theirs."""
-    return placed_as(outputs, rule, outputs, argument)
+    return varying_like(outputs, placed_as(outputs, rule, outputs, argument))
 
 
 def _exact(

@@ -17,7 +17,7 @@ from .._numerics import sqrt
 from .._placement import placed_as
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from .._tree import PyTree, statistic_like
 from ..links.arithmetic import scale_by_learning_rate
 from .curvature import Curvature, checked
 from .layers import leaves_by_path
@@ -107,7 +107,7 @@ def clip_by_fisher_norm(norm_constraint: Positive = 1e-3) -> GradientTransformat
     """
 
     def init(params: PyTree) -> FisherNormState:
-        return FisherNormState(scalar_like(params, 1, jnp.float32))
+        return FisherNormState(statistic_like(params, 1, jnp.float32))
 
     def update(
         updates: PyTree,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .._paths import leaf_paths
-from .._tree import PyTree
+from .._tree import PyTree, varying_like
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,10 +60,12 @@ class Layer:
         """Zeros in the shapes of what is gathered for this block."""
         dtype = jnp.promote_types(leaves[self.weight].dtype, jnp.float32)
         if self.kind != "dense":
-            return {"D": jnp.zeros(leaves[self.weight].shape, dtype)}
-        stack, rows, columns = self.sizes(leaves)
-        shapes = {"A": (*stack, rows, rows), "S": (*stack, columns, columns), "n": stack}
-        return {name: jnp.zeros(shape, dtype) for name, shape in shapes.items()}
+            shapes = {"D": leaves[self.weight].shape}
+        else:
+            stack, rows, columns = self.sizes(leaves)
+            shapes = {"A": (*stack, rows, rows), "S": (*stack, columns, columns), "n": stack}
+        own = [leaves[path] for path in self.paths]
+        return {name: varying_like(own, jnp.zeros(shape, dtype)) for name, shape in shapes.items()}
 
     def matrix(self, leaves: Mapping[str, Any]) -> jax.Array:
         """The parameters of a dense layer, or what is shaped like them; the bias comes last."""

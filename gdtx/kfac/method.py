@@ -12,7 +12,7 @@ from .._errors import check_state, describe, fail
 from .._kinds import Decay, InnerDecay, NonNegative, Positive, StepCount, one_of
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, apply_updates, scalar_like
+from .._tree import PyTree, apply_updates, scalar_like, statistic_like
 from ..links.decay import add_decayed_weights
 from ..methods.sgd import sgd
 from .blocks import Layout
@@ -132,11 +132,11 @@ def levenberg_marquardt(
         )
 
     def init(params: PyTree) -> LevenbergMarquardtState:
-        first = scalar_like(params, damping, jnp.float32)
+        first, ratio = (statistic_like(params, value, jnp.float32) for value in (damping, jnp.nan))
         return LevenbergMarquardtState(
             scalar_like(params, 0, jnp.int32),
             first,
-            scalar_like(params, jnp.nan, jnp.float32),
+            ratio,
             inner.replace(**{path: first}).init(params),
         )
 

@@ -130,7 +130,7 @@ class DenseRule:
             x, g = map(_expanded, (x, g))
         if self.bias:
             x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), wide)], axis=-1)
-        count = jnp.full(x.shape[:-2], x.shape[-2], wide)
+        count = jnp.full_like(x, x.shape[-2], shape=x.shape[:-2])
         return {"A": _gram(x), "S": _gram(g), "n": count, "G": jnp.swapaxes(x, -1, -2) @ g}
 
 

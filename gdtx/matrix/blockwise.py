@@ -14,12 +14,12 @@ from .._numerics import compute_dtype
 from .._placement import (
     Placement,
     common,
-    full,
     kept_in_place,
     placed,
     placement,
     shards,
     spec_of,
+    zeros_at,
 )
 from .._rules import walk
 from .._transformation import GradientTransformation, transformation
@@ -125,7 +125,8 @@ def _placeholder(leaves: list[jax.Array], members: list[Part]) -> jax.Array:
     ndim = 1 + 2 * len(first.sizes)
     wheres = [_place(leaves[part.leaf], part, ndim) for part in members]
     shape = (len(members), *first.counts, *first.sizes)
-    return full(shape, 0, dtype, common(wheres, ndim))
+    like = [leaves[part.leaf] for part in members]
+    return zeros_at(shape, dtype, common(wheres, ndim), like)
 
 
 def _place(x: jax.Array, part: Part, ndim: int) -> Placement:

@@ -13,7 +13,7 @@ from .._errors import check_state
 from .._kinds import FloatDType, Period, one_of
 from .._numerics import cast, increment
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from .._tree import PyTree, scalar_like, statistic_like
 from .blocks import Blocks, order
 from .products import product, transposed
 from .roots import checked_dtype, orthogonal_iteration, rayleigh
@@ -97,7 +97,7 @@ def in_eigenbasis(
     def init(params: Blocks) -> EigenbasisState:
         return EigenbasisState(
             scalar_like(params, 0, jnp.int32),
-            scalar_like(params, 0, jnp.int32),
+            statistic_like(params, 0, jnp.int32),
             direction.init(params),
             magnitude.init(params),
             statistic.init(squares(params, identity=False)),

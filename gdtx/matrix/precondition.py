@@ -12,7 +12,7 @@ from .._errors import check_state
 from .._kinds import FloatDType, NonNegative, Period, Scalar, is_array, one_of
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from .._tree import PyTree, scalar_like, statistic_like
 from .blocks import Blocks
 from .roots import check_method, checked_dtype, inverse_root
 from .statistics import Factors, along_all, finite, is_due, second_moments, squares
@@ -101,7 +101,7 @@ def precondition(
     def init(params: Blocks) -> PreconditionState:
         return PreconditionState(
             scalar_like(params, 0, jnp.int32),
-            scalar_like(params, 0, jnp.int32),
+            statistic_like(params, 0, jnp.int32),
             direction.init(params),
             statistic.init(squares(params, identity=False)),
             squares(params, identity=True),

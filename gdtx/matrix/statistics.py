@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._placement import full, leading, put
+from .._placement import leading, put, zeros_at
 from .blocks import Blocks, order
 
 Factors = dict[str, tuple[jax.Array, ...]]
@@ -82,7 +82,7 @@ def _square(x: jax.Array, axis: int, identity: bool) -> Any:
     d = x.shape[1 + k + axis]
     shape = (*x.shape[: 1 + k], d, d)
     where = leading(x, 1 + k, len(shape))
-    zeros = full(shape, 0, x.dtype, where)
+    zero = zeros_at(shape, x.dtype, where, x)
     if not identity:
-        return zeros
-    return put(zeros + jnp.eye(d, dtype=x.dtype).reshape(*[1] * (1 + k), d, d), where)
+        return zero
+    return put(zero + jnp.eye(d, dtype=x.dtype).reshape(*[1] * (1 + k), d, d), where)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .._errors import check_state
 from .._numerics import compute_dtype, increment
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from .._tree import PyTree, scalar_like, statistic_like
 from ..links.clipping import global_norm
 
 
@@ -53,9 +53,9 @@ def remember(inner: GradientTransformation) -> GradientTransformation:
 
     def init(params: PyTree) -> RememberState:
         dtype = compute_dtype(*(jnp.finfo(p.dtype).dtype for p in jax.tree.leaves(params)))
-        step, shortened = (scalar_like(params, 0, jnp.int32) for _ in range(2))
-        norm_in, norm_out = (scalar_like(params, 0, dtype) for _ in range(2))
-        return RememberState(step, shortened, norm_in, norm_out, inner.init(params))
+        step = scalar_like(params, 0, jnp.int32)
+        kept = (statistic_like(params, 0, kind) for kind in (jnp.int32, dtype, dtype))
+        return RememberState(step, *kept, inner.init(params))
 
     def update(
         updates: PyTree, state: RememberState, params: PyTree = None, **extra_args: Any

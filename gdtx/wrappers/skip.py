@@ -12,7 +12,7 @@ from .._errors import calling, check_state, describe, fail
 from .._kinds import Count, Positive, TreeFunction, is_array
 from .._numerics import increment, is_squarable
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from .._tree import PyTree, statistic_like
 from ..links.clipping import global_norm
 from ._conditional import update_if
 
@@ -59,7 +59,7 @@ def skip_when(
     """
 
     def init(params: PyTree) -> SkipState:
-        skipped, consecutive = (scalar_like(params, 0, jnp.int32) for _ in range(2))
+        skipped, consecutive = (statistic_like(params, 0, jnp.int32) for _ in range(2))
         return SkipState(skipped, consecutive, inner.init(params))
 
     def update(
