@@ -94,6 +94,9 @@ def _first_match(
 
 def given(spec: Any, tree: PyTree, name: str, check: Callable[[Any, str], None]) -> list[Any]:
     """For each leaf, what a function says or the leaf of a tree at or above it."""
+    if not jax.tree.leaves(tree):
+        # Nothing to say, whatever the tree is: `optax.tree_map_params` has a node of its own.
+        return []
     # A callable tree, such as a module, is a tree and not a function.
     if callable(spec) and jax.tree_util.all_leaves([spec]):
         if not _is_of_the_tree(spec, name):

@@ -18,6 +18,7 @@ from ._errors import at_work, calling, check_state, describe, fail, is_outermost
 from ._kinds import Kind, below_one, is_array, register_kind
 from ._numerics import increment
 from ._placement import constrained, shardings_at_hand
+from ._structs import has_structs, structs_of
 from ._tree import PyTree, check_arrays, check_shapes, leaves_as, scalar_like
 
 P = ParamSpec("P")
@@ -75,7 +76,9 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
     ) -> PyTree:
         """The state before the first update.
 
-        Runs operation by operation, so that state follows the placement of the parameters.
+        Runs operation by operation, so that state follows the placement of the parameters. Of
+        parameters that are `jax.ShapeDtypeStruct`s it is a tree of such, nothing allocated, with
+        the shardings that it would have if they have some.
 
         Raises:
             TypeError: if a leaf is not a floating-point or complex array.
@@ -84,6 +87,8 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
         with at_work(self.signature.name):
             if outermost:
                 check_arrays(params, "params")
+                if has_structs(params):
+                    return structs_of(self._init, params)
             return self._init(params)
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]

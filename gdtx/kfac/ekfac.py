@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._copies import unlike_params
 from .._errors import check_state, fail
 from .._kinds import Decay, NonNegative, StepCount
 from .._memory import RecurState
@@ -124,7 +125,7 @@ def scale_by_ekfac(
         others, kept = rest_of(other, layers, updates, state.fallback, params, extra_args)
         return like(updates, {**found, **others}), EkfacState(blocks, squares, kept)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(unlike_params(init), update)
 
 
 def _squares(curvature: Curvature, bases: dict[str, Eigenbasis]) -> dict[str, jax.Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
+from .._copies import unlike_params
 from .._errors import check_state
 from .._kinds import Decay, NonNegative, StepCount, one_of
 from .._rules import identity
@@ -127,4 +128,4 @@ def scale_by_kfac(
         others, kept = rest_of(other, layers, updates, state.fallback, params, extra_args)
         return like(updates, {**found, **others}), KfacState(blocks, kept)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(unlike_params(init), update)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._copies import unlike_params
 from .._errors import LeafError
 from .._kinds import Count
 from .._numerics import cast, compute_dtype, quotient, saturated
@@ -103,7 +104,7 @@ def rank_one(
         kept = structure.flatten_up_to(kept)
         return structure.unflatten(walk(estimate, structure, leaves, kept)), state
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(unlike_params(init), update)
 
 
 def _factored_axes(shape: tuple[int, ...], min_size: int) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from .._copies import unlike_params
 from .._errors import LeafError
 from .._kinds import Count, Period
 from .._numerics import compute_dtype
@@ -101,7 +102,7 @@ def blockwise(
 
         return kept_in_place((updates, state), step, inner, updates, state, params, extra_args)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(unlike_params(init), update)
 
 
 def _count(state: PyTree) -> jax.Array | None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._combine import chain
+from .._copies import unlike_params
 from .._errors import check_state, fail, foreign_state
 from .._kinds import Count, NonNegative
 from .._numerics import cast, compute_dtype
@@ -113,7 +114,7 @@ def scale_by_full_matrix(
         out, new = zip(*results, strict=True) if results else ((), ())
         return structure.unflatten(out), FullMatrixState(structure.unflatten(new))
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(unlike_params(init), update)
 
 
 @transformation

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .._combine import chain, divide, join
+from .._copies import unlike_params
 from .._errors import LeafError, check_state, foreign_state
 from .._kinds import Decay, Fraction, NonNegative, is_array
 from .._numerics import cast, compute_dtype
@@ -92,7 +93,7 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
         out, new = zip(*results, strict=True) if results else ((), ())
         return structure.unflatten(out), CoverState(structure.unflatten(new))
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(unlike_params(init), update)
 
 
 def _bounds(s: jax.Array) -> tuple[jax.Array, ...]:

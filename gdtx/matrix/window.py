@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._copies import unlike_params
 from .._errors import check_state, foreign_state
 from .._kinds import Count, NonNegative
 from .._numerics import cast, compute_dtype
@@ -110,4 +111,4 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
             gradients, products, (state.oldest + 1) % window
         )
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(unlike_params(init), update)
