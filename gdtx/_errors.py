@@ -139,6 +139,14 @@ def describe(value: Any) -> str:
     return f"{text if len(text) < 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
+def call_with(name: str) -> str:
+    """What to do where an extra argument is missing."""
+    return (
+        f"call update(updates, state, params, {name}=...) (Optax's wrappers pass it to "
+        "gdtx.interop.to_optax(tx) only: they drop extra arguments of what is not of their class)"
+    )
+
+
 def check_state(state: Any, expected: type) -> None:
     """Raise unless the state is of this class."""
     if not isinstance(state, expected):

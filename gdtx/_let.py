@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ._errors import fail, foreign_state
+from ._errors import call_with, fail, foreign_state
 from ._transformation import GradientTransformation, transformation
 from ._tree import PyTree, check_shapes, leaves_as
 
@@ -83,8 +83,7 @@ def value_of(name: str) -> GradientTransformation:
         if name not in extra_args:
             fail(
                 TypeError,
-                f"nothing is called {name!r}: name it in let(..., {name}=...) or call "
-                f"update(updates, state, params, {name}=...)",
+                f"nothing is called {name!r}: name it in let(..., {name}=...) or {call_with(name)}",
             )
         structure = jax.tree.structure(updates)
         values = leaves_as(structure, extra_args[name], name, "updates")

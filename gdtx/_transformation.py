@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 from . import _recompiled
 from ._call import Call, Signature, merge, recorded, split
-from ._errors import at_work, calling, check_state, describe, fail, is_outermost
+from ._errors import at_work, call_with, calling, check_state, describe, fail, is_outermost
 from ._kinds import Kind, below_one, is_array, register_kind
 from ._numerics import increment
 from ._placement import constrained, shardings_at_hand
@@ -254,8 +254,7 @@ def _accepted(update: Callable[..., Any], extra_args: Mapping[str, Any]) -> dict
         if required and parameter.name not in extra_args:
             fail(
                 TypeError,
-                f"needs the extra argument {parameter.name!r}: call "
-                f"update(updates, state, params, {parameter.name}=...)",
+                f"needs the extra argument {parameter.name!r}: {call_with(parameter.name)}",
             )
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return dict(extra_args)
