@@ -140,13 +140,12 @@ def varying_like(params: PyTree, x: jax.Array) -> jax.Array:
 
     For first states of what updates are in later: in a loop or a conditional the types must agree.
     """
-
-    def zero(leaf: jax.Array) -> jax.Array:
-        return jnp.zeros_like(leaf, x.dtype, shape=())
-
-    zeros = [zero(leaf) for leaf in jax.tree.leaves(params) if isinstance(leaf, Tracer)]
-    kinds = {jax.typeof(each): each for each in zeros}
-    kinds.pop(jax.typeof(zero(x)), None)
+    traced = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, Tracer)]
+    zeros = [jnp.zeros_like(leaf, x.dtype, shape=()) for leaf in traced]
+    kinds = {jax.typeof(zero): zero for zero in zeros}
+    if kinds:
+        own = jnp.zeros_like(x, shape=()) if isinstance(x, Tracer) else jnp.zeros((), x.dtype)
+        kinds.pop(jax.typeof(own), None)
     return sum(kinds.values(), start=x)
 
 

@@ -191,8 +191,8 @@ def value_grad_and_curvature(
             for layer in layout:
                 if layer.kind == "dense":
                     stack, rows, columns = layer.sizes(leaves)
-                    tap, shape = taps[layer.weight], (*stack, rows, columns)
-                    tap["G"] = jnp.zeros_like(tap["A"], jnp.float32, shape=shape)
+                    tap, zeros = taps[layer.weight], jnp.zeros((*stack, rows, columns), jnp.float32)
+                    tap["G"] = varying_like(tap["A"], zeros)
         outputs, pull = jax.vjp(lambda p, taps: model.apply(p, inputs, taps), params, taps)
         with at_work(name):
             _check_outputs(outputs)
