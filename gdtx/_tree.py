@@ -54,30 +54,27 @@ def _structure_mismatch(tree: PyTree, expected: PyTree, what: str, like: str) ->
 
 
 def _containers(one: PyTree, other: PyTree, path: str, what: str, like: str) -> str | None:
-    """Where one tree has a list and the other a tuple, and the like."""
-    kinds = (dict, list, tuple)
-    if not (isinstance(one, kinds) and isinstance(other, kinds)):
+    """Where the one tree has a list and the other a tuple, or the like."""
+    if any(tree is None or jax.tree_util.all_leaves([tree]) for tree in (one, other)):
         return None
     if type(one) is not type(other):
         names = type(one).__name__, type(other).__name__
         return f"{what}{path} is a {names[0]}, {like}{path} a {names[1]}"
-    parts = _parts(one), _parts(other)
+    children = dict(_paths(other, deep=False))
     found = (
-        _containers(part, parts[1][key], f"{path}[{key!r}]", what, like)
-        for key, part in parts[0].items()
-        if key in parts[1]
+        _containers(part, children[key], path + key, what, like)
+        for key, part in _paths(one, deep=False)
+        if key in children
     )
     return next(filter(None, found), None)
 
 
-def _parts(container: Any) -> dict[Any, PyTree]:
-    return container if isinstance(container, dict) else dict(enumerate(container))
-
-
-def _paths(tree: PyTree) -> list[tuple[str, Any]]:
+def _paths(tree: PyTree, deep: bool = True) -> list[tuple[str, Any]]:
+    """The leaves of a tree by their paths, or what is directly below its root."""
+    is_leaf = None if deep else lambda node: node is not tree
     return [
         (jax.tree_util.keystr(path), leaf)
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
     ]
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._boxes import refilled
 from .._copies import unlike_params
 from .._errors import LeafError
 from .._kinds import Count
@@ -92,19 +93,23 @@ def rank_one(
 
     def init(params: PyTree) -> PyTree:
         leaves, structure = jax.tree.flatten(params)
-        return statistic.init(structure.unflatten(walk(mean, structure, leaves)))
+        return statistic.init(refilled(params, walk(mean, structure, leaves), _is_whole))
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         leaves, structure = jax.tree.flatten(updates)
-        means = structure.unflatten(walk(real_mean, structure, leaves))
+        means = refilled(updates, walk(real_mean, structure, leaves), _is_whole)
         kept, state = statistic.update(means, state, None, **extra_args)
         leaves_as(jax.tree.structure(means), kept, "the statistic", "the means")
-        kept = structure.flatten_up_to(kept)
+        kept = jax.tree.leaves(kept, is_leaf=lambda x: isinstance(x, Margins))
         return structure.unflatten(walk(estimate, structure, leaves, kept)), state
 
     return GradientTransformation(unlike_params(init), update)
+
+
+def _is_whole(kept: Any) -> bool:
+    return not isinstance(kept, Margins)
 
 
 def _factored_axes(shape: tuple[int, ...], min_size: int) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._boxes import refilled
 from .._combine import chain
 from .._copies import unlike_params
 from .._errors import check_state, fail, foreign_state
@@ -81,14 +82,15 @@ def scale_by_full_matrix(
             count, width = _cut(p.size, block_size)
             return zeros_whole(p, (count, width, width), compute_dtype(p.dtype))
 
-        return FullMatrixState(jax.tree.map(zero, params))
+        return FullMatrixState(refilled(params, map(zero, jax.tree.leaves(params))))
 
     def update(
         updates: PyTree, state: FullMatrixState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, FullMatrixState]:
         check_state(state, FullMatrixState)
         leaves, structure = jax.tree.flatten(updates)
-        matrices = leaves_as(structure, state.matrices, "state", "updates")
+        kept = jax.tree.structure(refilled(updates, leaves))
+        matrices = leaves_as(kept, state.matrices, "state", "updates")
 
         def step(u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
             count, width = _cut(u.size, block_size)
@@ -112,7 +114,7 @@ def scale_by_full_matrix(
 
         results = walk(step, structure, leaves, matrices)
         out, new = zip(*results, strict=True) if results else ((), ())
-        return structure.unflatten(out), FullMatrixState(structure.unflatten(new))
+        return structure.unflatten(out), FullMatrixState(kept.unflatten(new))
 
     return GradientTransformation(unlike_params(init), update)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._boxes import refilled
 from .._combine import chain, divide, join
 from .._copies import unlike_params
 from .._errors import LeafError, check_state, foreign_state
@@ -66,7 +67,7 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
         def zero(p: jax.Array) -> tuple[jax.Array, ...]:
             return _bounds(jnp.zeros_like(p.real, dtype=compute_dtype(p.real.dtype)))
 
-        return CoverState(jax.tree.map(zero, params))
+        return CoverState(refilled(params, map(zero, jax.tree.leaves(params))))
 
     def update(
         updates: PyTree, state: CoverState, params: PyTree = None, **extra_args: Any
@@ -86,12 +87,13 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
             return total, tuple(cast(bound, a.dtype) for bound, a in new)
 
         try:
-            bounds = structure.flatten_up_to(state.bounds)
+            kept = jax.tree.structure(refilled(updates, leaves))
+            bounds = kept.flatten_up_to(state.bounds)
         except ValueError:
             foreign_state("bounds of each leaf of the updates", state.bounds)
         results = walk(step, structure, leaves, bounds)
         out, new = zip(*results, strict=True) if results else ((), ())
-        return structure.unflatten(out), CoverState(structure.unflatten(new))
+        return structure.unflatten(out), CoverState(kept.unflatten(new))
 
     return GradientTransformation(unlike_params(init), update)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .._boxes import refilled
 from .._copies import unlike_params
 from .._errors import check_state, foreign_state
 from .._kinds import Count, NonNegative
@@ -68,17 +69,20 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
             zero = jnp.zeros_like(p, dtype=compute_dtype(p.dtype))
             return jnp.stack([zero] * window)
 
-        products = jax.tree.map(
-            lambda p: zeros_whole(p, (window, window), compute_dtype(p.dtype)), params
-        )
-        return WindowState(jax.tree.map(zeros, params), products, scalar_like(params, 0, jnp.int32))
+        def products(p: jax.Array) -> jax.Array:
+            return zeros_whole(p, (window, window), compute_dtype(p.dtype))
+
+        leaves = jax.tree.leaves(params)
+        kept = (refilled(params, map(first, leaves)) for first in (zeros, products))
+        return WindowState(*kept, scalar_like(params, 0, jnp.int32))
 
     def update(
         updates: PyTree, state: WindowState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, WindowState]:
         check_state(state, WindowState)
         leaves, structure = jax.tree.flatten(updates)
-        kept = (leaves_as(structure, tree, "state", "updates") for tree in state[:2])
+        outside = jax.tree.structure(refilled(updates, leaves))
+        kept = (leaves_as(outside, tree, "state", "updates") for tree in state[:2])
         is_new = jnp.arange(window) == state.oldest
 
         def step(u: jax.Array, gradients: jax.Array, products: jax.Array) -> tuple[jax.Array, ...]:
@@ -106,7 +110,7 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
 
         results = walk(step, structure, leaves, *kept)
         out, *new = zip(*results, strict=True) if results else ((), (), ())
-        gradients, products = map(structure.unflatten, new)
+        gradients, products = map(outside.unflatten, new)
         return structure.unflatten(out), WindowState(
             gradients, products, (state.oldest + 1) % window
         )
