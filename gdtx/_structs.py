@@ -29,12 +29,10 @@ def structs_of(init: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
     wheres = [_where(leaf) for leaf in leaves]
     known = [where for where in wheres if where is not None]
     meshes = {where.mesh if isinstance(where, NamedSharding) else None for where in known}
-    if len(meshes) != 1:
-        return jax.eval_shape(init, params)
-    if None in meshes:
-        common = known[0] if all(where == known[0] for where in known) else None
+    mesh = meshes.pop() if len(meshes) == 1 else None
+    if mesh is None:
+        common = known[0] if known and all(where == known[0] for where in known) else None
         return jax.tree.map(lambda x: _struct(x, common), jax.eval_shape(init, params))
-    mesh = meshes.pop()
     axis_types = (AxisType.Explicit,) * len(mesh.axis_names)
     types = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=axis_types)
     typed = [

@@ -57,7 +57,9 @@ def to_optax(tx: GradientTransformation) -> Any:
 
     Most programs that take Optax's transformations take gdtx's as they are. This is for those that
     ask for the class, such as numpyro's `SVI`, and for those that want no arrays in what they keep
-    as a constant, such as flax's `nnx.Optimizer`: there are none to be seen in the result.
+    as a constant, such as flax's `nnx.Optimizer`: there are none to be seen in the result. Optax's
+    own wrappers, `optax.chain` and `optax.MultiSteps` among them, hand `value=` and other extra
+    arguments to instances of the class only.
 
     Args:
         tx: any transformation.

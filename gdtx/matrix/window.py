@@ -73,8 +73,11 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
             return zeros_whole(p, (window, window), compute_dtype(p.dtype))
 
         leaves = jax.tree.leaves(params)
-        kept = (refilled(params, map(first, leaves)) for first in (zeros, products))
-        return WindowState(*kept, scalar_like(params, 0, jnp.int32))
+        return WindowState(
+            refilled(params, map(zeros, leaves)),
+            refilled(params, map(products, leaves)),
+            scalar_like(params, 0, jnp.int32),
+        )
 
     def update(
         updates: PyTree, state: WindowState, params: PyTree = None, **extra_args: Any

@@ -54,8 +54,9 @@ def remember(inner: GradientTransformation) -> GradientTransformation:
     def init(params: PyTree) -> RememberState:
         dtype = compute_dtype(*(jnp.finfo(p.dtype).dtype for p in jax.tree.leaves(params)))
         step = scalar_like(params, 0, jnp.int32)
-        kept = (statistic_like(params, 0, kind) for kind in (jnp.int32, dtype, dtype))
-        return RememberState(step, *kept, inner.init(params))
+        shortened = statistic_like(params, 0, jnp.int32)
+        norm_in, norm_out = (statistic_like(params, 0, dtype) for _ in range(2))
+        return RememberState(step, shortened, norm_in, norm_out, inner.init(params))
 
     def update(
         updates: PyTree, state: RememberState, params: PyTree = None, **extra_args: Any
