@@ -26,6 +26,7 @@ from .._rules import walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
 from .blocks import Part, groups, stack, unstack
+from .vectors import warn_of_size
 
 
 @transformation
@@ -77,10 +78,12 @@ def blockwise(
 
     def init(params: PyTree) -> PyTree:
         _checked(params)
-        leaves = jax.tree.leaves(params)
-        return inner.init(
-            {name: _placeholder(leaves, members) for name, members in grouped(params).items()}
+        leaves, layout = jax.tree.leaves(params), grouped(params)
+        state = inner.init(
+            {name: _placeholder(leaves, members) for name, members in layout.items()}
         )
+        warn_of_size(params, layout, state)
+        return state
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any

@@ -30,6 +30,7 @@ from ..links.moments import ema, running_sum
 from ..methods._parts import first_moment
 from .blockwise import blockwise
 from .precondition import METHOD, precondition
+from .vectors import apart
 
 
 @transformation
@@ -154,6 +155,7 @@ def shampoo(
     root_dtype: FloatDType | None = None,
     batch_size: Period = 64,
     stacked: bool = True,
+    others: GradientTransformation | None = None,
 ) -> GradientTransformation:
     r"""Shampoo, with decoupled weight decay if asked for.
 
@@ -168,9 +170,13 @@ def shampoo(
         b1, b2, eps, block_size, update_every, start, exponent, graft, relative_eps, merge_size,
             stale, method, tolerance, statistic_dtype, root_dtype, batch_size, stacked: as in
             :func:`scale_by_shampoo`.
+        others: transformation of arrays of at most one axis longer than 1, such as biases, its
+            learning rate its own; None is this method for them too. Of a vector of $n$ numbers
+            statistics and roots are $2n^2$, or of a longer one 2 `block_size` for each, and a
+            warning says so where that is much.
 
     Returns:
-        A transformation with the state of :func:`scale_by_shampoo`.
+        A transformation with the state of :func:`scale_by_shampoo`, and what `others` keeps.
 
     Raises:
         ValueError: if a hyperparameter is out of its range.
@@ -186,7 +192,7 @@ def shampoo(
     Array([[-0.1, -0. ],
            [-0. , -0.1]], dtype=float32)
     """
-    return chain(
+    method_of_matrices = chain(
         scale_by_shampoo(
             b1, b2, eps, block_size, update_every, start, exponent, graft, relative_eps, merge_size,
             stale, method, tolerance, statistic_dtype, root_dtype, batch_size, stacked,
@@ -194,3 +200,4 @@ def shampoo(
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )  # fmt: skip
+    return apart(method_of_matrices, others)

@@ -13,6 +13,7 @@ from ..links.moments import ema
 from ..methods._parts import first_moment, root, second_moment
 from .blockwise import blockwise
 from .eigenbasis import METHOD, in_eigenbasis
+from .vectors import apart
 
 
 @transformation
@@ -107,6 +108,7 @@ def soap(
     basis_dtype: FloatDType | None = None,
     batch_size: Period = 64,
     stacked: bool = True,
+    others: GradientTransformation | None = None,
 ) -> GradientTransformation:
     r"""SOAP, with decoupled weight decay if asked for.
 
@@ -120,9 +122,13 @@ def soap(
         weight_decay, mask: as in :func:`add_decayed_weights`.
         b1, b2, eps, block_size, update_every, start, b3, merge_size, stale, method,
             statistic_dtype, basis_dtype, batch_size, stacked: as in :func:`scale_by_soap`.
+        others: transformation of arrays of at most one axis longer than 1, such as biases, its
+            learning rate its own; None is this method for them too. Of a vector of $n$ numbers
+            statistics and roots are $2n^2$, or of a longer one 2 `block_size` for each, and a
+            warning says so where that is much.
 
     Returns:
-        A transformation with the state of :func:`scale_by_soap`.
+        A transformation with the state of :func:`scale_by_soap`, and what `others` keeps.
 
     Raises:
         ValueError: if a hyperparameter is out of its range.
@@ -138,7 +144,7 @@ def soap(
     Array([[-0.1,  0.1],
            [-0.1, -0.1]], dtype=float32)
     """
-    return chain(
+    method_of_matrices = chain(
         scale_by_soap(
             b1, b2, eps, block_size, update_every, start, b3, merge_size, stale, method,
             statistic_dtype, basis_dtype, batch_size, stacked,
@@ -146,3 +152,4 @@ def soap(
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )  # fmt: skip
+    return apart(method_of_matrices, others)
