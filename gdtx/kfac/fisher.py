@@ -13,7 +13,7 @@ from .._combine import chain
 from .._decompositions import eigh
 from .._errors import at_work, check_state, describe, fail
 from .._kinds import NonNegative, Positive
-from .._numerics import sqrt
+from .._numerics import cast, compute_dtype, scaled_norm, sqrt
 from .._placement import placed_as
 from .._rules import each_leaf
 from .._transformation import GradientTransformation, transformation
@@ -61,6 +61,20 @@ def fisher_square(curvature: Curvature, updates: PyTree) -> jax.Array:
         return total
 
     return placed_as(curvature.examples, summed, curvature, leaves)
+
+
+def _small_if_large(updates: PyTree) -> jax.Array:
+    """1, or of updates whose squares might overflow the power of two that brings them near 1."""
+    power, _ = scaled_norm(jax.tree.leaves(updates))
+    return jnp.where(power < 2.0**-32, power, 1)
+
+
+def _times(power: jax.Array, updates: PyTree) -> PyTree:
+    def product(u: jax.Array) -> jax.Array:
+        wide = compute_dtype(u.dtype)
+        return cast(u, wide) * power.astype(jnp.finfo(wide).dtype)
+
+    return jax.tree.map(product, updates)
 
 
 class FisherNormState(NamedTuple):
@@ -118,14 +132,18 @@ def clip_by_fisher_norm(norm_constraint: Positive = 1e-3) -> GradientTransformat
         **extra_args: Any,
     ) -> tuple[PyTree, FisherNormState]:
         check_state(state, FisherNormState)
-        factor = state.factor
+        ratio, power = state.factor, 1
         if curvature is not None:
-            square = fisher_square(curvature, updates)
-            within = square <= norm_constraint
-            factor = sqrt(norm_constraint / jnp.where(within, norm_constraint, square))
+            power = _small_if_large(updates)
+            square = fisher_square(curvature, _times(power, updates))
+            within = square <= norm_constraint * power * power
+            ratio = sqrt(norm_constraint / jnp.where(within, norm_constraint, square))
+            power = jnp.where(within, 1, power)
+            # Before the other factor, because their product may be too small a number.
+            updates = _times(power, updates)
         leaves, structure = jax.tree.flatten(updates)
-        shortened = each_leaf(lambda u: factor * u, structure, leaves)
-        return structure.unflatten(shortened), FisherNormState(factor.astype(jnp.float32))
+        shortened = each_leaf(lambda u: ratio * u, structure, leaves)
+        return structure.unflatten(shortened), FisherNormState((ratio * power).astype(jnp.float32))
 
     return GradientTransformation(init, update)
 
