@@ -65,7 +65,7 @@ def _skip_nonfinite(
     reader: Reader, u: Expression, inner: GradientTransformation, max_consecutive: Any
 ) -> Expression:
     u = reader.atom(u)
-    return apply("cases", reader.read(inner, u), apply("finite", u), 0)
+    return apply("cases", reader.read(inner, u), apply("finite", u**2), 0)
 
 
 def _skip_large(
