@@ -117,7 +117,8 @@ def test_loop_batch_and_no_jit_agree_and_schedules_count_inner_updates(name):
     runs, path = RUNS.get(name, STEPS), find_path(tx, "inner.learning_rate")
     assert gdtx.hyperparams(tx, state)[path] == 0.25 - runs / 64
     facts = gdtx.describe(tx, state)
-    assert (facts[path], facts["step"]) == (0.25 - runs / 64, runs)
+    # Of the update just done, where `hyperparams` tells of the next.
+    assert (facts[path], facts["step"]) == (0.25 - (runs - 1) / 64, runs)
     with jax.disable_jit():
         no_jit = tx.update(gradient(params), state, params, **EXTRAS)
     jitted = tx.update(gradient(params), state, params, **EXTRAS)
