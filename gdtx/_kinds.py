@@ -31,6 +31,7 @@ class Kind:
         each: of a dict, the kind of its values.
         takes: of a function, how many arguments it is called with.
         text: a string.
+        int32: it meets an int32 in programs, so that a message about a larger one says so.
     """
 
     expected: str
@@ -41,6 +42,7 @@ class Kind:
     each: Kind | None = None
     takes: int | None = None
     text: bool = False
+    int32: bool = False
 
 
 def _number(expected: str, accepts: Callable[[float], bool]) -> Kind:
@@ -82,7 +84,7 @@ def _whole(expected: str, least: int, most: int = 2**31 - 1) -> Kind:
     def accepts(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
-    return Kind(expected, accepts, integer=True)
+    return Kind(expected, accepts, integer=True, int32=most < 2**31)
 
 
 def one_of(*names: str) -> Kind:
@@ -301,7 +303,7 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
         is_number = isinstance(value, Real) and (kind.scalar or kind.integer)
         is_text = isinstance(value, str) and kind.text
         error = ValueError if is_number or is_text else TypeError
-        size = " within int32" if kind.integer and value is not within_int32(value) else ""
+        size = " within int32" if kind.int32 and value is not within_int32(value) else ""
         raise error(f"{label} must be {kind.expected}{size}, got {brief(value)}")
     if kind.takes is not None and not accepts_arguments(value, kind.takes):
         raise TypeError(f"{label} must be {kind.expected}, got {with_arguments(value)}")

@@ -75,7 +75,7 @@ class Schedule(Call):
 
     def __call__(self, step: Any) -> jax.Array:
         with at_work(self.signature.name):
-            return jnp.asarray(self.body(self.arguments)(jnp.asarray(step)))
+            return jnp.asarray(self.body(self.arguments)(jnp.asarray(within_int32(step))))
 
     def __add__(self, other: Term) -> Schedule:
         return merge_schedules(plus, self, other)

@@ -15,7 +15,7 @@ from jax.core import Tracer
 from . import _recompiled
 from ._call import Call, Signature, merge, recorded, split
 from ._errors import at_work, call_with, calling, check_state, describe, fail, is_outermost
-from ._kinds import Kind, below_one, is_array, register_kind
+from ._kinds import Kind, below_one, is_array, register_kind, within_int32
 from ._numerics import increment
 from ._placement import constrained, shardings_at_hand
 from ._structs import has_structs, structs_of
@@ -108,6 +108,7 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
         """
         if is_outermost() and _can_dispatch((updates, state, params), (self, extra_args)):
             leaves, layout = split(extra_args, _is_runtime)
+            leaves = list(map(within_int32, leaves))
             shardings = shardings_at_hand((updates, state))
             result = _compiled(
                 self, updates, state, params, leaves, layout=layout, shardings=shardings
@@ -171,7 +172,7 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
         values = {}
         for name, schedule in schedules.items():
             with calling(f"the schedule of {name}"):
-                values[name] = value = schedule(step)
+                values[name] = value = within_int32(schedule(step))
             expected = f"the schedule of {name} must return a scalar"
             if not (is_array(value) or isinstance(value, int | float | np.generic)):
                 fail(TypeError, f"{expected}, got {describe(value)}")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from ._errors import at_work, describe, fail
+from ._kinds import within_int32
 from ._numerics import compute_dtype
 
 PyTree = Any
@@ -172,7 +173,7 @@ def explicit_sharding(x: Any) -> Any:
 def real_scalar(name: str, value: Any) -> jax.Array:
     """A value that was given under this name, or an error: it must be a number."""
     try:
-        value = jnp.asarray(value)
+        value = jnp.asarray(within_int32(value))
     except (TypeError, ValueError):
         fail(TypeError, f"{name} must be a number, got {describe(value)}")
     if value.shape != () or jnp.iscomplexobj(value):

@@ -241,3 +241,30 @@ def test_numbers_that_no_int32_holds_are_floats(value):
     long = gdtx.linear_schedule(1.0, 0.0, abs(value))
     assert float(long(2**31 - 1)) == pytest.approx(1 - 2**31 / abs(value), abs=1e-6)
     assert float(gdtx.cosine_decay_schedule(1.0, abs(value))(0)) == 1
+
+
+BIG = 2**40
+
+
+@pytest.mark.parametrize(
+    ("tx", "extra_args"),
+    [
+        (gdtx.sgd(lambda t: BIG), {}),
+        (gdtx.accumulate_gradients(gdtx.sgd(0.1), lambda t: BIG), {}),
+        (gdtx.polyak_step(), {"value": BIG}),
+        (gdtx.reduce_on_plateau(), {"value": BIG}),
+        (gdtx.sgd(gdtx.linear_schedule(0.1, BIG, 3).shift(-2)), {"value": BIG}),
+    ],
+)
+def test_integers_that_come_later_are_floats_too(tx, extra_args):
+    grads = {"w": jnp.ones(2)}
+
+    def first(grads):
+        return tx.update(grads, tx.init(grads), grads, **extra_args)
+
+    jax.eval_shape(first, grads)
+    first(grads)
+
+
+def test_a_schedule_takes_any_step():
+    assert float(gdtx.linear_schedule(1.0, 0.5, 10)(BIG)) == 0.5

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import calling, check_state, describe, fail
-from .._kinds import Kind, at_hand, is_array, is_function
+from .._kinds import Kind, at_hand, is_array, is_function, within_int32
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
@@ -31,6 +31,7 @@ Every = Annotated[
         "a positive integer, an integer array or a function of the updates done",
         _is_every,
         integer=True,
+        int32=True,
         takes=1,
     ),
 ]
@@ -120,7 +121,7 @@ def _at(every: Any, step: jax.Array) -> Any:
         value = every
     else:
         with calling("every"):
-            value = every(step)
+            value = within_int32(every(step))
     if jnp.shape(value) != ():
         fail(ValueError, f"every must be a scalar, got {describe(value)}")
     return value
