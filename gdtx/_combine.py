@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._errors import at_work, describe, fail, foreign_state, is_outermost
+from ._errors import at_work, describe, fail, foreign_state, is_outermost, running
 from ._kinds import Function, TwoArraysFunction, accepts_arguments, with_arguments
 from ._memory import RecurState
 from ._numerics import cast, compute_dtype
@@ -66,7 +66,11 @@ def chain(*links: GradientTransformation) -> GradientTransformation:
         _warn_of_ascent(links)
 
     def init(params: PyTree) -> tuple[PyTree, ...]:
-        return tuple(link.init(params) for link in links)
+        states = []
+        for i, link in enumerate(links):
+            with running(f"links[{i}]"):
+                states.append(link.init(params))
+        return tuple(states)
 
     def update(
         updates: PyTree, state: tuple[PyTree, ...], params: PyTree = None, **extra_args: Any
@@ -74,8 +78,9 @@ def chain(*links: GradientTransformation) -> GradientTransformation:
         if not isinstance(state, tuple) or hasattr(state, "_fields") or len(state) != len(links):
             foreign_state(f"a tuple of {len(links)}, one state per link", state)
         states = []
-        for link, link_state in zip(links, state, strict=True):
-            updates, link_state = link.update(updates, link_state, params, **extra_args)
+        for i, (link, link_state) in enumerate(zip(links, state, strict=True)):
+            with running(f"links[{i}]"):
+                updates, link_state = link.update(updates, link_state, params, **extra_args)
             states.append(link_state)
         return updates, tuple(states)
 
@@ -111,7 +116,11 @@ def join(merge: Function, **branches: GradientTransformation) -> GradientTransfo
         )
 
     def init(params: PyTree) -> dict[str, PyTree]:
-        return {name: branch.init(params) for name, branch in branches.items()}
+        states = {}
+        for name, branch in branches.items():
+            with running(name):
+                states[name] = branch.init(params)
+        return states
 
     def update(
         updates: PyTree, state: dict[str, PyTree], params: PyTree = None, **extra_args: Any
@@ -120,7 +129,10 @@ def join(merge: Function, **branches: GradientTransformation) -> GradientTransfo
             foreign_state(f"a dict of {', '.join(branches)}", state)
         outputs, states = {}, {}
         for name, branch in branches.items():
-            outputs[name], states[name] = branch.update(updates, state[name], params, **extra_args)
+            with running(name):
+                outputs[name], states[name] = branch.update(
+                    updates, state[name], params, **extra_args
+                )
         return _merged(merge, *outputs.values()), states
 
     return GradientTransformation(init, update)

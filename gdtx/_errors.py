@@ -64,7 +64,8 @@ def at_work(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not hasattr(error, _LOCATED):
+        # Of a pair that a user wrote, the combinator around it knows more: which part it is.
+        if not hasattr(error, _LOCATED) and name != "GradientTransformation":
             annotate(error, "raised here")
         raise
     finally:
@@ -85,6 +86,17 @@ def calling(what: str, given: str = TRACED) -> Iterator[None]:
     except Exception as error:
         if getattr(error, _LOCATED, None) not in (_IN_MESSAGE, _innermost()):
             annotate(error, f"raised by {what}", given)
+        raise
+
+
+@contextlib.contextmanager
+def running(part: str) -> Iterator[None]:
+    """What a part of a combinator raises gets a note that says which, if it has none yet."""
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, _LOCATED):
+            annotate(error, f"raised by {part}")
         raise
 
 

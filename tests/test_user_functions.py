@@ -86,11 +86,11 @@ RAISED = {
     "every": (gdtx.accumulate_gradients(sgd(0.1), fails), "accumulate_gradients: raised by every"),
     "init of a pair": (
         gdtx.chain(sgd(0.1), gdtx.GradientTransformation(fails, fails)),
-        "chain: raised here",
+        "chain: raised by links[1]",
     ),
     "update of a pair": (
-        gdtx.chain(sgd(0.1), gdtx.GradientTransformation(lambda params: (), fails)),
-        "chain: raised here",
+        gdtx.join(gdtx.plus, a=sgd(0.1), b=gdtx.GradientTransformation(lambda p: (), fails)),
+        "join: raised by b",
     ),
 }
 
