@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ._call import Call, recorded
 from ._combine import divide, multiply, plus, subtract
-from ._errors import at_work
+from ._errors import at_work, calling
 from ._kinds import (
     Kind,
     Scalar,
@@ -154,8 +154,12 @@ def merge_schedules(merge: TwoArraysFunction, one: Term, other: Term) -> Rule:
     """
 
     def at(step: jax.Array) -> Any:
-        values = (term(step) if callable(term) else term for term in (one, other))
-        return merge(*values)
+        values = []
+        for name, term in (("one", one), ("other", other)):
+            with calling(name):
+                values.append(term(step) if callable(term) else term)
+        with calling("merge"):
+            return merge(*values)
 
     return at
 

@@ -16,7 +16,7 @@ from gdtx._kinds import Kind
 
 FACTORIES = {
     name: factory
-    for module in (gdtx, gdtx.kfac)
+    for module in (gdtx, gdtx.kfac, gdtx.interop)
     for name, factory in vars(module).items()
     if hasattr(factory, "__gdtx_signature__")
 }
@@ -121,7 +121,8 @@ def bad_values(kind: Kind | None, optional: bool, name: str, schedules: bool, i:
         functions = pick(FUNCTIONS, 1)
         if schedules and i % 8 == 0:  # for which an update is needed
             functions = pick([needs_a_value, raises, none_at_all, jnp.ones], 1)
-        return pick(numbers, 2) + pick(things, 1) + pick(ARRAYS, 1) + functions
+        at_hand = np.asarray(float(numbers[0]), np.float32)
+        return pick(numbers, 2) + pick(things, 1) + pick([*ARRAYS, at_hand], 1) + functions
     if kind.takes is not None or kind.expected == "a function":
         return [*pick(things, 1), no_arguments, many_arguments, *pick(functions, 1), raises]
     return pick(numbers, 2) + pick(things, 2) + pick(functions, 1)

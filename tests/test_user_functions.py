@@ -43,6 +43,14 @@ RAISED = {
         sgd(gdtx.constant_schedule(0.1) * fails),
         "sgd: raised by the schedule of learning_rate",
     ),
+    "merge_schedules, its term": (
+        sgd(gdtx.constant_schedule(0.1) * fails),
+        "sgd > merge_schedules: raised by other",
+    ),
+    "merge_schedules, its merge": (
+        sgd(gdtx.merge_schedules(fails, 1.0, 2.0)),
+        "sgd > merge_schedules: raised by merge",
+    ),
     "bias_correction": (
         gdtx.scheduled_bias_correction(fails),
         "scheduled_bias_correction: raised by schedule",
