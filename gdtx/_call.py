@@ -130,7 +130,10 @@ class Call:
                 i = int(path)
                 arguments[name] = (*arguments[name][:i], new, *arguments[name][i + 1 :])
             elif path != name:
-                arguments[name] = {**arguments[name], path.removeprefix(f"{name}."): new}
+                arguments[name] = {
+                    key: new if f"{name}.{key}" == path else item
+                    for key, item in arguments[name].items()
+                }
             else:
                 arguments[name] = new
         args, kwargs = self.signature.unbind(arguments)

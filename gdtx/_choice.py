@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -38,11 +38,11 @@ def chosen(what: Any, tree: PyTree, name: str) -> list[bool]:
     return given(what, tree, name, check)
 
 
-def labelled(labels: Any, tree: PyTree, known: Collection[str]) -> list[str]:
+def labelled(labels: Any, tree: PyTree, known: Collection[Hashable]) -> list[Any]:
     """For each leaf, its label, one of those that are known."""
 
     def check(value: Any, where: str) -> None:
-        if not (isinstance(value, str) and value in known):
+        if not (isinstance(value, Hashable) and value in known):
             expected = listed(known) if len(known) == 1 else f"one of {listed(known)}"
             fail(ValueError, f"{where} is {describe(value)}, expected {expected}")
 

@@ -250,7 +250,7 @@ def _state_of(
         return getattr(state, name)
     groups = getattr(state, "inner", None)
     if path != name and isinstance(groups, dict):
-        return groups.get(path.removeprefix(f"{name}."))
+        return {f"{name}.{label}": group for label, group in groups.items()}.get(path)
     try:
         formula = tx.body(tx.arguments)
     except (TypeError, ValueError):  # of a factory that needs numbers where schedules are

@@ -99,7 +99,9 @@ _integer = _whole("an integer", -(2**31))
 # `Any`, because a scalar is a number, an array or a schedule to the caller, and a number or an
 # array, never a schedule, to the body of the factory: no one type says both.
 Scalar = Annotated[Any, SCALAR]
-NonNegative = Annotated[Any, _number("a non-negative finite number", lambda x: 0 <= x < math.inf)]
+NON_NEGATIVE = _number("a non-negative finite number", lambda x: 0 <= x < math.inf)
+NonNegative = Annotated[Any, NON_NEGATIVE]
+Bound = Annotated[Any, _number("non-negative", lambda x: x >= 0)]
 Positive = Annotated[Any, _number("positive", lambda x: x > 0)]
 Decay = Annotated[Any, _number("in [0, 1)", lambda x: 0 <= x < 1)]
 Fraction = Annotated[Any, _number("in [0, 1]", lambda x: 0 <= x <= 1)]

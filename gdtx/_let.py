@@ -8,7 +8,7 @@ import jax
 
 from ._errors import call_with, fail, foreign_state
 from ._transformation import GradientTransformation, transformation
-from ._tree import PyTree, check_shapes, leaves_as
+from ._tree import PyTree, check_empty, check_shapes, leaves_as
 
 
 @transformation
@@ -76,10 +76,9 @@ def value_of(name: str) -> GradientTransformation:
     """
 
     def update(
-        updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, tuple[()]]:
-        if state != ():
-            foreign_state("an empty tuple", state)
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        check_empty(state)
         if name not in extra_args:
             fail(
                 TypeError,
@@ -88,6 +87,6 @@ def value_of(name: str) -> GradientTransformation:
         structure = jax.tree.structure(updates)
         values = leaves_as(structure, extra_args[name], name, "updates")
         check_shapes(updates, values, name)
-        return structure.unflatten(values), ()
+        return structure.unflatten(values), state
 
     return GradientTransformation(lambda params: (), update)

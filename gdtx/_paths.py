@@ -113,7 +113,7 @@ def _fits(part: str, name: str) -> bool:
     return True
 
 
-def listed(paths: Iterable[str]) -> str:
+def listed(paths: Iterable[Any]) -> str:
     """The paths in a message, not too many of them."""
     shown = list(map(repr, paths))
     more = len(shown) - _MOST

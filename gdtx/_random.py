@@ -11,7 +11,7 @@ from ._errors import check_state, fail
 from ._kinds import Seed, StepFunction
 from ._memory import CountState, rule_at
 from ._numerics import cast, compute_dtype, increment
-from ._rules import checked_result, needed, walk
+from ._rules import beside, checked_result, walk
 from ._transformation import GradientTransformation, transformation
 from ._tree import PyTree, scalar_like
 
@@ -62,7 +62,7 @@ def randomized(
 
         columns = [leaves, _keys(seed, count, len(leaves))]
         if needs_params:
-            columns.append(needed(params, structure))
+            columns.append(beside(updates, params))
         return structure.unflatten(walk(drawn, structure, *columns)), CountState(count)
 
     return GradientTransformation(init, update)

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._errors import LeafError, annotate, calling, describe, fail, foreign_state
+from ._errors import LeafError, annotate, calling, describe, fail
 from ._kinds import ArrayFunction, TreeFunction, TwoArraysFunction
 from ._numerics import cast, compute_dtype, narrow
 from ._transformation import GradientTransformation, transformation
-from ._tree import PyTree, check_shapes, leaf_path, leaves_as
+from ._tree import PyTree, check_empty, check_params, check_shapes, leaf_path, leaves_as
 
 
 @transformation
@@ -50,7 +50,7 @@ def with_params(f: TwoArraysFunction) -> GradientTransformation:
     """
 
     def rule(leaves: list[Any], params: PyTree, structure: Any) -> list[Any]:
-        return each_leaf(f, structure, leaves, needed(params, structure))
+        return each_leaf(f, structure, leaves, beside(structure.unflatten(leaves), params))
 
     return _stateless(rule)
 
@@ -102,15 +102,14 @@ def set_to_zero() -> GradientTransformation:
 
 
 def _stateless(rule: Callable[[list[Any], PyTree, Any], list[Any]]) -> GradientTransformation:
-    """A transformation of the leaves that remembers nothing: its state is the empty tuple."""
+    """A transformation of the leaves that remembers nothing: its first state is the empty tuple."""
 
     def update(
-        updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, tuple[()]]:
-        if state != ():
-            foreign_state("an empty tuple", state)
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        check_empty(state)
         leaves, structure = jax.tree.flatten(updates)
-        return structure.unflatten(rule(leaves, params, structure)), ()
+        return structure.unflatten(rule(leaves, params, structure)), state
 
     return GradientTransformation(lambda params: (), update)
 
@@ -122,6 +121,12 @@ def needed(params: PyTree, structure: Any) -> list[Any]:
     if params is None:
         fail(ValueError, "needs the parameters: call update(updates, state, params)")
     return leaves_as(structure, params, "params", "updates")
+
+
+def beside(updates: PyTree, params: PyTree) -> list[Any]:
+    """The leaves of the parameters, which must have the shapes of the updates."""
+    check_params(updates, params)
+    return needed(params, jax.tree.structure(updates))
 
 
 def each_leaf(

@@ -16,12 +16,18 @@ from ._tree import PyTree, leaves_as, scalar_like
 
 
 def _is_by_label(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(label, str) for label in value)
+    if not isinstance(value, Mapping):
+        return False
+    try:
+        sorted(value)  # as JAX must, to carry the dict of their states
+    except TypeError:
+        return False
+    return None not in value  # which is no leaf of a tree of labels
 
 
 Groups = Annotated[
-    Mapping[str, Any],
-    Kind("a dict of transformations by label", _is_by_label, each=TRANSFORMATION),
+    Mapping[Any, Any],
+    Kind("a dict of transformations by labels of one type", _is_by_label, each=TRANSFORMATION),
 ]
 
 
@@ -34,7 +40,7 @@ class MaskedState(NamedTuple):
 class PartitionState(NamedTuple):
     """State of transformations of groups of parameters: theirs by label."""
 
-    inner: dict[str, PyTree]
+    inner: dict[Any, PyTree]
 
 
 @transformation
@@ -96,8 +102,9 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
     r"""Transform groups of leaves, each by a transformation of its own.
 
     Args:
-        transforms: transformations by label. Leaves of other groups are None to each and take no
-            state. One whose label no leaf has transforms nothing.
+        transforms: transformations by label, which are strings, numbers or booleans. Leaves of
+            other groups are None to each and take no state. One whose label no leaf has transforms
+            nothing.
         labels: which leaf has which label. A list of pairs of a pattern, as in :func:`masked`, and
             a label, of which the first that matches a leaf decides; or, in place of the booleans
             of a mask, a tree of labels, or a function that returns a label or such a tree. A list
@@ -110,7 +117,8 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
         ValueError: if a leaf has no label, a label has no transformation, a pattern matches no
             path or decides none because of those before it (but for a last `**`), or a tree does
             not fit the parameters.
-        TypeError: if `transforms` is not a dict of transformations by strings, or is empty.
+        TypeError: if `transforms` is not a dict of transformations by labels that can be sorted, or
+            is empty.
 
     >>> import gdtx, jax.numpy as jnp
     >>> tx = gdtx.partition(
@@ -141,7 +149,7 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
     if not transforms:
         raise TypeError("partition: needs at least one transformation, as in {'rest': adam(1e-3)}")
 
-    def groups(tree: PyTree) -> dict[str, list[bool]]:
+    def groups(tree: PyTree) -> dict[Any, list[bool]]:
         given = labelled(labels, tree, transforms)
         return {label: [other == label for other in given] for label in transforms}
 

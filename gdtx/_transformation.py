@@ -243,8 +243,19 @@ def _check(updates: PyTree, state: PyTree, params: PyTree) -> None:
             "state and params came in each other's place: update(updates, state, params)",
         )
     check_arrays(params, "params")
-    leaves = leaves_as(jax.tree.structure(updates), params, "params", "updates")
-    check_shapes(updates, leaves, "parameter")
+    leaves = leaves_as(structure, params, "params", "updates")
+    if not _per_example(updates, leaves):
+        check_shapes(updates, leaves, "parameter")
+
+
+def _per_example(updates: PyTree, params: list[Any]) -> bool:
+    """Whether all updates have one axis before those of their parameters. A first link may make
+    one of each; those that need the parameters' shapes look for themselves."""
+    shapes = [u.shape for u in jax.tree.leaves(updates)]
+    batches = {shape[:1] for shape in shapes}
+    return len(batches) == 1 and all(
+        shape[1:] == p.shape and shape for shape, p in zip(shapes, params, strict=True)
+    )
 
 
 def _accepted(update: Callable[..., Any], extra_args: Mapping[str, Any]) -> dict[str, Any]:

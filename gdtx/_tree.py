@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ._errors import at_work, describe, fail
+from ._errors import at_work, describe, fail, foreign_state
 from ._kinds import within_int32
 from ._numerics import compute_dtype
 
@@ -79,12 +79,26 @@ def _paths(tree: PyTree, deep: bool = True) -> list[tuple[str, Any]]:
     ]
 
 
+def check_empty(state: PyTree) -> None:
+    """Raise if a state holds arrays. None, {} and Optax's EmptyState hold no more than (), and are
+    returned as they came, so that `scan` carries them."""
+    if jax.tree.leaves(state):
+        foreign_state("an empty tuple", state)
+
+
 def check_shapes(updates: PyTree, leaves: list[Any], what: str) -> None:
     """Raise unless `leaves`, called `what`, have the shapes of the updates."""
     for i, (u, leaf) in enumerate(zip(jax.tree.leaves(updates), leaves, strict=True)):
         if u.shape != leaf.shape:
             path = leaf_path(updates, i)
             fail(ValueError, f"updates{path} has shape {u.shape}, its {what} has {leaf.shape}")
+
+
+def check_params(updates: PyTree, params: PyTree) -> None:
+    """Raise if there are parameters, of other shapes than the updates."""
+    if params is not None:
+        leaves = leaves_as(jax.tree.structure(updates), params, "params", "updates")
+        check_shapes(updates, leaves, "parameter")
 
 
 def leaf_path(tree: PyTree, index: int) -> str:

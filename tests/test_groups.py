@@ -671,11 +671,12 @@ ERRORS = [
         lambda: gdtx.partition(TWO, {"encoder": "a"})),
     bad("chain: labels['head'] is 'c' (str), expected one of 'a', 'b'",
         lambda: gdtx.chain(gdtx.partition(TWO, {"encoder": "a", "head": "c"}))),
-    bad("partition: transforms must be a dict of transformations by label, got 3",
+    bad("partition: transforms must be a dict of transformations by labels of one type, got 3",
         lambda: gdtx.partition(3, "a"), TypeError),
-    bad("partition: transforms must be a dict of transformations by label, got {1: sgd("
-        "learning_rate=0.1, momentum=None, nesterov=False)}",
-        lambda: gdtx.partition({1: SGD}, "a"), TypeError),
+    bad("partition: transforms must be a dict of transformations by labels of one type, got {1: "
+        "sgd(learning_rate=0.1, momentum=None, nesterov=False), 'a': sgd(learning_rate=0.1, "
+        "momentum=None, nesterov=False)}",
+        lambda: gdtx.partition({1: SGD, "a": SGD}, "a"), TypeError),
     bad("partition: transforms['a'] must be a transformation (a pair of init and update), got the "
         "function adam: call it", lambda: gdtx.partition({"a": gdtx.adam}, "a"), TypeError),
     bad("partition: needs at least one transformation, as in {'rest': adam(1e-3)}",

@@ -41,7 +41,7 @@ def shared():
     for module in map(importlib.import_module, modules):
         for name in dir(module):
             ours = getattr(gdtx, name, None)
-            if name[0] != "_" and hasattr(ours, "__gdtx_signature__"):
+            if name[0] != "_" and ours is not None and hasattr(ours, "__gdtx_signature__"):
                 yield name, ours, getattr(module, name)
 
 

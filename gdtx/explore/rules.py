@@ -116,7 +116,7 @@ def _partition(
     outputs = {label: reader.read(tx, u) for label, tx in transforms.items()}
     if len(set(outputs.values())) == 1:
         return next(iter(outputs.values()))
-    rows = ((out, Symbol(rf"\text{{if {escaped(label)}}}")) for label, out in outputs.items())
+    rows = ((out, Symbol(rf"\text{{if {escaped(str(label))}}}")) for label, out in outputs.items())
     return apply("cases", *(part for row in rows for part in row))
 
 

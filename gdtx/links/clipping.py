@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .. import _numerics
 from .._errors import LeafError, at_work
-from .._kinds import NonNegative, Positive
+from .._kinds import Bound, NonNegative
 from .._rules import elementwise, treewise, with_params
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, check_arrays
@@ -38,7 +38,7 @@ def global_norm(updates: PyTree) -> jax.Array:
 
 
 @transformation
-def clip_by_global_norm(max_norm: Positive) -> GradientTransformation:
+def clip_by_global_norm(max_norm: Bound) -> GradientTransformation:
     r"""Shorten the updates to a global norm: $u \leftarrow u \min(1, c / \|u\|)$.
 
     Args:
@@ -61,7 +61,7 @@ def clip_by_global_norm(max_norm: Positive) -> GradientTransformation:
 
 
 @transformation
-def clip_by_norm(max_norm: Positive) -> GradientTransformation:
+def clip_by_norm(max_norm: Bound) -> GradientTransformation:
     r"""Shorten each array to a norm of its own: $u \leftarrow u \min(1, c / \|u\|)$.
 
     Args:
@@ -75,7 +75,7 @@ def clip_by_norm(max_norm: Positive) -> GradientTransformation:
 
 
 @transformation
-def clip_by_block_rms(threshold: Positive) -> GradientTransformation:
+def clip_by_block_rms(threshold: Bound) -> GradientTransformation:
     r"""Shorten arrays to a root mean square: $u \leftarrow u / \max(1, \mathrm{RMS}(u) / \tau)$.
 
     :func:`clip_by_norm` with $\tau \sqrt n$ for an array of $n$ numbers.
@@ -99,7 +99,7 @@ def clip_by_block_rms(threshold: Positive) -> GradientTransformation:
 
 
 @transformation
-def adaptive_grad_clip(clipping: Positive, eps: NonNegative = 1e-3) -> GradientTransformation:
+def adaptive_grad_clip(clipping: Bound, eps: NonNegative = 1e-3) -> GradientTransformation:
     r"""Shorten the update of each unit to a share of the unit's weights:
     $u_i \leftarrow u_i \min(1, \lambda \max(\|\theta_i\|, \epsilon) / \|u_i\|)$.
 

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._kinds import NonNegative, is_zero
+from .._kinds import Scalar, is_zero
 from .._rules import identity, with_params
 from .._select import masked
 from .._transformation import GradientTransformation, transformation
 
 
 @transformation
-def add_decayed_weights(weight_decay: NonNegative, mask: Any = None) -> GradientTransformation:
+def add_decayed_weights(weight_decay: Scalar, mask: Any = None) -> GradientTransformation:
     r"""$u \leftarrow u + \lambda\,\theta$.
 
     Before the moments it is an L2 penalty; after them, and before the learning rate, it is the
     decoupled decay of AdamW.
 
     Args:
-        weight_decay: $\lambda$.
+        weight_decay: $\lambda$; a negative one lets weights grow, as in Fromage.
         mask: which parameters decay, as in :func:`masked`; all by default.
 
     Returns:
         A stateless transformation.
 
     Raises:
-        ValueError: if `weight_decay` is negative; from `update`, if it is called without the
-            parameters (a constant 0 needs none).
+        ValueError: from `update`, if it is called without the parameters (a constant 0 needs
+            none).
 
     References:
         Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization, arXiv:1711.05101.

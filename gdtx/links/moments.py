@@ -16,13 +16,13 @@ from .arithmetic import scale, square
 
 @transformation
 def trace(
-    decay: Decay, nesterov: bool = False, dtype: FloatDType | None = None
+    decay: Fraction, nesterov: bool = False, dtype: FloatDType | None = None
 ) -> GradientTransformation:
     r"""Momentum: $v_t = \mu v_{t-1} + u_t$, emitting $v_t$.
 
     Args:
-        decay: $\mu$. The sum of gradients may be $1 / (1 - \mu)$ times as large as they are, and
-            infinite where they are not.
+        decay: $\mu$; 1 gives the sum of all updates. The sum may be $1 / (1 - \mu)$ times as large
+            as they are, and infinite where they are not.
         nesterov: emit $\mu v_t + u_t$, Nesterov's momentum with the gradient taken at the current
             point.
         dtype: of the buffer, see :func:`accumulate`.
@@ -31,7 +31,7 @@ def trace(
         A transformation whose state holds one buffer per array, with Nesterov or without.
 
     Raises:
-        ValueError: if `decay` is not in [0, 1).
+        ValueError: if `decay` is not in [0, 1].
 
     References:
         Polyak 1964, Some methods of speeding up the convergence of iteration methods;

@@ -15,7 +15,7 @@ from .._kinds import Count
 from .._numerics import cast, compute_dtype, quotient, saturated
 from .._rules import checked_result, walk
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, leaves_as
+from .._tree import PyTree, check_params, leaves_as
 
 
 class Margins(NamedTuple):
@@ -98,6 +98,7 @@ def rank_one(
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
+        check_params(updates, params)
         leaves, structure = jax.tree.flatten(updates)
         means = refilled(updates, walk(real_mean, structure, leaves), _is_whole)
         kept, state = statistic.update(means, state, None, **extra_args)

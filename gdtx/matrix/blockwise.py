@@ -24,7 +24,7 @@ from .._placement import (
 )
 from .._rules import walk
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree
+from .._tree import PyTree, check_params
 from .blocks import Part, groups, stack, unstack
 from .vectors import warn_of_size
 
@@ -89,6 +89,7 @@ def blockwise(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         _checked(updates)
+        check_params(updates, params)
         layout = grouped(updates)
 
         def step(

@@ -17,7 +17,7 @@ from .._numerics import cast, compute_dtype
 from .._placement import placed_as, whole, zeros_whole
 from .._rules import checked_result, walk
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, leaves_as
+from .._tree import PyTree, check_params, leaves_as
 from ..links.arithmetic import scale_by_learning_rate
 from .inverse import bounded, inverse_root_times
 from .window import scale_by_window
@@ -88,6 +88,7 @@ def scale_by_full_matrix(
         updates: PyTree, state: FullMatrixState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, FullMatrixState]:
         check_state(state, FullMatrixState)
+        check_params(updates, params)
         leaves, structure = jax.tree.flatten(updates)
         kept = jax.tree.structure(refilled(updates, leaves))
         matrices = leaves_as(kept, state.matrices, "state", "updates")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import jax
 
-from .._errors import calling, foreign_state
+from .._errors import calling
 from .._kinds import (
     Count,
     FloatDType,
@@ -20,7 +20,7 @@ from .._kinds import (
 from .._numerics import cast, compute_dtype
 from .._placement import kept_in_place
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree
+from .._tree import PyTree, check_empty
 from .axes import as_matrices, axes_of, fans, from_matrices
 from .polar import Coefficients, newton_schulz, polar, polynomials
 from .together import bounded, together
@@ -200,11 +200,10 @@ def _of_matrices(
         return ()
 
     def update(
-        updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, tuple[()]]:
-        if state != ():
-            foreign_state("an empty tuple", state)
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        check_empty(state)
         leaves, structure = jax.tree.flatten(updates)
-        return structure.unflatten(rule(leaves, axes_of(axes, updates, "axes", "updates"))), ()
+        return structure.unflatten(rule(leaves, axes_of(axes, updates, "axes", "updates"))), state
 
     return GradientTransformation(init, update)

@@ -16,7 +16,7 @@ from .._kinds import Decay, Fraction, NonNegative, is_array
 from .._numerics import cast, compute_dtype
 from .._rules import checked_result, identity, walk
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree
+from .._tree import PyTree, check_params
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.moments import ema
 from ..methods._parts import root
@@ -73,6 +73,7 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
         updates: PyTree, state: CoverState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, CoverState]:
         check_state(state, CoverState)
+        check_params(updates, params)
         leaves, structure = jax.tree.flatten(updates)
 
         def step(u: jax.Array, old: tuple[jax.Array, ...]) -> tuple[Any, tuple[jax.Array, ...]]:

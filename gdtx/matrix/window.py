@@ -15,7 +15,7 @@ from .._numerics import cast, compute_dtype
 from .._placement import whole, zeros_whole
 from .._rules import checked_result, walk
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, leaves_as, scalar_like
+from .._tree import PyTree, check_params, leaves_as, scalar_like
 from .inverse import bounded, inverse_root_times
 
 
@@ -83,6 +83,7 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
         updates: PyTree, state: WindowState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, WindowState]:
         check_state(state, WindowState)
+        check_params(updates, params)
         leaves, structure = jax.tree.flatten(updates)
         outside = jax.tree.structure(refilled(updates, leaves))
         kept = (leaves_as(outside, tree, "state", "updates") for tree in state[:2])

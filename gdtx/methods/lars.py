@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._combine import chain
-from .._kinds import Decay, NonNegative, Positive
+from .._kinds import Fraction, NonNegative, Positive
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.moments import trace
@@ -20,7 +20,7 @@ def lars(
     trust_coefficient: Positive = 0.001,
     eps: NonNegative = 0.0,
     trust_mask: Any = None,
-    momentum: Decay = 0.9,
+    momentum: Fraction = 0.9,
     nesterov: bool = False,
 ) -> GradientTransformation:
     r"""LARS, momentum for large batches of images.

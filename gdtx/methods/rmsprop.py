@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._combine import chain, divide, join
-from .._kinds import Decay, InnerDecay, NonNegative
+from .._kinds import Decay, Fraction, InnerDecay, NonNegative
 from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import square
@@ -89,7 +89,7 @@ def rmsprop(
     initial_scale: NonNegative = 0.0,
     eps_in_sqrt: bool = True,
     centered: bool = False,
-    momentum: Decay | None = None,
+    momentum: Fraction | None = None,
     nesterov: bool = False,
 ) -> GradientTransformation:
     r"""RMSProp.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._combine import chain
-from .._kinds import Decay, NonNegative
+from .._kinds import Decay, Fraction, NonNegative
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.moments import ema, trace
@@ -12,7 +12,7 @@ from ._parts import first_moment
 
 @transformation
 def sgd(
-    learning_rate: NonNegative, momentum: Decay | None = None, nesterov: bool = False
+    learning_rate: NonNegative, momentum: Fraction | None = None, nesterov: bool = False
 ) -> GradientTransformation:
     r"""Stochastic gradient descent, with momentum if asked for.
 

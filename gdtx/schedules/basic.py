@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Count, Kind, NonNegative, Positive, Scalar, StepCount
+from .._kinds import SCALAR, Count, Kind, NonNegative, Positive, Scalar, StepCount, checked
 from .._schedule import Rule, schedule
 
 V = TypeVar("V")
@@ -235,7 +235,12 @@ def cosine_decay_schedule(
 
 def steps_and_factors(name: str, boundaries_and_scales: Mapping[int, Any] | None) -> dict[int, Any]:
     """Factors by the steps from which they apply, in order; they must not be negative."""
-    factors = dict(sorted((boundaries_and_scales or {}).items()))
+    label = f"{name}: a step of boundaries_and_scales"
+    factors = {
+        checked(label, boundary, SCALAR, False, schedules=False): factor
+        for boundary, factor in (boundaries_and_scales or {}).items()
+    }
+    factors = dict(sorted(factors.items()))
     for boundary, factor in factors.items():
         if isinstance(factor, int | float) and not factor >= 0:
             raise ValueError(

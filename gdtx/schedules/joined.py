@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from .._kinds import STEP_FUNCTION, Scalar, checked, one_of
+from .._kinds import NON_NEGATIVE, STEP_FUNCTION, Scalar, at_hand, checked, one_of
 from .._schedule import Rule, Schedule, schedule
 from .basic import (
     Factors,
@@ -28,11 +29,12 @@ def join_schedules(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequen
 
     Args:
         schedules: $s_0, s_1, \dots$, functions of the step.
-        boundaries: $t_1, t_2, \dots$, increasing, one fewer than schedules.
+        boundaries: $t_1, t_2, \dots$, numbers that increase, one fewer than schedules.
 
     Raises:
-        ValueError: if there is not one boundary fewer than schedules, or they do not increase.
-        TypeError: if a schedule is not a function.
+        ValueError: if there is not one boundary fewer than schedules, they do not increase, or one
+            is negative.
+        TypeError: if a schedule is not a function, or a boundary is not a number.
 
     >>> import gdtx
     >>> both = gdtx.join_schedules([gdtx.linear_schedule(0.0, 1.0, 10), lambda t: 1.0 - t], [10])
@@ -46,9 +48,13 @@ def join_schedules(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequen
             f"join_schedules: {len(schedules)} schedules need {len(schedules) - 1} boundaries, "
             f"got {len(boundaries)}"
         )
-    known = [boundary for boundary in boundaries if isinstance(boundary, int)]
-    if known != sorted(set(known)):
-        raise ValueError(f"join_schedules: boundaries must increase, got {known}")
+    boundaries = [
+        checked(f"join_schedules: boundaries[{i}]", boundary, NON_NEGATIVE, False, schedules=False)
+        for i, boundary in enumerate(boundaries)
+    ]
+    known = [x for boundary in boundaries for x in np.ravel(at_hand(boundary)).tolist()]
+    if known != sorted(set(known)) or min(known, default=0) < 0:
+        raise ValueError(f"join_schedules: boundaries must increase from 0 on, got {known}")
 
     def at(step: jax.Array) -> jax.Array:
         def within(i: int) -> jax.Array:

@@ -12,7 +12,7 @@ from .._errors import check_state
 from .._kinds import Count, Decay
 from .._memory import RecurState
 from .._numerics import one_minus_power
-from .._rules import each_leaf, needed
+from .._rules import beside, each_leaf
 from .._transformation import GradientTransformation, ScheduledState, transformation
 from .._tree import PyTree
 from ..links.moments import ema
@@ -93,7 +93,7 @@ def average(
         check_state(state, AverageState)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         leaves, structure = jax.tree.flatten(updates)
-        new = each_leaf(lambda u, p: p + u, structure, leaves, needed(params, structure))
+        new = each_leaf(lambda u, p: p + u, structure, leaves, beside(updates, params))
         _, statistic_state = statistic.update(structure.unflatten(new), state.average)
         return updates, AverageState(statistic_state, inner_state)
 

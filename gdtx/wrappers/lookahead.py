@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .._errors import check_state
 from .._kinds import Fraction, Growth
 from .._numerics import increment
-from .._rules import each_leaf, needed
+from .._rules import beside, each_leaf
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaves_as, scalar_like, wide_copy
 
@@ -75,7 +75,7 @@ def lookahead(
         since = increment(state.steps_since_sync)
         syncs = since >= sync_period
         leaves, structure = jax.tree.flatten(updates)
-        fast = needed(params, structure)
+        fast = beside(updates, params)
         old = leaves_as(structure, state.slow, "state", "updates")
 
         def moved(slow: jax.Array, u: jax.Array, p: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ from .._errors import LeafError, check_state, foreign_state
 from .._numerics import cast, change, is_half, rounded
 from .._rules import needed, walk
 from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, leaves_as
+from .._tree import PyTree, check_shapes, leaves_as
 
 
 class MasterState(NamedTuple):
@@ -71,13 +71,9 @@ def master_weights(inner: GradientTransformation) -> GradientTransformation:
         copies = _copies(state.params, structure, leaves)
         seen = structure.unflatten(map(_or_else, copies, leaves))
         updates, inner_state = inner.update(updates, state.inner, seen, **extra_args)
-        results = walk(
-            _stepped,
-            structure,
-            leaves_as(structure, updates, "the inner update", "updates"),
-            leaves,
-            copies,
-        )
+        new = leaves_as(structure, updates, "the inner update", "updates")
+        check_shapes(updates, leaves, "parameter")
+        results = walk(_stepped, structure, new, leaves, copies)
         updates, copies = zip(*results, strict=True) if results else ((), ())
         return structure.unflatten(updates), MasterState(structure.unflatten(copies), inner_state)
 

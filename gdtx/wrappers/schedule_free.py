@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from .._errors import check_state
 from .._kinds import InnerDecay, NonNegative
-from .._rules import each_leaf, needed
+from .._rules import beside, each_leaf
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaves_as, scalar_like, wide_copy
 from .evaluation import alongside
@@ -94,7 +94,7 @@ def schedule_free(
         toward_z, along_u = 1 - (1 - c) * (b1 / state.b1), 1 - b1 * (1 - c)
 
         leaves, structure = jax.tree.flatten(updates)
-        y = needed(params, structure)
+        y = beside(updates, params)
         z = leaves_as(structure, state.z, "state", "updates")
         step = each_leaf(lambda u, y, z: toward_z * (z - y) + along_u * u, structure, leaves, y, z)
         moved = each_leaf(lambda z, u: z + u, structure, z, leaves)
