@@ -377,7 +377,7 @@ MISMATCHES = {
     ),
     "wrapper": (
         gdtx.adam(0.1), optax.apply_if_finite(optax.adam(0.1), 3),
-        "looked for mu in Optax's state, found optax_state.notfinite_count",
+        "looked for mu in Optax's state, found optax_state of class ApplyIfFiniteState",
     ),
     "step sizes": (
         gdtx.rprop(0.1), optax.rprop(0.1), "looked for sign in Optax's state, found",

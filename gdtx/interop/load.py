@@ -7,12 +7,17 @@ import jax.numpy as jnp
 
 from .._combine import chain, join
 from .._errors import at_work, describe, fail
+from .._let import let
 from .._memory import CountState, RecurState, counted, recur
 from .._select import MaskedState, PartitionState, masked, partition
 from .._transformation import GradientTransformation, ScheduledState
 from .._tree import PyTree
+from ..links.plateau import PlateauState, reduce_on_plateau
+from ..wrappers.accumulate_gradients import AccumulateState
+from ..wrappers.lookahead import LookaheadState, lookahead
+from ..wrappers.skip import SkipState, skip_when
 from ..wrappers.tunable import TunableState, tunable
-from .optax_state import OptaxState, placed
+from .optax_state import OptaxState, buffer_like, copied
 
 
 def load_optax_state(
@@ -24,15 +29,20 @@ def load_optax_state(
     of that name, its `trace` with that of :func:`gdtx.trace`, its `sum_of_squares` with
     :func:`gdtx.running_sum`, and so on. Every count is Optax's. So methods, and chains of them with
     anything that keeps nothing, are all loaded in one way: SGD with its momenta, AdaGrad, AdaDelta,
-    RMSProp, Adam, AdamW, AdaMax, NAdam, RAdam and Lion, with schedules or without, masked, or under
-    `optax.inject_hyperparams` (whose values go to :func:`gdtx.tunable`).
+    RMSProp, Adam, AdamW, AdaMax, NAdam, RAdam, AdaBelief, Yogi, LAMB, Lion and Adafactor, with
+    schedules or without, masked, or under `optax.inject_hyperparams` (whose values go to
+    :func:`gdtx.tunable`). Of wrappers, `optax.MultiSteps` is :func:`gdtx.accumulate_gradients`,
+    `apply_if_finite` is :func:`gdtx.skip_nonfinite`, `lookahead` and `reduce_on_plateau` have the
+    same names.
 
-    Hyperparameters are not in the states: give `tx` the ones that Optax had, with
-    `radam(threshold=5.0)` for Optax's default.
+    A state of another method is refused if its class or what it keeps tells so. In Optax those of
+    Yogi and ADOPT are of Adam's class, so that `tx` must be the right one. Hyperparameters are not
+    in the states: give `tx` the ones that Optax had, with `radam(threshold=5.0)` for Optax's
+    default.
 
     SGD, with momentum and Nesterov's too, AdaGrad and Lion go on bit for bit. Others differ from
     Optax by rounding, in units in the last place of a float32 update that does not pass near zero:
-    RMSProp and AdaDelta 8, AdaMax 16, Adam, AdamW and NAdam 256, RAdam 16384 from step 20. Those
+    RMSProp and AdaDelta 8, AdaMax 16, Adam and its like 256, RAdam 16384 from step 20. Those
     above 16 are Optax's: it subtracts powers of decays, rounded to float32, from 1. From Optax's
     own run in float64, all of them in float32 are within 32 units.
 
@@ -40,7 +50,8 @@ def load_optax_state(
         tx: the transformation to go on with.
         optax_state: what Optax's `init` or `update` returned.
         params: the parameters, needed where Optax keeps no moment of every one of them and `tx`
-            must know: where all are masked.
+            must know: where all are masked or factored. Of `lookahead` the pair of fast and slow
+            ones that Optax has, as only it holds the slow.
 
     Returns:
         The state of `tx`. Arrays that need no other dtype are shared with `optax_state`: donate
@@ -62,7 +73,10 @@ def load_optax_state(
     with at_work("load_optax_state"):
         if not isinstance(tx, GradientTransformation):
             fail(TypeError, f"tx must be a transformation of gdtx, got {describe(tx)}")
-        theirs = OptaxState(optax_state)
+        slow = None
+        if type(params).__name__ == "LookaheadParams":
+            params, slow = params.fast, params.slow
+        theirs = OptaxState(optax_state, slow=slow)
         state = _loaded(tx, tx.init(theirs.params() if params is None else params), (), theirs)
         theirs.check_empty(tx)
         return state
@@ -77,6 +91,12 @@ def _loaded(
     def loaded(part: GradientTransformation, state: PyTree, *below: str) -> PyTree:
         return _loaded(part, state, (*names, name, *below), theirs)
 
+    def within(state: PyTree, inner_state: PyTree, path: str) -> PyTree:
+        inner = OptaxState(inner_state, path)
+        state = _loaded(given["inner"], state, (), inner)
+        inner.check_empty(given["inner"])
+        return state
+
     with at_work(name):
         if tx.factory is GradientTransformation:
             if jax.tree.leaves(state):
@@ -89,7 +109,7 @@ def _loaded(
             return ScheduledState(step, loaded(tx._at(step, schedules), state.inner))
         if tx.factory is chain:
             return tuple(map(loaded, given["links"], state))
-        if tx.factory is join:
+        if tx.factory in (join, let):
             parts = {}
             for branch, part in state.items():
                 with at_work(branch):
@@ -108,10 +128,44 @@ def _loaded(
             return PartitionState({label: groups[label] for label in state.inner})
         if tx.factory is tunable:
             held = {
-                path: placed(jnp.array(theirs.hyperparams.get(path, old), old.dtype), old)
+                path: copied(theirs.hyperparams.get(path, old), old)
                 for path, old in state.hyperparams.items()
             }
             return TunableState(held, loaded(given["inner"].replace(**held), state.inner))
+        if isinstance(state, AccumulateState):
+            steps, path = theirs.state("MultiStepsState")
+            # Theirs is the mean so far.
+            mean = buffer_like(state.gradients.buffers["value"], steps.acc_grads, path)
+            total = jax.tree.map(lambda m: m * jnp.asarray(steps.mini_step, m.dtype), mean)
+            return AccumulateState(
+                step=copied(steps.gradient_step, state.step),
+                micro_step=copied(steps.mini_step, state.micro_step),
+                gradients=RecurState({"value": total}),
+                inner=within(state.inner, steps.inner_opt_state, f"{path}.inner_opt_state"),
+            )
+        if tx.factory is skip_when:
+            finite, path = theirs.state("ApplyIfFiniteState")
+            return SkipState(
+                skipped=copied(finite.total_notfinite, state.skipped),
+                consecutive=copied(finite.notfinite_count, state.consecutive),
+                inner=within(state.inner, finite.inner_state, f"{path}.inner_state"),
+            )
+        if tx.factory is lookahead:
+            ahead, path = theirs.state("LookaheadState")
+            if theirs.slow is None:
+                fail(TypeError, "params must be Optax's LookaheadParams, which hold slow weights")
+            slow = buffer_like(state.slow, theirs.slow, "params.slow")
+            return LookaheadState(
+                steps_since_sync=copied(ahead.steps_since_sync, state.steps_since_sync),
+                slow=jax.tree.map(jnp.copy, slow),  # the parameters may be donated too
+                inner=within(state.inner, ahead.fast_state, f"{path}.fast_state"),
+            )
+        if tx.factory is reduce_on_plateau:
+            plateau, _ = theirs.state("ReduceLROnPlateauState")
+            fields = {**plateau._asdict(), "avg_count": plateau.count}
+            return PlateauState(
+                **{name: copied(fields[name], old) for name, old in state._asdict().items()}
+            )
         if tx.factory is recur:
             return RecurState(
                 {name: theirs.buffer((*names, name), old) for name, old in state.buffers.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,29 +11,35 @@ from jax.core import Tracer
 
 from .._errors import describe, fail
 from .._tree import PyTree
+from ..links.rank_one import Margins
 
 
 class Kept(NamedTuple):
-    """A buffer that Optax keeps: where, under which name, and whether what keeps nothing is between
-    it and the one before."""
+    """What Optax keeps, a buffer or a state that is taken as a whole: where, in a state of which
+    class, under which name, and whether what keeps nothing is between it and the one before."""
 
     path: str
+    owner: str
     field: str
     tree: PyTree
     after_link: bool
+
+    def __str__(self) -> str:
+        return f"{self.path} of class {self.owner}" if self.field == self.owner else self.path
 
 
 class OptaxState:
     """What an Optax state keeps, taken out in order."""
 
-    def __init__(self, state: PyTree):
+    def __init__(self, state: PyTree, path: str = "optax_state", slow: PyTree = None):
+        self.slow = slow  # weights that Optax keeps among the parameters
         self.counts: dict[str, Any] = {}
         self.hyperparams: dict[str, Any] = {}
         self.kept: list[Kept] = []
         self.taken = 0
         self.link = False  # whether one was passed since the last buffer, here and in tx
         self.link_in_tx = False
-        self.read(state, "optax_state")
+        self.read(state, path)
         values = {p: int(c) for p, c in self.counts.items() if not isinstance(c, Tracer)}
         if len(set(values.values())) > 1:
             fail(ValueError, f"the counts of Optax's state are not the same: {values}")
@@ -52,16 +59,22 @@ class OptaxState:
             # Sorted, because what has been through a compiled step is.
             for label, inner in sorted(inner_states.items(), key=lambda item: str(item[0])):
                 self.read(inner, f"{path}.inner_states[{label!r}]")
+        elif set(_whole.get(name, ("no such class",))) <= set(fields or ()):
+            if name == "FactoredState":
+                self.count(state, path)
+            self.keep(Kept(path, name, name, state, self.link))
         elif isinstance(state, tuple):
             self.count(state, path)
             buffers = [field for field in fields or () if field != "count"]
             for field in buffers:
-                kept = Kept(f"{path}.{field}", field, getattr(state, field), self.link)
-                self.kept.append(kept)
-                self.link = False
+                self.keep(Kept(f"{path}.{field}", name, field, getattr(state, field), self.link))
             self.link = self.link or not buffers
         else:
             fail(ValueError, f"{path} is {describe(state)}, expected a state of Optax")
+
+    def keep(self, kept: Kept) -> None:
+        self.kept.append(kept)
+        self.link = False
 
     def count(self, state: Any, path: str) -> None:
         if "count" in state._fields:
@@ -69,8 +82,9 @@ class OptaxState:
 
     def params(self) -> PyTree:
         """A tree like the parameters: the widest of the buffers that have no holes."""
-        whole = [kept.tree for kept in self.kept if not _has_holes(kept.tree)]
-        if self.kept and not whole:
+        trees = list(self.trees())
+        whole = [tree for tree in trees if not _has_holes(tree)]
+        if trees and not whole:
             fail(
                 TypeError,
                 "params are needed, because Optax's state keeps no moment of every parameter: "
@@ -78,15 +92,40 @@ class OptaxState:
             )
         return max(whole, key=_nbytes, default=())
 
+    def trees(self) -> Iterator[PyTree]:
+        """What may be like the parameters."""
+        for kept in self.kept:
+            if kept.field == "MultiStepsState":
+                yield kept.tree.acc_grads
+            elif kept.field == "ApplyIfFiniteState":
+                yield from OptaxState(kept.tree.inner_state, kept.path).trees()
+            elif kept.field == "FactoredState" or kept.field not in _whole:
+                yield kept.tree
+
     def buffer(self, names: tuple[str, ...], old: PyTree) -> PyTree:
         """The next buffer, for the one of `tx` that is reached by these names."""
-        fields = _fields(names)
+        kept = self.take(_fields(names))
+        owners = {_owners[name] for name in names if name in _owners}
+        if owners and kept.owner not in owners:
+            expected = f"looked for a {' or '.join(owners)} in Optax's state"
+            fail(ValueError, f"{expected}, found {kept.path} of a {kept.owner}")
+        if kept.field == "FactoredState":
+            kept = kept._replace(tree=_margins(old, kept.tree))
+        return buffer_like(old, kept.tree, kept.path)
+
+    def state(self, owner: str) -> Any:
+        """The next state of Optax, of this class, taken as a whole; and where it is."""
+        kept = self.take((owner,))
+        return kept.tree, kept.path
+
+    def take(self, fields: tuple[str, ...]) -> Kept:
+        """What comes next, which must have one of these names."""
         looked_for = f"looked for {' or '.join(fields)} in Optax's state"
         if self.taken == len(self.kept):
             fail(ValueError, f"{looked_for}, which keeps {self.summary()}")
         kept = self.kept[self.taken]
         if kept.field not in fields:
-            fail(ValueError, f"{looked_for}, found {kept.path}; it keeps {self.summary()}")
+            fail(ValueError, f"{looked_for}, found {kept}; it keeps {self.summary()}")
         if self.taken and kept.after_link != self.link_in_tx:
             last = self.kept[self.taken - 1].path
             sides = ("Optax's state", "tx") if kept.after_link else ("tx", "Optax's state")
@@ -99,7 +138,7 @@ class OptaxState:
             )
         self.taken += 1
         self.link_in_tx = False
-        return _like(old, kept)
+        return kept
 
     def step(self, old: jax.Array) -> jax.Array:
         """The count, as a copy: every one in a state is a buffer of its own."""
@@ -108,7 +147,7 @@ class OptaxState:
                 ValueError,
                 f"looked for a count in Optax's state, which keeps {self.summary()} and no count",
             )
-        return placed(jnp.array(next(iter(self.counts.values())), old.dtype), old)
+        return copied(next(iter(self.counts.values())), old)
 
     def check_empty(self, tx: Any) -> None:
         if self.taken < len(self.kept):
@@ -116,7 +155,7 @@ class OptaxState:
             fail(ValueError, f"{tx} keeps nothing like {kept.path} of Optax's state")
 
     def summary(self) -> str:
-        return ", ".join(kept.path for kept in self.kept) or "no moments"
+        return ", ".join(map(str, self.kept)) or "no moments"
 
 
 def _fields(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -127,6 +166,7 @@ def _fields(names: tuple[str, ...]) -> tuple[str, ...]:
 # In this order, because the buffers of `mu` and `nu` belong to an `ema` most often. Optax keeps the
 # mean of squares where `variance` keeps what it says.
 _meaning = {
+    "scale_by_factored_rms": ("FactoredState",),
     "variance": ("a variance",),
     "feedback": ("e_x",),
     "running_sum": ("sum_of_squares",),
@@ -136,21 +176,57 @@ _meaning = {
     "ema": ("ema",),
 }
 
+# Links whose buffers have names that others' have too, and the class of their state in Optax.
+_owners = {
+    **dict.fromkeys(
+        ("scale_by_adam", "scale_by_adamax", "scale_by_nadam", "scale_by_radam", "scale_by_yogi"),
+        "ScaleByAdamState",
+    ),
+    "scale_by_belief": "ScaleByBeliefState",
+    "scale_by_lion": "ScaleByLionState",
+}
+
+# Taken as a whole: what they wrap is updated on some steps only and has counts of its own, or their
+# fields belong together. With the fields that they are known by.
+_whole = {
+    "ApplyIfFiniteState": ("notfinite_count", "total_notfinite", "inner_state"),
+    "FactoredState": ("count", "v_row", "v_col", "v"),
+    "LookaheadState": ("fast_state", "steps_since_sync"),
+    "MultiStepsState": ("mini_step", "gradient_step", "inner_opt_state", "acc_grads"),
+    "ReduceLROnPlateauState": ("scale", "best_value", "plateau_count", "cooldown_count", "count"),
+}
+
 # Their last field is the state of what they wrap, which is updated whenever they are.
 _transparent = ("InjectHyperparamsState", "InjectStatefulHyperparamsState", "MaskedState")
 
 
-def _like(old: PyTree, kept: Kept) -> PyTree:
-    """What Optax kept, in our container and dtype."""
+def _margins(old: PyTree, factored: Any) -> PyTree:
+    """What Optax keeps of rows and columns, or of the whole, where ours keeps the same."""
+
+    def is_margins(node: Any) -> bool:
+        return isinstance(node, Margins)
+
+    ours, structure = jax.tree_util.tree_flatten_with_path(old, is_leaf=is_margins)
+    columns = [jax.tree_util.tree_flatten_with_path(tree)[0] for tree in factored[1:]]
+    if any([path for path, _ in ours] != [path for path, _ in column] for column in columns):
+        return factored.v  # for other parameters, as will be seen
+    return structure.unflatten(
+        Margins(row, col) if is_margins(leaf) else whole
+        for (_, leaf), (_, row), (_, col), (_, whole) in zip(ours, *columns, strict=True)
+    )
+
+
+def buffer_like(old: PyTree, tree: PyTree, where: str) -> PyTree:
+    """What Optax kept there, in our container and dtype."""
     ours, structure = jax.tree_util.tree_flatten_with_path(old)
-    theirs = jax.tree_util.tree_flatten_with_path(kept.tree)[0]
+    theirs = jax.tree_util.tree_flatten_with_path(tree)[0]
     for (our_path, x), (path, y) in zip(ours, theirs, strict=False):
         if our_path != path or x.shape != jnp.shape(y):
-            where = f"{kept.path}{jax.tree_util.keystr(path)} is {describe(y)}"
+            found = f"{where}{jax.tree_util.keystr(path)} is {describe(y)}"
             wanted = f"params{jax.tree_util.keystr(our_path)} of shape {x.shape}"
-            fail(ValueError, f"{where}, expected what belongs to {wanted}")
+            fail(ValueError, f"{found}, expected what belongs to {wanted}")
     if len(ours) != len(theirs):
-        fail(ValueError, f"{kept.path} has {len(theirs)} leaves, tx is for {len(ours)} parameters")
+        fail(ValueError, f"{where} has {len(theirs)} leaves, tx is for {len(ours)} parameters")
     return structure.unflatten([_cast(y, x) for (_, x), (_, y) in zip(ours, theirs, strict=True)])
 
 
@@ -161,6 +237,11 @@ def _cast(new: Any, old: jax.Array) -> jax.Array:
     return new if is_placed else placed(new, old)
 
 
+def copied(new: Any, old: jax.Array) -> jax.Array:
+    """A number of theirs in a buffer of its own, where ours was."""
+    return placed(jnp.array(new, old.dtype), old)
+
+
 def placed(new: jax.Array, old: jax.Array) -> jax.Array:
     if isinstance(old, Tracer) or isinstance(new, Tracer) or not old.committed:
         return new
@@ -168,10 +249,11 @@ def placed(new: jax.Array, old: jax.Array) -> jax.Array:
 
 
 def _has_holes(tree: PyTree) -> bool:
-    """Whether a mask left something out, for which Optax has a node without leaves."""
+    """Whether a mask left something out, for which Optax has a node without leaves, or the whole of
+    some is not kept."""
 
     def is_hole(node: Any) -> bool:
-        return type(node).__name__ == "MaskedNode"
+        return type(node).__name__ in ("MaskedNode", "FactoredState")
 
     return any(map(is_hole, jax.tree.leaves(tree, is_leaf=is_hole)))
 
