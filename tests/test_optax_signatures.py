@@ -68,6 +68,21 @@ def test_positions_mean_the_same(name):
     assert not shifted
 
 
+def test_other_names_of_arguments_are_known():
+    """As in files of settings that were written for Optax."""
+    tried = set()
+    for name in SHARED:
+        ours, theirs = (inspect.signature(factory).parameters for factory in SHARED[name])
+        for mine, names in RENAMED.items():
+            for other in names & set(theirs) - {"args"} if mine in ours else ():
+                needed = {p.name: 0.1 for p in ours.values() if p.default is p.empty}
+                hint = f"{name}: unknown argument {other!r}, did you mean {mine!r}?"
+                with pytest.raises(TypeError, match=re.escape(hint)):
+                    SHARED[name][0](**{**needed, other: 0.1})
+                tried.add(other)
+    assert tried == set().union(*RENAMED.values()) - {"args"}
+
+
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_where_they_do_not_it_raises(name):
     for args, message in OTHERWISE[name]:
