@@ -16,6 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ._errors import is_outermost
+from ._numerics import is_computable
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _number(expected: str, accepts: Callable[[float], bool]) -> Kind:
 
 def _is_float_dtype(value: Any) -> bool:
     try:
-        return jnp.issubdtype(jnp.dtype(value), jnp.inexact)
+        return is_computable(jnp.dtype(value))
     except (TypeError, ValueError):
         return False
 

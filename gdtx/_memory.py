@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ._errors import LeafError, calling, check_state, describe, fail, foreign_state
+from ._handover import counts
 from ._kinds import (
     FloatDType,
     Function,
@@ -18,10 +20,11 @@ from ._kinds import (
     is_array,
     with_arguments,
 )
-from ._numerics import cast, compute_dtype, increment
+from ._narrow import bits, drawn, mixed, rounded_by_chance
+from ._numerics import cast, compute_dtype, increment, is_narrow
 from ._rules import checked_result, each_leaf, walk
 from ._transformation import GradientTransformation, transformation
-from ._tree import PyTree, check_shapes, leaves_as, scalar_like
+from ._tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
 
 
 class RecurState(NamedTuple):
@@ -42,7 +45,11 @@ def recur(
 ) -> GradientTransformation:
     r"""A rule that remembers: $(u, a_1, a_2, \dots) \mapsto (u', \{a_1, a_2, \dots\})$.
 
-    Buffers are at least float32, or `dtype`; the rule computes in at least float32.
+    Buffers are at least float32, or `dtype`; the rule computes in at least float32. In a dtype of
+    fewer bits they are rounded up or down by chance, right on average: to the nearest, an average
+    that moves by less than half a unit would stand still. The chance depends on the counts in the
+    state of the outermost update, or where nothing counts, on the bits of update and buffer, and
+    needs no key.
 
     Args:
         rule: function of the update and, by name, its buffers; returns the new update and a dict
@@ -100,7 +107,7 @@ def recur(
             named = dict(zip(buffers, (cast(a, wide) for a in old), strict=True))
             result, new = _returned(rule(cast(u, wide), **named), buffers)
             return checked_result(result, u, wide), *(
-                checked_result(new[name], u, wide).astype(a.dtype)
+                _stored(checked_result(new[name], u, wide), a, u)
                 for name, a in zip(buffers, kept, strict=True)
             )
 
@@ -198,6 +205,19 @@ def _returned(returned: Any, buffers: Any) -> tuple[Any, Any]:
         names = [", ".join(map(repr, tree)) for tree in (buffers, returned[1])]
         raise LeafError(TypeError, f": the rule must return the buffers {names[0]}, got {names[1]}")
     return returned
+
+
+def _stored(new: jax.Array, old: jax.Array, u: jax.Array) -> jax.Array:
+    """The new buffer in the dtype of the old one."""
+    if not is_narrow(old.dtype):
+        return new.astype(old.dtype)
+    # What differs from step to step: else a number whose input stays would never move again, once
+    # it did not. If nothing counts, that is what the others in the array do.
+    steps = [count.astype(jnp.uint32) for count in counts()]
+    others = [] if steps else [bits(cast(u, jnp.float32)), jnp.sum(bits(old), dtype=jnp.uint32)]
+    salt = mixed(functools.reduce(jnp.add, steps or others))
+    chance = drawn(old, salt, explicit_sharding(old))
+    return cast(rounded_by_chance(cast(new, jnp.float32), chance, old.dtype), old.dtype)
 
 
 def _buffer_dtype(param: Any, asked: str | None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -17,15 +16,56 @@ def increment(count: jax.Array) -> jax.Array:
 
 
 def compute_dtype(*dtypes: Any) -> Any:
-    """The widest of the dtypes, at least float32."""
-    dtype = jnp.dtype(jnp.float32)
-    for other in dtypes:
-        dtype = jnp.promote_types(dtype, other)
-    return dtype
+    """The widest of the floating-point and complex dtypes, at least float32.
+
+    That of NumPy's numbers in 64 bits, where JAX has none, is the one that they get there. Not
+    JAX's own promotion, which has none of float8, and if it is strict none at all.
+    """
+    kinds = [jnp.dtype(dtype) for dtype in dtypes]
+    is_complex = any(kind.kind == "c" for kind in kinds)
+    is_double = any((kind.kind, kind.itemsize) in (("f", 8), ("c", 16)) for kind in kinds)
+    if is_double and jnp.result_type(float) == jnp.float64:
+        return jnp.dtype(jnp.complex128 if is_complex else jnp.float64)
+    return jnp.dtype(jnp.complex64 if is_complex else jnp.float32)
+
+
+def promoting() -> Any:
+    """A context in which a rule may multiply an array by a count or by a number of another dtype.
+
+    JAX's promotion can be made strict, and then refuses that. Ours is the same for everyone: rules
+    compute in at least float32, and :func:`narrow` lets no hyperparameter widen what they make.
+    """
+    return jax.numpy_dtype_promotion("standard")
+
+
+def is_narrow(dtype: Any) -> bool:
+    """Whether this is bfloat16, float16, or a float8: real numbers in fewer bits than float32."""
+    return jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+
+def stored_dtype(dtype: Any) -> Any:
+    """The dtype that numbers have in JAX's arrays: 64 bits may be 32 there."""
+    return jnp.dtype(dtype) if is_narrow(dtype) else compute_dtype(dtype)
+
+
+def is_computable(dtype: Any) -> bool:
+    """Whether rules compute with it: floating-point or complex, in bytes, with sign and fraction.
+
+    Of four or six bits no processor has arithmetic, and float8_e8m0fnu has powers of two alone.
+    """
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return False
+    return jnp.finfo(dtype).bits >= 8 and jnp.finfo(dtype).nmant > 0
 
 
 def cast(x: jax.Array, dtype: Any) -> jax.Array:
     return x if x.dtype == dtype else x.astype(dtype)
+
+
+def total(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The sum, in the wider of the two dtypes and in at least float32."""
+    wide = compute_dtype(a.dtype, b.dtype)
+    return cast(a, wide) + cast(b, wide)
 
 
 def narrow(result: jax.Array, dtype: Any) -> jax.Array:
@@ -39,42 +79,7 @@ def narrow(result: jax.Array, dtype: Any) -> jax.Array:
         return result
     real = jnp.finfo(dtype).dtype
     is_complex = jnp.issubdtype(result.dtype, jnp.complexfloating)
-    return result.astype(jnp.promote_types(real, jnp.complex64) if is_complex else real)
-
-
-def is_half(dtype: Any) -> bool:
-    """Whether this is bfloat16 or float16."""
-    return dtype in (jnp.bfloat16, jnp.float16)
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def rounded(x: jax.Array, dtype: Any) -> jax.Array:
-    """`x` rounded to the nearest number of bfloat16 or float16, in the dtype that it has.
-
-    Compilers may leave out a cast there and back, as excess precision; this they must not. The
-    derivative is 1.
-    """
-    kind = jnp.finfo(dtype)
-    nearest = jax.lax.reduce_precision(x, exponent_bits=kind.nexp, mantissa_bits=kind.nmant)
-    if kind.nexp == jnp.finfo(x.dtype).nexp:
-        return nearest
-    # Numbers below the smallest normal one of float16 have one distance, and would become 0.
-    unit = float(kind.smallest_subnormal)
-    return jnp.where(jnp.abs(x) < float(kind.tiny), jnp.round(x / unit) * unit, nearest)
-
-
-@rounded.defjvp
-def _rounded_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
-    return rounded(*primals, dtype), tangents[0]
-
-
-def change(old: jax.Array, new: jax.Array) -> jax.Array:
-    """What to add to `old` to get `new`, both numbers of one half precision in a wider dtype.
-
-    The sum rounds to `new` even where the difference does not fit: half precision is so much
-    coarser. An infinity stays.
-    """
-    return jnp.where(jnp.isinf(old) & (new == old), 0, new - old)
+    return result.astype(compute_dtype(real, jnp.complex64) if is_complex else real)
 
 
 def square(x: jax.Array) -> jax.Array:
@@ -227,6 +232,15 @@ def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
     return x * small / (y * small)
 
 
+def inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
+    """The real inner product of all numbers together, in at least float32."""
+    total = jnp.zeros((), jnp.float32)
+    for a, b in zip(one, other, strict=True):
+        wide = compute_dtype(a.dtype, b.dtype)
+        total = total + jnp.sum((jnp.conj(cast(a, wide)) * cast(b, wide)).real)
+    return total
+
+
 def root_mean_square(x: jax.Array) -> jax.Array:
     """Of all numbers of an array, real, and 0 of none."""
     power, scaled = scaled_norms(x)
@@ -235,13 +249,17 @@ def root_mean_square(x: jax.Array) -> jax.Array:
 
 def _toward_one(largest: jax.Array, maxexp: int) -> jax.Array:
     """The power of two that brings a magnitude near 1, as far as it is a normal number; 1 for 0."""
-    finfo = jnp.finfo(largest.dtype)
-    bits = jnp.dtype(f"uint{finfo.bits}")
-    exponent = jnp.array(((1 << finfo.nexp) - 1) << finfo.nmant, bits)
-    # The number with its fraction cut off: three operations, where frexp and ldexp are a hundred.
-    below = jax.lax.bitcast_convert_type(
-        jax.lax.bitcast_convert_type(largest, bits) & exponent, largest.dtype
-    )
-    power = 1 / jnp.clip(below, 2.0 ** (2 - maxexp), 2.0 ** (maxexp - 2))
+    power = 1 / jnp.clip(power_below(largest), 2.0 ** (2 - maxexp), 2.0 ** (maxexp - 2))
     # Of constant zeros, compilers compute (0 p)(0 p) as 0 p^2, and p^2 is infinite.
     return jnp.where(largest > 0, power, 1)
+
+
+def power_below(x: jax.Array) -> jax.Array:
+    """The power of two at a magnitude or below: the number with sign and fraction cut off.
+
+    Three operations, where frexp and ldexp are a hundred.
+    """
+    finfo = jnp.finfo(x.dtype)
+    bits = jnp.dtype(f"uint{finfo.bits}")
+    exponent = jnp.array(((1 << finfo.nexp) - 1) << finfo.nmant, bits)
+    return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) & exponent, x.dtype)

@@ -163,7 +163,9 @@ def checked_result(result: Any, u: jax.Array, dtype: Any) -> jax.Array:
     shape would have broadcast it."""
     if not hasattr(result, "dtype") and not isinstance(result, int | float | complex):
         raise LeafError(TypeError, f": the rule returned {describe(result)}")
-    result = narrow(jnp.asarray(result), dtype)
+    if not isinstance(result, jax.Array):
+        result = jnp.asarray(result)
+    result = narrow(result, dtype)
     if result.shape != u.shape:
         raise LeafError(ValueError, f"has shape {u.shape}, the rule made it {result.shape}")
     return result

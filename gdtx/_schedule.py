@@ -23,6 +23,7 @@ from ._kinds import (
     is_function,
     within_int32,
 )
+from ._numerics import promoting
 
 P = ParamSpec("P")
 Rule = Callable[[jax.Array], Any]
@@ -74,7 +75,7 @@ class Schedule(Call):
     __array_ufunc__ = None
 
     def __call__(self, step: Any) -> jax.Array:
-        with at_work(self.signature.name):
+        with at_work(self.signature.name), promoting():
             return jnp.asarray(self.body(self.arguments)(jnp.asarray(within_int32(step))))
 
     def __add__(self, other: Term) -> Schedule:

@@ -15,11 +15,12 @@ from jax.core import Tracer
 from . import _recompiled
 from ._call import Call, Signature, merge, recorded, split
 from ._errors import at_work, call_with, calling, check_state, describe, fail, is_outermost
+from ._handover import Elsewhere, handed_over, inside, leaves_gdtx
 from ._kinds import Kind, below_one, is_array, register_kind, within_int32
-from ._numerics import increment
+from ._numerics import increment, promoting
 from ._placement import constrained, shardings_at_hand
 from ._structs import has_structs, structs_of
-from ._tree import PyTree, check_arrays, check_shapes, leaves_as, scalar_like
+from ._tree import PyTree, check_arrays, check_shapes, in_jax, leaves_as, scalar_like
 
 P = ParamSpec("P")
 
@@ -88,13 +89,19 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
             if outermost:
                 check_arrays(params, "params")
                 if has_structs(params):
-                    return structs_of(self._init, params)
-            return self._init(params)
+                    with promoting():
+                        return structs_of(self._init, params)
+            with promoting():
+                return self._init(params)
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         """The transformed updates and the next state.
+
+        What the outermost update emits has the dtype of its parameter, or without parameters that
+        of the incoming update; :func:`master_weights` and :func:`stochastic_rounding` keep what
+        they need. Between transformations updates have the dtype they were computed in.
 
         Outside of a trace, the outermost update runs as one compiled function, cached for equal
         transformations. Extra arguments that are arrays or numbers may change freely; others,
@@ -137,9 +144,15 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
     ) -> tuple[PyTree, PyTree]:
         outermost = is_outermost()
         with at_work(self.signature.name):
+            if not leaves_gdtx():
+                return self._update(updates, state, params, extra_args)
             if outermost:
                 _check(updates, state, params)
-            return self._update(updates, state, params, extra_args)
+            updates, params = map(in_jax, (updates, params))
+            with promoting(), inside(updates, state):
+                new, state = self._update(updates, state, params, extra_args)
+                like = updates if params is None else params
+                return handed_over(new, like, keep_exact=True), state
 
     def _init(self, params: PyTree) -> PyTree:
         if self.factory is GradientTransformation:
@@ -312,7 +325,7 @@ def _compiled(
 def _as_transformation(value: Any) -> GradientTransformation:
     if isinstance(value, GradientTransformation):
         return value
-    return GradientTransformation(value.init, value.update)
+    return GradientTransformation(value.init, Elsewhere(value.update))
 
 
 def _is_pair(value: Any) -> bool:

@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 
 from ._errors import at_work, describe, fail, foreign_state
 from ._kinds import within_int32
-from ._numerics import compute_dtype
+from ._numerics import cast, compute_dtype, is_computable, stored_dtype, total
 
 PyTree = Any
 
@@ -23,7 +24,7 @@ def check_arrays(tree: PyTree, what: str) -> None:
                 TypeError,
                 f"{what}{jax.tree_util.keystr(path)} is {describe(leaf)}, expected an array",
             )
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        if not is_computable(leaf.dtype):
             fail(
                 TypeError,
                 f"{what}{jax.tree_util.keystr(path)} has dtype {leaf.dtype}, expected a "
@@ -195,6 +196,11 @@ def real_scalar(name: str, value: Any) -> jax.Array:
     return value
 
 
+def in_jax(tree: PyTree) -> PyTree:
+    """The tree with NumPy's arrays as JAX's, which have `.at`, and 64 bits if they are enabled."""
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, tree)
+
+
 def wide_copy(params: PyTree) -> PyTree:
     """The parameters again in at least float32, in buffers of their own: both may be donated."""
     return jax.tree.map(lambda p: jnp.array(p, compute_dtype(p.dtype), copy=True), params)
@@ -242,7 +248,7 @@ def _added(path: Any, p: Any, u: Any) -> Any:
         fail(ValueError, f"updates{where} has shape {u.shape}, its parameter has {p.shape}")
     if jnp.iscomplexobj(u) and not jnp.iscomplexobj(p):
         fail(TypeError, f"updates{where} is complex, its parameter is {p.dtype}")
-    return jnp.asarray(p + u).astype(p.dtype)
+    return cast(total(jnp.asarray(p), jnp.asarray(u)), stored_dtype(p.dtype))
 
 
 def _is_none(value: Any) -> bool:

@@ -23,7 +23,8 @@ def extras(name, params):
     if "natural_gradient" in name:
         return {"curvature": jnp.eye(10)}
     if any(part in name for part in ("kfac", "fisher", "levenberg")):
-        batch = jnp.arange(12.0).reshape(3, 4) + 0 * params["b"][0], jnp.ones((3, 2))
+        x = jnp.arange(12.0).reshape(3, 4).astype(jnp.asarray(params["b"]).dtype)
+        batch = x + 0 * params["b"][0], jnp.ones((3, 2), x.dtype)
         measured = kfac.value_grad_and_curvature(linear, kfac.squared_error, gradient=True)
         value, _, curvature = measured(params, batch, jax.random.key(0))
         return {"curvature": curvature, "value_fn": lambda params: value}
@@ -62,7 +63,7 @@ EVERY = {
     "remember": gdtx.remember(INNER),
     "schedule_free": gdtx.schedule_free(gdtx.sgd(0.1), 0.1),
     "sharpness_aware": gdtx.sharpness_aware(INNER),
-    "skip_when": gdtx.skip_when(INNER, lambda u: jnp.sum(u["w"]) > 1e9),
+    "skip_when": gdtx.skip_when(INNER, lambda u: jnp.sum(u["w"]) > 20),
     "skip_nonfinite": gdtx.skip_nonfinite(INNER, 2),
     "skip_large": gdtx.skip_large(INNER, 1e6),
     "tunable": gdtx.tunable(INNER, "learning_rate"),

@@ -332,7 +332,7 @@ def test_not_a_number_becomes_zero_and_infinity_stays():
 def test_parameters_stay_nonnegative(dtype):
     rng = np.random.default_rng(0)
     params = jnp.asarray(np.abs(rng.normal(size=1000)), dtype)
-    updates = jnp.asarray(rng.normal(size=1000), "float32")
+    updates = jnp.asarray(rng.normal(size=1000), dtype)
     tx = gdtx.keep_nonnegative()
     after = gdtx.apply_updates(params, run(tx, updates, params))
     assert (after >= 0).all()

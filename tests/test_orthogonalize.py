@@ -269,9 +269,10 @@ def test_narrow_dtypes(name):
     rng = np.random.default_rng(9)
     x = matrix(rng, (16, 24), np.geomspace(1, 1e-2, 16)).astype(jnp.bfloat16)
     wide = orthogonalized(x, name)
-    assert wide.dtype == np.float32
-    np.testing.assert_allclose(wide, orthogonalized(x.astype(np.float32), name), atol=1e-5)
-    narrow = orthogonalized(x, name, dtype="bfloat16")
+    assert wide.dtype == jnp.bfloat16
+    exact = orthogonalized(x.astype(np.float32), name)
+    np.testing.assert_allclose(wide.astype(np.float32), exact, rtol=2**-8, atol=1e-5)
+    narrow = orthogonalized(x.astype(np.float32), name, dtype="bfloat16")
     assert narrow.dtype == np.float32
     # 8 bits in each of 15 products; without safety factor values would grow from 1.13 on.
     got = np.linalg.svd(narrow)[1]

@@ -159,7 +159,7 @@ def test_state_stays_as_it_is(dtype, value):
     for update in (tx.update, jax.jit(tx.update)):
         updates, new = update(params, state, params, value=value)
         assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), new) == signature
-        assert updates["a"].dtype == jnp.promote_types(dtype, jnp.float32)
+        assert updates["a"].dtype == dtype
 
 
 def test_float64_stays_and_brings_none_of_it(x64):

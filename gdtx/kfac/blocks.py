@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 
 from .._combine import chain
 from .._errors import describe, fail
-from .._numerics import increment, is_finite
+from .._numerics import cast, compute_dtype, increment, is_finite
 from .._placement import placed, placement, zeros_at
 from .._transformation import GradientTransformation
 from .._tree import PyTree, scalar_like, statistic_like, varying_like
@@ -165,7 +165,9 @@ def preconditioned(
             new = divided(state.bases[layer.weight], values[layer.weight], matrix)
             found |= layer.leaves(new, leaves)
         else:
-            found[layer.weight] = leaves[layer.weight] / (state.diagonals[layer.weight] + damping)
+            u = leaves[layer.weight]
+            diagonal = state.diagonals[layer.weight]
+            found[layer.weight] = cast(u, compute_dtype(u.dtype)) / (diagonal + damping)
     return found
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import at_work, describe, fail
+from .._numerics import compute_dtype
 from .._placement import placed_as
 from .._tree import PyTree, varying_like
 from .layers import Layer, in_order, infer_layout, leaves_by_path
@@ -208,7 +209,9 @@ def value_grad_and_curvature(
                 blocks = pull(_of_outputs(loss.sampled, outputs, key))[1]
             else:
                 blocks = _exact(lambda c: pull(c)[1], loss, outputs)
-        return value, grads, Curvature(blocks, jnp.asarray(1.0 * examples, value.dtype), layout)
+        # In float32 at least: bfloat16 counts to 256.
+        number = jnp.asarray(1.0 * examples, compute_dtype(value.dtype))
+        return value, grads, Curvature(blocks, number, layout)
 
     return evaluate
 

@@ -56,7 +56,8 @@ def fisher_square(curvature: Curvature, updates: PyTree) -> jax.Array:
                 inner = block["A"] @ matrix @ block["S"] / block["n"][..., None, None]
                 total = total + jnp.sum(matrix * inner) / curvature.examples
             else:
-                square = block["D"] * jnp.square(leaves[layer.weight])
+                x = leaves[layer.weight]
+                square = block["D"] * jnp.square(cast(x, compute_dtype(x.dtype)))
                 total = total + jnp.sum(square) / curvature.examples
         return total
 
@@ -219,7 +220,8 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
         updates: PyTree, state: tuple[()], params: PyTree = None, *, curvature: jax.Array,
         **extra_args: Any,
     ) -> tuple[PyTree, tuple[()]]:  # fmt: skip
-        flat, unravel = ravel_pytree(updates)
+        wide = jax.tree.map(lambda u: cast(u, compute_dtype(u.dtype)), updates)
+        flat, unravel = ravel_pytree(wide)
         if getattr(curvature, "shape", None) != (flat.size, flat.size):
             came = "a Curvature" if isinstance(curvature, Curvature) else describe(curvature)
             fail(

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._numerics import cast, compute_dtype
 from .._paths import leaf_paths
 from .._tree import PyTree, varying_like
 
@@ -58,7 +59,7 @@ class Layer:
 
     def statistics(self, leaves: Mapping[str, Any]) -> dict[str, jax.Array]:
         """Zeros in the shapes of what is gathered for this block."""
-        dtype = jnp.promote_types(leaves[self.weight].dtype, jnp.float32)
+        dtype = compute_dtype(leaves[self.weight].dtype)
         if self.kind != "dense":
             shapes = {"D": leaves[self.weight].shape}
         else:
@@ -68,8 +69,13 @@ class Layer:
         return {name: varying_like(own, jnp.zeros(shape, dtype)) for name, shape in shapes.items()}
 
     def matrix(self, leaves: Mapping[str, Any]) -> jax.Array:
-        """The parameters of a dense layer, or what is shaped like them; the bias comes last."""
+        """The parameters of a dense layer, or what is shaped like them; the bias comes last.
+
+        In at least float32, as all that is computed with them.
+        """
         stack, rows, columns = self.sizes(leaves)
+        wide = compute_dtype(*(leaves[path].dtype for path in self.paths))
+        leaves = {path: cast(leaves[path], wide) for path in self.paths}
         weight = leaves[self.weight].transpose(self.batch + self.inputs + self.outputs)
         if self.bias is None:
             return weight.reshape(*stack, rows, columns)

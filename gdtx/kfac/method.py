@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from .._combine import chain
 from .._errors import check_state, describe, fail
 from .._kinds import Decay, InnerDecay, NonNegative, Positive, StepCount, one_of
-from .._numerics import increment
+from .._numerics import cast, compute_dtype, increment, inner_product
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, apply_updates, scalar_like, statistic_like
 from ..links.decay import add_decayed_weights
@@ -157,8 +157,12 @@ def levenberg_marquardt(
         new, inner_state = tx.update(updates, state.inner, params, **extra_args)
         count = increment(state.step)
 
+        def value_of(params: PyTree) -> jax.Array:
+            value = jnp.asarray(value_fn(params))
+            return cast(value, compute_dtype(value.dtype))
+
         def measured(curvature: Curvature) -> tuple[jax.Array, jax.Array]:
-            change = value_fn(apply_updates(params, new)) - value_fn(params)
+            change = value_of(apply_updates(params, new)) - value_of(params)
             square = fisher_square(curvature, new) + state.damping * _dot(new, new)
             ratio = change / (_dot(updates, new) + 0.5 * square)
             power = jnp.where(ratio > 0.75, every, jnp.where(ratio < 0.25, -every, 0))
@@ -184,7 +188,4 @@ def _check_function(value_fn: Any) -> None:
 
 
 def _dot(one: PyTree, other: PyTree) -> jax.Array:
-    return sum(
-        (jnp.sum(x * y) for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)),
-        jnp.zeros(()),
-    )
+    return inner_product(jax.tree.leaves(one), jax.tree.leaves(other))

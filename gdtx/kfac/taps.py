@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import at_work, describe, fail
+from .._numerics import compute_dtype
 from .._placement import kept_in_place
 from .layers import Layer
 
@@ -120,7 +121,7 @@ class DenseRule:
     window: Window | None = None
 
     def statistics(self, x: jax.Array, g: jax.Array) -> Statistics:
-        wide = jnp.promote_types(jnp.promote_types(x.dtype, g.dtype), jnp.float32)
+        wide = compute_dtype(x.dtype, g.dtype)
         if self.window is not None:
             x = self.window.patches(x)
         x, g = self.x.view(x).astype(wide), self.g.view(g).astype(wide)
@@ -152,7 +153,7 @@ class DiagonalRule:
     examples: int | None
 
     def statistics(self, x: jax.Array, g: jax.Array) -> Statistics:
-        wide = jnp.promote_types(g.dtype, jnp.float32)
+        wide = compute_dtype(g.dtype)
         each = g.astype(wide) * x.astype(wide) if self.scale else g.astype(wide)
         kept = self.axes if self.examples is None else (self.examples, *self.axes)
         rest = tuple(axis for axis in range(each.ndim) if axis not in kept)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from .._errors import LeafError
+from .._handover import exact
 from .._kinds import Seed
-from .._numerics import cast, change, is_half, rounded
+from .._narrow import change, rounded_by_chance
+from .._numerics import cast, is_narrow, total
 from .._random import randomized
 from .._transformation import GradientTransformation, transformation
 from .._tree import explicit_sharding
@@ -54,7 +53,7 @@ def stochastic_rounding(seed: Seed = 0) -> GradientTransformation:
     """
 
     def rule(key: jax.Array, u: jax.Array, p: jax.Array) -> jax.Array:
-        if not is_half(p.dtype):
+        if not is_narrow(p.dtype):
             return u
         if jnp.iscomplexobj(u):
             raise LeafError(TypeError, f"is complex, its parameter is {p.dtype}")
@@ -62,31 +61,10 @@ def stochastic_rounding(seed: Seed = 0) -> GradientTransformation:
         # Not the numbers that another link with this seed draws.
         key = jax.random.fold_in(key, _ROUNDING)
         chance = jax.random.uniform(key, u.shape, jnp.float32, out_sharding=explicit_sharding(u))
-        new = _by_chance(cast(u + wide, jnp.float32), chance, p.dtype)
-        return change(wide, new)
+        new = rounded_by_chance(cast(total(u, wide), jnp.float32), chance, p.dtype)
+        return exact(change(wide, new))
 
     return randomized(lambda t: rule, seed, needs_params=True)
 
 
 _ROUNDING = 0x5EED
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _by_chance(x: jax.Array, chance: jax.Array, dtype: Any) -> jax.Array:
-    """One of the neighbours of `x` in this dtype, in float32, given a uniform number in [0, 1).
-
-    The farther one with probability its share of the distance; where the nearest is all there is,
-    that distance is 0, infinite, or NaN, and the comparison false.
-    """
-    nearest = rounded(x, dtype)
-    error = jnp.abs(x - nearest)
-    bits = jax.lax.bitcast_convert_type(nearest.astype(dtype), jnp.uint16)
-    # Numbers of one sign are in the order of their bits.
-    bits = jnp.where(jnp.abs(x) > jnp.abs(nearest), bits + 1, bits - 1)
-    farther = jax.lax.bitcast_convert_type(bits, dtype).astype(jnp.float32)
-    return jnp.where(chance * jnp.abs(farther - nearest) < error, farther, nearest)
-
-
-@_by_chance.defjvp
-def _by_chance_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
-    return _by_chance(*primals, dtype), tangents[0]

@@ -85,10 +85,10 @@ def scale_by_shampoo(
         merge_size: axes are merged while their product is at most this, as those of the kernel of
             a convolution; 0 merges none.
         stale, method, tolerance, batch_size: as in :func:`precondition`.
-        statistic_dtype: in which $L$ and $R$ are kept. In bfloat16 every step rounds them by up to
-            $2^{-9}$ of each number: averages are off by up to $2^{-9} / (1 - \beta_2)$, which is
-            of use for $\beta_2 \le 0.98$, and sums stop growing after some 256 steps. (Half of
-            the memory and exact is :func:`packed`, in an expression with :func:`precondition`.)
+        statistic_dtype: in which $L$ and $R$ are kept. In bfloat16 every step rounds them by
+            chance, see :func:`recur`: averages are right on average and off by up to
+            $2^{-8} / \sqrt{8 (1 - \beta_2)}$ of each number in root mean square. (Half of the
+            memory and exact is :func:`packed`, in an expression with :func:`precondition`.)
         root_dtype: in which roots are computed.
         stacked: as in :func:`blockwise`.
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._handover import exact, in_a_branch, is_exact
 from .._tree import PyTree
 
 
@@ -24,8 +25,12 @@ def update_if(
     `updates` are like those that `update` returns, `fill` is to be emitted in place of no change.
     """
 
+    marks: list[list[bool]] = []
+
     def new() -> tuple[PyTree, PyTree]:
-        emitted, new_state = update()
+        with in_a_branch():
+            emitted, new_state = update()
+            marks.append([is_exact(u) for u in jax.tree.leaves(emitted)])
         # A transformation from elsewhere may widen its state on the first update; the two branches
         # must agree, and the state must not change its dtype anyhow.
         return emitted, jax.tree.map(_as_before, new_state, state)
@@ -41,7 +46,9 @@ def update_if(
 
         return jax.tree.map(nothing, updates, emitted), state
 
-    return jax.lax.cond(run, new, old)
+    emitted, state = jax.lax.cond(run, new, old)
+    exact([u for u, marked in zip(jax.tree.leaves(emitted), marks[0], strict=True) if marked])
+    return emitted, state
 
 
 def _as_before(new: Any, old: Any) -> Any:

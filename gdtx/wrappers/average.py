@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .._errors import check_state
 from .._kinds import Count, Decay
 from .._memory import RecurState
-from .._numerics import one_minus_power
+from .._numerics import cast, one_minus_power
 from .._rules import beside, each_leaf
 from .._transformation import GradientTransformation, ScheduledState, transformation
 from .._tree import PyTree
@@ -31,7 +31,7 @@ class AverageState(NamedTuple):
         started = self.average.step > 0
         current = alongside(kept.buffers["value"], params)
         return structure.unflatten(
-            [jnp.where(started, a, p) for a, p in zip(leaves, current, strict=True)]
+            [jnp.where(started, a, cast(p, a.dtype)) for a, p in zip(leaves, current, strict=True)]
         )
 
 

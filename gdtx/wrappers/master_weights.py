@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from .._errors import LeafError, check_state, foreign_state
-from .._numerics import cast, change, is_half, rounded
+from .._handover import exact
+from .._narrow import change, rounded
+from .._numerics import cast, is_narrow, total
 from .._rules import needed, walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, check_shapes, leaves_as
@@ -58,7 +60,7 @@ def master_weights(inner: GradientTransformation) -> GradientTransformation:
 
     def init(params: PyTree) -> MasterState:
         leaves, structure = jax.tree.flatten(params)
-        copies = [jnp.asarray(p, jnp.float32) if is_half(p.dtype) else None for p in leaves]
+        copies = [jnp.asarray(p, jnp.float32) if is_narrow(p.dtype) else None for p in leaves]
         seen = structure.unflatten(map(_or_else, copies, leaves))
         return MasterState(structure.unflatten(copies), inner.init(seen))
 
@@ -86,7 +88,7 @@ def _copies(kept: PyTree, structure: Any, params: list[Any]) -> list[Any]:
         copies = structure.flatten_up_to(kept)
     except ValueError:
         foreign_state("copies of these parameters", kept)
-    if [copy is None for copy in copies] != [not is_half(p.dtype) for p in params]:
+    if [copy is None for copy in copies] != [not is_narrow(p.dtype) for p in params]:
         foreign_state("copies of the bfloat16 and float16 parameters", kept)
     return list(map(_followed, copies, params))
 
@@ -105,8 +107,8 @@ def _stepped(u: jax.Array, p: jax.Array, copy: Any) -> tuple[jax.Array, Any]:
         return u, None
     if jnp.iscomplexobj(u):
         raise LeafError(TypeError, f"is complex, its parameter is {p.dtype}")
-    copy = cast(copy + u, jnp.float32)
-    return change(p.astype(jnp.float32), rounded(copy, p.dtype)), copy
+    copy = cast(total(copy, u), jnp.float32)
+    return exact(change(p.astype(jnp.float32), rounded(copy, p.dtype))), copy
 
 
 def _or_else(copy: Any, p: jax.Array) -> jax.Array:

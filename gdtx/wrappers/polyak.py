@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._kinds import NonNegative, Positive, Scalar
-from .._numerics import cast, compute_dtype
+from .._numerics import inner_product
 from .._rules import each_leaf, identity
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaves_as, real_scalar
@@ -62,7 +62,7 @@ def polyak_step(
     ) -> tuple[PyTree, PyTree]:
         direction, state = inner.update(updates, state, params, value=value, **extra_args)
         leaves, structure = jax.tree.flatten(direction)
-        slope = _inner_product(leaves_as(structure, updates, "updates", "direction"), leaves)
+        slope = inner_product(leaves_as(structure, updates, "updates", "direction"), leaves)
         gap = jnp.maximum(real_scalar("value", value) - f_min, 0)
         size = jnp.abs(slope) + eps
         length = jnp.where(slope != 0, gap / jnp.where(size > 0, size, 1), 0)
@@ -70,12 +70,3 @@ def polyak_step(
         return structure.unflatten(each_leaf(lambda d: -rate * d, structure, leaves)), state
 
     return GradientTransformation(inner.init, update)
-
-
-def _inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
-    """The real inner product of all numbers together, in at least float32."""
-    total = jnp.zeros((), jnp.float32)
-    for a, b in zip(one, other, strict=True):
-        wide = compute_dtype(a.dtype, b.dtype)
-        total = total + jnp.sum((jnp.conj(cast(a, wide)) * cast(b, wide)).real)
-    return total
