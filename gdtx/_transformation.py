@@ -85,14 +85,12 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
             TypeError: if a leaf is not a floating-point or complex array.
         """
         outermost = is_outermost()
-        with at_work(self.signature.name):
+        with at_work(self.signature.name), promoting():
             if outermost:
                 check_arrays(params, "params")
                 if has_structs(params):
-                    with promoting():
-                        return structs_of(self._init, params)
-            with promoting():
-                return self._init(params)
+                    return structs_of(self._init, params)
+            return self._init(params)
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
