@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ._errors import is_outermost
-from ._kinds import brief, is_array, number_like
+from ._kinds import at_hand, brief, is_array, number_like
 from ._signature import Signature
 
 P = ParamSpec("P")
@@ -214,6 +214,18 @@ def _same_array(one: Any, other: Any) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
 
 
+def _as_numbers(call: Call) -> dict[str, Any] | None:
+    """The arguments with numbers in place of scalar arrays; None where one is not known."""
+    arguments = dict(call.arguments)
+    for name, value in arguments.items():
+        if call.signature.is_scalar(name) and is_array(value):
+            number = at_hand(value)
+            if number.size != 1:
+                return None
+            arguments[name] = number.item()
+    return arguments
+
+
 def recorded(cls: type[C], factory: Callable[P, Any], schedules: bool) -> Callable[P, C]:
     """`factory` made to return the call itself, as an instance of `cls`."""
     signature = Signature(factory, schedules)
@@ -221,11 +233,16 @@ def recorded(cls: type[C], factory: Callable[P, Any], schedules: bool) -> Callab
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> C:
         call = cls.of(make, signature.bind(args, kwargs))
-        if is_outermost() and not call._leaves and not signature.scheduled(call.arguments):
+        arguments = None
+        if is_outermost() and not signature.scheduled(call.arguments):
+            arguments = _as_numbers(call) if call._leaves else call.arguments
+        if arguments is not None:
             # What is wrong between arguments is known now, and should not wait for an update.
             try:
-                call.body(call.arguments)
+                call.body(arguments)
             except Exception as error:
+                if call._leaves and not isinstance(error, ValueError):
+                    return call  # a number may do less than an array
                 if not str(error).startswith(f"{signature.name}: "):
                     error.add_note(f"raised in {signature.name}(...)")
                 raise

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from ._call import Call
+from ._errors import at_work
 from ._kinds import PATH_OF_NUMBER
 from ._memory import accumulate, counted, recur
 from ._random import randomized
@@ -100,7 +101,8 @@ def _formula(tx: GradientTransformation) -> GradientTransformation:
         return tx
     schedules = tx.signature.scheduled(tx.arguments)
     try:
-        expression = tx.body(tx.arguments)
+        with at_work("expand"):  # arguments have been looked at where they were given
+            expression = tx.body(tx.arguments)
     except TypeError:
         if schedules:
             return tx

@@ -15,7 +15,7 @@ from ..links.trust import scale_by_lars, scale_by_trust_ratio
 from ..matrix.full_matrix import scale_by_full_matrix
 from ..matrix.sm3 import running_cover
 from ..matrix.window import scale_by_window
-from .expression import Apply, Expression, Symbol, apply, expression, product, total
+from .expression import Apply, Expression, Symbol, apply, expression, total
 from .formula import MEMORY, PARAMETERS, Reader
 from .rewriting import shifted, t
 
@@ -31,8 +31,10 @@ def _lars(
     trust_mask: Any,
 ) -> Expression:  # fmt: skip
     weights = _chosen(reader, "w", trust_mask)
-    decay = None if is_zero(weight_decay) else weight_decay * _chosen(reader, "d", mask)
-    return _trusted(reader, u, weights, trust_coefficient, eps, decay)
+    if is_zero(weight_decay):
+        return _trusted(reader, u, weights, trust_coefficient, eps)
+    decayed = _chosen(reader, "d", mask)
+    return _trusted(reader, u, weights, trust_coefficient, eps, weight_decay, decayed)
 
 
 def _chosen(reader: Reader, letter: str, mask: Any) -> Expression:
@@ -44,21 +46,16 @@ def _chosen(reader: Reader, letter: str, mask: Any) -> Expression:
 
 
 def _trusted(
-    reader: Reader, u: Expression, weights: Any, coefficient: Any, eps: Any, decay: Any = None
-) -> Expression:
+    reader: Reader, u: Expression, weights: Any, coefficient: Any, eps: Any, weight_decay: Any = 0,
+    decayed: Any = 0,
+) -> Expression:  # fmt: skip
     u = reader.atom(u)
     size, length = apply("norm", u), apply("norm", weights)
-    terms = [size] if decay is None else [size, _length(decay)]
-    ratio = coefficient * length / total(*terms, *([] if is_zero(eps) else [eps]))
+    terms = [size, weight_decay * apply("norm", decayed), *([] if is_zero(eps) else [eps])]
+    ratio = coefficient * length / total(*terms)
     ratio = apply("cases", ratio, apply("greater", length * size, 0), 1)
     ratio = reader.define((Symbol("r", time=t),), ratio)
-    return ratio * (u if decay is None else u + decay)
-
-
-def _length(decay: Expression) -> Expression:
-    assert isinstance(decay, Apply)
-    *factors, weights = decay.args
-    return product(*factors, apply("norm", weights))
+    return ratio * total(u, weight_decay * decayed)
 
 
 def _running_cover(reader: Reader, u: Expression, decay: Any) -> Expression:

@@ -96,13 +96,15 @@ def scale_by_lars(
     branches = {
         "g": identity(),
         "weights": chain(set_to_zero(), add_decayed_weights(1, trust_mask)),
+        "decay": chain(set_to_zero(), add_decayed_weights(weight_decay, mask)),
     }
-    if not is_zero(weight_decay):
-        branches["decay"] = chain(set_to_zero(), add_decayed_weights(weight_decay, mask))
+    decays = not is_zero(weight_decay)
     # A pair of its own, because expressions show it by its name and not by that of its merge.
     return GradientTransformation(
         *join(
-            lambda g, weights, decay=None: trusted(g, weights, trust_coefficient, eps, decay),
+            lambda g, weights, decay: trusted(
+                g, weights, trust_coefficient, eps, decay if decays else None
+            ),
             **branches,
         )
     )

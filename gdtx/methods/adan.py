@@ -114,7 +114,9 @@ def adan(
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )
-    if not proximal or is_zero(weight_decay):
+    if not proximal:
         return step
     shrink = scale(1 / (1 + learning_rate * weight_decay))
+    if is_zero(weight_decay):
+        shrink = identity()
     return chain(step, shrink if mask is None else masked(shrink, mask))
