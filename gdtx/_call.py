@@ -12,7 +12,8 @@ import numpy as np
 from jax.core import Tracer
 
 from ._errors import is_outermost
-from ._kinds import at_hand, brief, is_array, number_like
+from ._functions import brief
+from ._kinds import at_hand, is_array, number_like
 from ._signature import Signature
 
 P = ParamSpec("P")

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ._errors import calling, describe, fail
-from ._kinds import accepts_arguments, with_arguments
+from ._functions import accepts_arguments, with_arguments
 from ._paths import first_matches, leaf_paths, listed, matched
 from ._tree import PyTree, broadcast_prefix, is_prefix
 

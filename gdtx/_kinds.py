@@ -16,6 +16,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ._errors import is_outermost
+from ._functions import accepts_arguments, brief, is_function, is_of_a_library, with_arguments
 from ._numerics import is_computable
 
 
@@ -55,23 +56,6 @@ def _is_float_dtype(value: Any) -> bool:
         return is_computable(jnp.dtype(value))
     except (TypeError, ValueError):
         return False
-
-
-def is_function(value: Any) -> bool:
-    """Whether this is a function to call, and not what is callable by accident: a class, a module,
-    or a factory of transformations or schedules that was not called."""
-    is_other = isinstance(value, type | types.GenericAlias | types.ModuleType)
-    return callable(value) and not (is_other or hasattr(value, "__gdtx_signature__"))
-
-
-def _is_of_a_library(value: Any) -> bool:
-    """Whether this is a function as Python, NumPy or JAX have it, such as `jnp.sqrt` or `abs`.
-
-    In the place of a number it is most likely what belongs to another argument.
-    """
-    module = getattr(value, "__module__", None) or "builtins"
-    libraries = ("builtins", "cmath", "jax", "math", "numpy", "operator")
-    return hasattr(value, "__name__") and module.partition(".")[0] in libraries
 
 
 SCALAR = _number("a finite number", lambda x: -math.inf < x < math.inf)
@@ -168,64 +152,6 @@ def kind_of(parameter: inspect.Parameter) -> tuple[Kind | None, bool]:
     return None, optional
 
 
-def accepts_arguments(f: Any, number: int, *names: str) -> bool:
-    """Whether a function can be called with so many arguments and these names, if that is known.
-
-    Names that it cannot do without are not looked at: there may be a reason to know them.
-    """
-    if type(f) is types.FunctionType and not f.__dict__ and not names:
-        # What most are, and `inspect` takes as long as all else of a call.
-        most, defaults = f.__code__.co_argcount, len(f.__defaults__ or ())
-        has_rest = f.__code__.co_flags & inspect.CO_VARARGS
-        return most - defaults <= number and (number <= most or bool(has_rest))
-    parameters = _parameters(f)
-    if parameters is None:
-        return True
-    needed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    try:
-        inspect.Signature(parameters).bind(*[None] * number, **dict.fromkeys({*names, *needed}))
-    except TypeError:
-        return False
-    return True
-
-
-def _parameters(f: Any) -> list[inspect.Parameter] | None:
-    try:
-        return list(inspect.signature(f).parameters.values())
-    except (TypeError, ValueError):  # of a function that is not written in Python
-        return None
-
-
-def with_arguments(f: Any) -> str:
-    """A function in a message, with the names of its arguments."""
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    names = (stars.get(p.kind, "") + p.name for p in _parameters(f) or ())
-    return f"{brief(f)}({', '.join(names)})"
-
-
-def brief(value: Any) -> str:
-    """A value in a message; functions by name, and what to do about those that are no schedule."""
-    if dtype := _dtype_name(value):
-        return f"the dtype {dtype} (moments are in float32; links such as ema take a dtype)"
-    if isinstance(value, type | types.ModuleType):
-        return f"the {'class' if isinstance(value, type) else 'module'} {value.__name__}"
-    if not (callable(value) and hasattr(value, "__name__")):
-        return repr(value)
-    name = f"the function {value.__name__}"
-    if hasattr(value, "__gdtx_signature__"):
-        return f"{name}: call it"
-    if _is_of_a_library(value):
-        return f"{name} of {value.__module__ or 'builtins'}"
-    return name
-
-
-def _dtype_name(value: Any) -> str | None:
-    is_scalar_type = isinstance(value, type) and (
-        issubclass(value, np.generic) or isinstance(getattr(value, "dtype", None), np.dtype)
-    )
-    return jnp.dtype(value).name if is_scalar_type or isinstance(value, np.dtype) else None
-
-
 def is_array(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray)
 
@@ -296,7 +222,7 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
             if is_outermost():
                 _check_numbers(label, value, kind)
             return value
-        if schedules and is_function(value) and not _is_of_a_library(value):
+        if schedules and is_function(value) and not is_of_a_library(value):
             kind = _schedule
         elif isinstance(value, bool) or not isinstance(value, Real):
             number = "" if kind.expected.startswith("a ") else "a number "

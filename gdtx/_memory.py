@@ -9,17 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from ._errors import LeafError, calling, check_state, describe, fail, foreign_state
+from ._functions import accepts_arguments, with_arguments
 from ._handover import counts
-from ._kinds import (
-    FloatDType,
-    Function,
-    Scalar,
-    StepFunction,
-    TwoArraysFunction,
-    accepts_arguments,
-    is_array,
-    with_arguments,
-)
+from ._kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction, is_array
 from ._narrow import bits, drawn, mixed, rounded_by_chance
 from ._numerics import cast, compute_dtype, increment, is_narrow
 from ._rules import checked_result, each_leaf, walk

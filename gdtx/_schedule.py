@@ -13,16 +13,8 @@ import jax.numpy as jnp
 from ._call import Call, recorded
 from ._combine import divide, multiply, plus, subtract
 from ._errors import at_work, calling
-from ._kinds import (
-    Kind,
-    Scalar,
-    StepFunction,
-    TwoArraysFunction,
-    at_hand,
-    is_array,
-    is_function,
-    within_int32,
-)
+from ._functions import is_function
+from ._kinds import Kind, Scalar, StepFunction, TwoArraysFunction, at_hand, is_array, within_int32
 from ._numerics import promoting
 
 P = ParamSpec("P")

@@ -10,13 +10,8 @@ from typing import Annotated, Any
 import jax
 
 from .._errors import calling
-from .._kinds import (
-    Count,
-    FloatDType,
-    Kind,
-    Period,
-    is_function,
-)
+from .._functions import is_function
+from .._kinds import Count, FloatDType, Kind, Period
 from .._numerics import cast, compute_dtype
 from .._placement import kept_in_place
 from .._transformation import GradientTransformation, transformation

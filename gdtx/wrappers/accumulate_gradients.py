@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import calling, check_state, describe, fail
-from .._kinds import Kind, at_hand, is_array, is_function, within_int32
+from .._functions import is_function
+from .._kinds import Kind, at_hand, is_array, within_int32
 from .._numerics import increment
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, scalar_like
