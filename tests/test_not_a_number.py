@@ -16,10 +16,10 @@ from gdtx import kfac
 RULES = EVERY | {f"{name} (method)": row.make(row.learning_rate) for name, row in METHODS.items()}
 # Their programs take seconds each to compile. Other settings of methods are tried at night too.
 LONG = {
-    "blockwise", "clip_by_fisher_norm", "full_matrix_adagrad", "in_eigenbasis", "kfac",
-    "levenberg_marquardt", "packed", "precondition", "scale_by_ekfac", "scale_by_full_matrix",
-    "scale_by_kfac", "scale_by_muon", "scale_by_shampoo", "scale_by_soap", "shampoo", "skip_when",
-    "soap",
+    "adaptive_grad_clip", "blockwise", "clip_by_fisher_norm", "full_matrix_adagrad",
+    "in_eigenbasis", "kfac", "levenberg_marquardt", "packed", "precondition", "scale_by_ekfac",
+    "scale_by_full_matrix", "scale_by_kfac", "scale_by_muon", "scale_by_shampoo", "scale_by_soap",
+    "scale_by_window", "shampoo", "skip_nonfinite", "skip_when", "soap",
 }  # fmt: skip
 
 
