@@ -15,7 +15,7 @@ from ._numerics import cast, stored_dtype
 
 
 class _Outermost(NamedTuple):
-    """The update around all others: what it was given, and what may leave as it is, by identity."""
+    """An update that hands over what it emits: what it was given, and what is exact, by its id."""
 
     updates: Any
     state: Any
@@ -34,7 +34,8 @@ def leaves_gdtx() -> bool:
 @contextlib.contextmanager
 def inside(updates: Any, state: Any) -> Iterator[None]:
     """Of these, an update is under way, and what is emitted inside stays in gdtx."""
-    outermost = _outermost.get() or _Outermost(updates, state, {})
+    around = _outermost.get()  # with others between it and this one
+    outermost = _Outermost(updates, state, {} if around is None else around.exact)
     with _set(_outermost, outermost), _set(_leaves_gdtx, False):
         yield
 

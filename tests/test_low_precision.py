@@ -242,6 +242,10 @@ WRAPPED = {
     "in a chain": lambda tx: gdtx.chain(gdtx.identity(), gdtx.master_weights(tx)),
     "masked": lambda tx: gdtx.masked(gdtx.master_weights(tx), dict.fromkeys(SHAPES, True)),
     "tunable outside": lambda tx: gdtx.tunable(gdtx.master_weights(tx)),
+    "in conditionals": lambda tx: gdtx.skip_nonfinite(gdtx.remember(gdtx.master_weights(tx))),
+    "to Optax and back": lambda tx: gdtx.chain(
+        gdtx.identity(), gdtx.interop.to_optax(gdtx.master_weights(tx))
+    ),
     "tunable inside": lambda tx: gdtx.master_weights(gdtx.tunable(tx)),
 }
 SHAPES = {"w": (3, 2), "b": (4,), "s": (1,)}

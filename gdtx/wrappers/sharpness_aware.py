@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import _numerics
 from .._errors import calling
+from .._handover import elsewhere
 from .._kinds import NonNegative
 from .._rules import needed
 from .._transformation import GradientTransformation, transformation
@@ -60,7 +61,7 @@ def sharpness_aware(
         structure = jax.tree.structure(updates)
         needed(params, structure)
         uphill = apply_updates(params, _uphill(updates, rho))
-        with calling("grad_fn"):
+        with calling("grad_fn"), elsewhere():
             worst = grad_fn(uphill)
         check_shapes(updates, leaves_as(structure, worst, "grad_fn's result", "updates"), "grad_fn")
         return inner.update(worst, state, params, grad_fn=grad_fn, **extra_args)
