@@ -127,3 +127,14 @@ def test_what_is_wrong_between_arguments_is_known_of_arrays_too():
             gdtx.rmsprop(0.1, decay, centered=True)
     with pytest.raises(ValueError, match=r"min_step_size"):
         gdtx.rprop(0.1, min_step_size=jnp.array(2.0), max_step_size=1.0)
+
+
+@pytest.mark.parametrize("b2", [1 - 1e-9, 1.0])
+def test_an_array_of_1_is_the_longest_average_of_shampoo(b2):
+    """As the constant 1 it is a sum: the same at the first step."""
+    gradient = jnp.arange(6.0).reshape(2, 3) + 1
+    tx = gdtx.scale_by_shampoo(b2=b2)
+    (want, _), (got, _) = (
+        each.update(gradient, each.init(gradient)) for each in (tx, gdtx.as_arrays(tx))
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-4)

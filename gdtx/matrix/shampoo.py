@@ -117,6 +117,8 @@ def scale_by_shampoo(
     if not is_array(b2) and b2 == 1:
         statistic = running_sum(dtype=statistic_dtype)
     else:
+        if is_array(b2):  # which may come to 1, where there is no average
+            b2 = jnp.minimum(b2, 1 - jnp.finfo(jnp.result_type(b2, float)).epsneg)
         statistic = chain(ema(b2, dtype=statistic_dtype), bias_correction(b2))
     preconditioned = precondition(
         mean, statistic, eps, relative_eps, exponent, update_every, start, stale, method, tolerance,
