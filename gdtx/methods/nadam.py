@@ -58,7 +58,9 @@ def scale_by_nadam(
             momentum.
 
     Returns:
-        A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
+        A transformation whose state holds two buffers per array. Complex updates: $|g|^2$. The mean
+        looked ahead may be half as large again as the gradients; of the largest that float32 has,
+        it is infinite as their squares are, see :func:`square`, and the update NaN.
 
     Raises:
         ValueError: if a hyperparameter is out of its range.

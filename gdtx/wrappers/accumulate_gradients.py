@@ -71,7 +71,8 @@ def accumulate_gradients(inner: GradientTransformation, every: Every) -> Gradien
 
     Returns:
         A transformation whose state holds two counts, the sum of the gradients (one buffer per
-        array, at least float32), and the state of `inner`.
+        array, at least float32), and the state of `inner`. The sum may be infinite where its mean
+        would not be.
 
     Raises:
         ValueError: if `every` is not positive, or an array of it no scalar.
