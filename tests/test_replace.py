@@ -110,7 +110,8 @@ def test_numbers_are_rounded_into_their_range(path):
     rounded = float(arrays.arguments[path])
     assert 0 <= rounded < 1
     assert gdtx.tunable(tx).init(jnp.ones(1)).hyperparams[path] == rounded
-    assert float(gdtx.as_arrays(gdtx.clip(1e-60)).arguments["max_delta"]) > 0
+    step = gdtx.as_arrays(gdtx.polyak_step(max_learning_rate=1e-60))
+    assert float(step.arguments["max_learning_rate"]) > 0
 
 
 def test_of_a_path_and_one_below_it_both_count():
