@@ -71,6 +71,8 @@ CASES = {
     "lamb": Case(gdtx.lamb(0.1), optax.lamb(0.1), 3e-5),
 }  # fmt: skip
 BEGIN, AFTER = (0, 1, 4), 5
+# The others have all that these have.
+AT_NIGHT = {"MultiSteps", "one step", "adafactor", "adafactor in MultiSteps", "lamb"}
 
 
 def gradients():
@@ -99,7 +101,9 @@ def accepting(tx):
     )
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in AT_NIGHT else ()) for n in CASES]
+)
 def test_a_run_goes_on(name):
     ours, theirs, rtol = CASES[name]
     steps = list(enumerate(gradients()))
