@@ -76,8 +76,8 @@ def value_of(name: str) -> GradientTransformation:
     """
 
     def update(
-        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, PyTree]:
+        updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, tuple[()]]:
         check_empty(state)
         if name not in extra_args:
             fail(

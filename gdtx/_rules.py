@@ -105,8 +105,8 @@ def _stateless(rule: Callable[[list[Any], PyTree, Any], list[Any]]) -> GradientT
     """A transformation of the leaves that remembers nothing: its first state is the empty tuple."""
 
     def update(
-        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, PyTree]:
+        updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, tuple[()]]:
         check_empty(state)
         leaves, structure = jax.tree.flatten(updates)
         return structure.unflatten(rule(leaves, params, structure)), state

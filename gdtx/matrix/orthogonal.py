@@ -195,8 +195,8 @@ def _of_matrices(
         return ()
 
     def update(
-        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, PyTree]:
+        updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, tuple[()]]:
         check_empty(state)
         leaves, structure = jax.tree.flatten(updates)
         return structure.unflatten(rule(leaves, axes_of(axes, updates, "axes", "updates"))), state
