@@ -16,7 +16,6 @@ from ._combine import subtract as subtract
 from ._expand import expand as expand
 from ._graft import graft as graft
 from ._hyperparams import as_arrays as as_arrays
-from ._hyperparams import hyperparams as hyperparams
 from ._hyperparams import replace as replace
 from ._hyperparams import sweep as sweep
 from ._kinds import Count as Count
@@ -37,6 +36,7 @@ from ._memory import accumulate as accumulate
 from ._memory import counted as counted
 from ._memory import recur as recur
 from ._random import randomized as randomized
+from ._reading import hyperparams as hyperparams
 from ._rules import elementwise as elementwise
 from ._rules import identity as identity
 from ._rules import set_to_zero as set_to_zero

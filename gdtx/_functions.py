@@ -65,7 +65,7 @@ def with_arguments(f: Any) -> str:
 def brief(value: Any) -> str:
     """A value in a message; functions by name, and what to do about those that are no schedule."""
     if dtype := _dtype_name(value):
-        return f"the dtype {dtype} (moments are in float32; links such as ema take a dtype)"
+        return f"the dtype {dtype}"
     if isinstance(value, type | types.ModuleType):
         return f"the {'class' if isinstance(value, type) else 'module'} {value.__name__}"
     if not (callable(value) and hasattr(value, "__name__")):

@@ -227,7 +227,10 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
         elif isinstance(value, bool) or not isinstance(value, Real):
             number = "" if kind.expected.startswith("a ") else "a number "
             expected = f"{number}{kind.expected}{alternatives}"
-            raise TypeError(f"{label} must be {expected}, got {brief(value)}")
+            came = brief(value)
+            if came.startswith("the dtype"):  # Optax has places for those of its moments
+                came += " (moments are in float32; links such as ema take a dtype)"
+            raise TypeError(f"{label} must be {expected}, got {came}")
     if not kind.accepts(value):
         is_number = isinstance(value, Real) and (kind.scalar or kind.integer)
         is_text = isinstance(value, str) and kind.text

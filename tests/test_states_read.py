@@ -1,5 +1,6 @@
 """Reading a state: what is kept, what is used now, how often, and whose it is."""
 
+import importlib
 import itertools
 
 import chex
@@ -53,6 +54,7 @@ EVERYTHING = {
     "scheduled_bias_correction": gdtx.scheduled_bias_correction(lambda t: 0.9),
     "treewise": gdtx.treewise(lambda tree: tree),
 }
+TUNABLE = importlib.import_module("gdtx.wrappers.tunable")
 FOREIGN = r"the state is that of another transformation"
 
 
@@ -160,8 +162,8 @@ def test_set_values_are_checked(value, error, states):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_a_method_refuses_its_state_does(name):
-    """Where no other factory has the name for more: the state does not say whose it is."""
+def test_what_a_method_refuses_its_state_does(name, monkeypatch):
+    monkeypatch.setattr(TUNABLE, "_kinds", {})  # of other tests' transformations
     tx = METHODS[name].make(0.1)
     state = jax.eval_shape(gdtx.tunable(tx).init, PARAMS)
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
@@ -172,6 +174,16 @@ def test_what_a_method_refuses_its_state_does(name):
             except (TypeError, ValueError) as error:
                 with pytest.raises(type(error), match=rf"^set_hyperparams: {path} must be"):
                     gdtx.set_hyperparams(state, **{path: value})
+
+
+def test_what_no_transformation_has_kept_is_checked_by_its_name(monkeypatch):
+    state = gdtx.tunable(gdtx.schedule_free_sgd(0.1)).init(PARAMS)
+    with pytest.raises(ValueError, match=r"^set_hyperparams: b1 must be in \(0, 1\), got 0"):
+        gdtx.set_hyperparams(state, b1=0.0)
+    monkeypatch.setattr(TUNABLE, "_kinds", {})  # as in a process that has only read a checkpoint
+    assert gdtx.set_hyperparams(state, b1=0.0).hyperparams["b1"] == 0
+    with pytest.raises(ValueError, match=r"^set_hyperparams: b1 must be"):
+        gdtx.set_hyperparams(state, b1=1.0)
 
 
 def test_set_values_are_rounded_into_their_range(states):

@@ -10,8 +10,8 @@ import numpy as np
 from jax.core import Tracer
 
 from .._errors import at_work
-from .._hyperparams import values_at
 from .._kinds import is_array
+from .._reading import values_at
 from .._signature import Signature
 from .._transformation import GradientTransformation
 from .._tree import PyTree

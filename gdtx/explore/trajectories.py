@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._hyperparams import hyperparams, sweep
+from .._hyperparams import sweep
 from .._kinds import is_array
+from .._reading import hyperparams
 from .._transformation import GradientTransformation
 from .minimize import as_transformation, minimize, moved, value_and_gradient
 from .problems import Problem

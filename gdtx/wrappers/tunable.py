@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .._errors import check_state
-from .._hyperparams import numbers
+from .._hyperparams import numbers, scalars
 from .._kinds import Kind, PathOfNumber, checked, rounded
 from .._signature import scalar_kinds
 from .._transformation import GradientTransformation, transformation
@@ -54,6 +55,7 @@ def tunable(inner: GradientTransformation, *names: PathOfNumber) -> GradientTran
 
     def init(params: PyTree) -> TunableState:
         values = numbers(inner, *names)
+        _note_kinds(inner, values)
         held = {path: scalar_like(params, value, value.dtype) for path, value in values.items()}
         return TunableState(held, inner.replace(**held).init(params))
 
@@ -61,6 +63,7 @@ def tunable(inner: GradientTransformation, *names: PathOfNumber) -> GradientTran
         updates: PyTree, state: TunableState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, TunableState]:
         check_state(state, TunableState)
+        _note_kinds(inner, state.hyperparams)
         tx = inner.replace(**state.hyperparams)
         updates, inner_state = tx.update(updates, state.inner, params, **extra_args)
         return updates, TunableState(state.hyperparams, inner_state)
@@ -83,8 +86,10 @@ def set_hyperparams(state: PyTree, **values: Any) -> PyTree:
     Raises:
         TypeError: for a path that no part of the state keeps, the message lists those it does; for
             a value that is not a real number.
-        ValueError: for a number that no hyperparameter of that name may be. (A state does not know
-            the transformation: of two that differ in what they take, it may be either's.)
+        ValueError: for a number that the hyperparameter may not be. (A state does not know its
+            transformation. Where several that have run keep the same paths and differ in what they
+            take, it may be any one's; where none has run, it may be what any argument of that name
+            takes.)
 
     >>> import gdtx, jax.numpy as jnp
     >>> state = gdtx.tunable(gdtx.adam(0.1)).init(jnp.ones(1))
@@ -99,7 +104,8 @@ def set_hyperparams(state: PyTree, **values: Any) -> PyTree:
                 f"set_hyperparams: the state keeps no hyperparameter {path!r}; it keeps "
                 f"{', '.join(kept) or 'none: wrap the transformation in tunable'}"
             )
-    new = {path: _checked(path, value) for path, value in values.items()}
+    keepers = [part.hyperparams for part in parts if _is_tunable(part)]
+    new = {path: _checked(path, value, keepers) for path, value in values.items()}
     return structure.unflatten([_set(part, new) if _is_tunable(part) else part for part in parts])
 
 
@@ -107,16 +113,29 @@ def _is_tunable(part: Any) -> bool:
     return isinstance(part, TunableState)
 
 
-def _checked(path: str, value: Any) -> tuple[Any, Kind]:
+# By the paths that a state keeps: of each path, what the transformations that kept them take.
+_kinds: dict[frozenset[str], dict[str, dict[Kind, None]]] = {}
+
+
+def _note_kinds(inner: GradientTransformation, paths: Iterable[str]) -> None:
+    given, known = scalars(inner), _kinds.setdefault(frozenset(paths), {})
+    for path in paths:
+        if path in given:
+            known.setdefault(path, {})[given[path][1]] = None
+
+
+def _checked(path: str, value: Any, keepers: list[dict[str, Any]]) -> tuple[Any, Kind]:
     """The value, and the kind of what has this path that takes it."""
     label, error = f"set_hyperparams: {path}", None
     if np.shape(value) != ():
         raise ValueError(f"{label} must be a scalar, got shape {np.shape(value)}")
-    for kind in scalar_kinds(path.rpartition(".")[2]):
-        try:
-            return checked(label, value, kind, False, False), kind
-        except (TypeError, ValueError) as refused:
-            error = error or refused
+    for held in keepers:
+        noted = _kinds.get(frozenset(held), {}).get(path) if path in held else ()
+        for kind in scalar_kinds(path.rpartition(".")[2]) if noted is None else noted:
+            try:
+                return checked(label, value, kind, False, False), kind
+            except (TypeError, ValueError) as refused:
+                error = error or refused
     raise cast(Exception, error) from None
 
 
