@@ -169,6 +169,8 @@ def test_what_a_method_refuses_its_state_does(name, monkeypatch):
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
     for path in state.hyperparams:
         for value in (-1.0, np.nan, "0.1", True):
+            if path.endswith("weight_decay") and value == -1.0:
+                continue  # which `add_decayed_weights` takes
             try:
                 tx.replace(**{path: value})
             except (TypeError, ValueError) as error:

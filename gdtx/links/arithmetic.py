@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from .. import _numerics
 from .._errors import LeafError
-from .._kinds import Bound, Scalar, StepFunction, is_zero
+from .._kinds import Bound, NonNegative, Scalar, StepFunction, is_zero
 from .._rules import elementwise, identity
 from .._transformation import GradientTransformation, transformation
 
@@ -89,12 +89,17 @@ def scale(factor: Scalar) -> GradientTransformation:
 
 
 @transformation
-def scale_by_learning_rate(learning_rate: Scalar, flip_sign: bool = True) -> GradientTransformation:
+def scale_by_learning_rate(
+    learning_rate: NonNegative, flip_sign: bool = True
+) -> GradientTransformation:
     r"""$u \leftarrow -\eta\,u$: from a gradient to a step downhill.
 
     Args:
-        learning_rate: $\eta$, a number, an array or a schedule; a negative one goes uphill.
+        learning_rate: $\eta$, a number, an array or a schedule.
         flip_sign: whether to change the sign; False leaves the direction as it is.
+
+    Raises:
+        ValueError: if the learning rate is negative; :func:`scale` takes any factor.
 
     >>> import gdtx, jax.numpy as jnp
     >>> gdtx.scale_by_learning_rate(0.1).update(jnp.array([1.0]), ())[0]
