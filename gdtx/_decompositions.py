@@ -13,13 +13,14 @@ from jax.custom_batching import custom_vmap
 def _one_by_one(f: Callable[[jax.Array], Any]) -> Callable[..., Any]:
     """`f` of stacks of matrices, in a CPU's programs one matrix after the other.
 
-    There jaxlib hands the matrices of a stack to threads of the pool that the call itself runs on,
-    and waits for them. Two such calls at once, on two cores, wait for ever. Where a CPU is said to
-    be several devices the pool is larger, and a stack may be sharded over them: it stays one.
+    There some versions of jaxlib hand the matrices of a stack to threads of the pool that the call
+    itself runs on, and wait for them: as many such calls at once as the pool has threads wait for
+    ever. They come from one program, or from one on each of several devices. A stack of one
+    matrix is not handed to anybody.
     """
 
     def of_stack(stack: jax.Array) -> tuple[jax.Array, ...]:
-        if stack.ndim == 2 or jax.device_count() > 1:
+        if stack.ndim == 2:
             return tuple(f(stack))
         flat = stack.reshape(-1, *stack.shape[-2:])
         results = jax.lax.platform_dependent(

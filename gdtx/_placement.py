@@ -98,6 +98,33 @@ def whole(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
 
 
+def dealt(x: jax.Array, ndim: int) -> NamedSharding | None:
+    """How to deal out an array along its first axes: each, but for the first, over a mesh axis.
+
+    None if there is no mesh for the compiler to choose on, or nothing that can be dealt out.
+    """
+    mesh = jax.typeof(x).sharding.mesh
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    free = [name for name, kind in kinds if kind == AxisType.Auto and mesh.shape[name] > 1]
+    spec: list[Any] = [None] * ndim
+    for i, size in enumerate(x.shape[1:ndim], 1):
+        spec[i] = next((name for name in free if size % mesh.shape[name] == 0), None)
+        free = [name for name in free if name != spec[i]]
+    if not isinstance(x, Tracer) or not any(spec):
+        return None
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def on_each(where: NamedSharding, f: Callable[..., Any], *args: jax.Array) -> Any:
+    """`f` on each device of its own part of arrays that are dealt out so, as its results are."""
+    mesh = where.mesh
+    names = {name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
+             if kind == AxisType.Auto}  # fmt: skip
+    return jax.shard_map(f, mesh=mesh, in_specs=where.spec, out_specs=where.spec, axis_names=names)(
+        *args
+    )
+
+
 def zeros_whole(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Zeros on the devices of an array, all of them on each."""
     return jnp.broadcast_to(statistic_like(like, 0, dtype), shape)

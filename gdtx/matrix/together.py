@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._placement import dealt, on_each
+
 
 def together(
     f: Callable[..., tuple[Any, ...]], *columns: list[jax.Array]
@@ -68,32 +70,44 @@ def renewed(
 
     It returns a tuple of arrays, the last of which says whether a matrix is good. In a CPU's
     programs there is one matrix after the other, see :mod:`gdtx._decompositions`: of single
-    matrices all that `f` does is less to compile, and is the same code for every stack.
+    matrices all that `f` does is less to compile, and is the same code for every stack. Of blocks
+    that are on several devices each has its own.
     """
 
     def at_once(failures: jax.Array, *columns: Any) -> Any:
         found = together(bounded(f, batch_size), *columns)
         return found, failures + sum(jnp.sum(~each[-1], dtype=failures.dtype) for each in found)
 
-    def one_by_one(failures: jax.Array, *columns: Any) -> Any:
-        def step(failures: jax.Array, matrices: tuple[jax.Array, ...]) -> Any:
+    def scanned(failures: jax.Array | None, *stacks: jax.Array) -> Any:
+        def step(failures: jax.Array | None, matrices: tuple[jax.Array, ...]) -> Any:
             grid = matrices[0].shape[:-2]
             results = f(*(x.reshape(x.shape[-2:]) for x in matrices))
-            failures = failures + (~results[-1]).astype(failures.dtype)
+            if failures is not None:
+                failures = failures + (~results[-1]).astype(failures.dtype)
             return failures, tuple(x.reshape(*grid, *x.shape) for x in results)
 
+        lead = stacks[0].shape[:-2]
+        if math.prod(lead[1:]) > 1:
+            stacks = tuple(x.reshape(-1, *x.shape[-2:]) for x in stacks)
+        failures, results = jax.lax.scan(step, failures, stacks)
+        skipped = stacks[0].ndim - 2
+        return failures, tuple(x.reshape(*lead, *x.shape[skipped:]) for x in results)
+
+    def of_blocks(*stacks: jax.Array) -> Any:
+        return scanned(None, *stacks)[1]
+
+    def one_by_one(failures: jax.Array, *columns: Any) -> Any:
         found = []
         for stacks in zip(*columns, strict=True):
-            lead = stacks[0].shape[:-2]
-            if math.prod(lead[1:]) > 1:
-                stacks = tuple(x.reshape(-1, *x.shape[-2:]) for x in stacks)
-            failures, results = jax.lax.scan(step, failures, stacks)
-            skipped = stacks[0].ndim - 2
-            found.append(tuple(x.reshape(*lead, *x.shape[skipped:]) for x in results))
+            where = dealt(stacks[0], stacks[0].ndim - 2)
+            if where is None:
+                failures, results = scanned(failures, *stacks)
+            else:
+                results = on_each(where, of_blocks, *stacks)
+                failures = failures + jnp.sum(~results[-1], dtype=failures.dtype)
+            found.append(results)
         return found, failures
 
-    if jax.device_count() > 1:
-        return at_once(failures, *columns)
     return jax.lax.platform_dependent(failures, *columns, cpu=one_by_one, default=at_once)
 
 
