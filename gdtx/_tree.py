@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ._dispatch import one_program
 from ._errors import at_work, describe, fail, foreign_state
 from ._kinds import within_int32
 from ._numerics import cast, compute_dtype, is_computable, stored_dtype, total
@@ -233,7 +234,12 @@ def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
             structure.flatten_up_to(updates)
         except ValueError:
             fail(ValueError, _structure_mismatch(updates, params, "updates", "params"))
-        return jax.tree_util.tree_map_with_path(_added, params, updates, is_leaf=_is_none)
+        return _sums(params, updates)
+
+
+@one_program
+def _sums(params: PyTree, updates: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(_added, params, updates, is_leaf=_is_none)
 
 
 def _added(path: Any, p: Any, u: Any) -> Any:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from .._dispatch import one_program
 from .._errors import at_work
 from .._kinds import is_array
 from .._reading import values_at
@@ -71,6 +72,16 @@ def describe(
     (1, 0.5, 0.141)
     """
     tx = Signature(describe, schedules=False).bind((tx, state), {})["tx"]
+    facts = _facts(tx, state, updates, params, grads)
+    if any(isinstance(value, Tracer) for value in facts.values()):
+        return facts
+    return {name: np.asarray(value).item() for name, value in jax.device_get(facts).items()}
+
+
+@one_program
+def _facts(
+    tx: GradientTransformation, state: PyTree, updates: PyTree, params: PyTree, grads: PyTree
+) -> dict[str, Any]:
     with at_work("describe"):
         values = values_at(tx, state, ago=1)
     facts = {path: value for path, value in values.items() if _is_number(value)}
@@ -85,9 +96,7 @@ def describe(
         with at_work("describe"):
             ratios = leaf_ratios(updates, params)
         facts |= {f"update_ratio/{path}": each for path, each in ratios.items() if path}
-    if any(isinstance(value, Tracer) for value in facts.values()):
-        return facts
-    return {name: np.asarray(value).item() for name, value in jax.device_get(facts).items()}
+    return facts
 
 
 def _reports(state: PyTree) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._dispatch import one_program
 from .._errors import at_work, fail
 from .._numerics import cast, compute_dtype
 from .._paths import leaf_paths
@@ -43,6 +44,7 @@ def update_ratios(updates: PyTree, params: PyTree) -> dict[str, jax.Array]:
         return leaf_ratios(updates, params)
 
 
+@one_program
 def leaf_ratios(updates: PyTree, params: PyTree) -> dict[str, jax.Array]:
     """The ratios, for whoever is at work."""
     leaves, structure = jax.tree.flatten(params)
@@ -80,7 +82,11 @@ def effective_learning_rates(updates: PyTree, gradients: PyTree) -> PyTree:
     >>> explore.effective_learning_rates(tx.update(g, tx.init(g))[0], g)
     Array([0.05, 0.2 ], dtype=float32)
     """
+    return _rates(updates, gradients)
 
+
+@one_program
+def _rates(updates: PyTree, gradients: PyTree) -> PyTree:
     def rate(u: Any, g: Any) -> jax.Array:
         dtype = compute_dtype(u.dtype, g.dtype)
         return jnp.abs(cast(u, dtype)) / jnp.abs(cast(g, dtype))

@@ -78,19 +78,22 @@ def gradient_noise_scale(
             f"got {batch_size}"
         )
     gradient = jax.grad(loss_fn)
-    whole = gradient(params, data)
-    batches = jax.tree.map(lambda x: jnp.reshape(x, (n // size, size, *jnp.shape(x)[1:])), data)
-    if batch_size is None:
-        distances = jax.lax.map(
-            lambda batch: _squared(jax.tree.map(jnp.subtract, gradient(params, batch), whole)),
-            batches,
-            batch_size=together,
-        )
-        return NoiseScale(distances.mean(), _squared(whole))
-    norms = jax.lax.map(
-        lambda batch: _squared(gradient(params, batch)), batches, batch_size=together
-    )
-    return two_batch_noise_scale((size, norms.mean()), (n, _squared(whole)))
+
+    @jax.jit
+    def estimate(params: PyTree, data: Any) -> NoiseScale:
+        whole = gradient(params, data)
+        batches = jax.tree.map(lambda x: jnp.reshape(x, (n // size, size, *jnp.shape(x)[1:])), data)
+
+        def deviation(batch: Any) -> jax.Array:
+            g = gradient(params, batch)
+            return _squared(jax.tree.map(jnp.subtract, g, whole) if batch_size is None else g)
+
+        squares = jax.lax.map(deviation, batches, batch_size=together).mean()
+        if batch_size is None:
+            return NoiseScale(squares, _squared(whole))
+        return two_batch_noise_scale((size, squares), (n, _squared(whole)))
+
+    return estimate(params, data)
 
 
 def two_batch_noise_scale(small: tuple[Any, Any], big: tuple[Any, Any]) -> NoiseScale:

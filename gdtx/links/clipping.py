@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import _numerics
+from .._dispatch import one_program
 from .._errors import LeafError, at_work
 from .._kinds import Bound, NonNegative
 from .._rules import elementwise, treewise, with_params
@@ -34,6 +35,11 @@ def global_norm(updates: PyTree) -> jax.Array:
     """
     with at_work("global_norm"):
         check_arrays(updates, "updates")
+    return _norm(updates)
+
+
+@one_program
+def _norm(updates: PyTree) -> jax.Array:
     return _numerics.unscaled(*_numerics.scaled_norm(jax.tree.leaves(updates)))
 
 

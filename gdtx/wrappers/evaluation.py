@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.tree_util import keystr, tree_flatten_with_path
 
+from .._dispatch import one_program
 from .._errors import at_work, fail
 from .._signature import Signature
 from .._transformation import GradientTransformation
@@ -60,10 +61,16 @@ def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> Py
             )
         check_arrays(params, "params")
         parts = jax.tree.leaves(state, is_leaf=_has_eval_params)
-        found: dict[str, jax.Array] = {}
-        for part in filter(_has_eval_params, parts):
-            found = _by_path(part.eval_params(params)) | found
-        return _merged(params, found) if found else params
+        parts = list(filter(_has_eval_params, parts))
+        return _found(parts, params) if parts else params
+
+
+@one_program
+def _found(parts: list[Any], params: PyTree) -> PyTree:
+    found: dict[str, jax.Array] = {}
+    for part in parts:
+        found = _by_path(part.eval_params(params)) | found
+    return _merged(params, found)
 
 
 def alongside(tree: PyTree, params: PyTree) -> list[jax.Array]:
