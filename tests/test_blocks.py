@@ -138,7 +138,7 @@ def test_one_compilation_with_donated_state(name, dtype):
 
     def step(params, state, gradients):
         updates, state = tx.update(gradients, state, params)
-        assert all(u.dtype == jnp.float32 for u in jax.tree.leaves(updates))
+        assert all(u.dtype == dtype for u in jax.tree.leaves(updates))
         return gdtx.apply_updates(params, updates), state
 
     def signature(tree):
