@@ -44,8 +44,13 @@ def test_every_public_name_is_documented():
     assert all(f"`{name}" in README for name in methods)
 
 
-def test_floor_of_jax_is_the_one_tested():
+def test_what_is_promised_is_what_is_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ci = (ROOT / ".ci" / "run").read_text()
     floor = re.search(r"jax>=([\d.]+)", project["dependencies"][0]).group(1)
-    assert f"jax=={floor}" in (ROOT / ".ci" / "run").read_text()
-    assert f"jax {floor.removesuffix('.0')} or later" in README
+    assert f"jax=={floor}" in ci
+    assert f"jax {floor}" in README
+    pythons = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
+    assert f"for version in {' '.join(pythons)}; do" in ci
+    assert project["requires-python"] == f">={pythons[0]}"
+    assert f"Python {pythons[0]} to {pythons[-1]}" in README
