@@ -12,7 +12,7 @@ from .._errors import at_work, fail
 from .._tree import PyTree
 from .layers import Layer, in_order, leaves_by_path
 from .origins import Origin
-from .programs import as_usual, inner_program, run, trace
+from .programs import as_usual, inner_program, operands_of_scan, run, trace
 from .sites import Plan, Planner
 from .taps import Statistics, observe
 
@@ -139,7 +139,8 @@ def _checkpoint(eqn: Any, operands: list[Any], plan: Plan, taps: Taps) -> Sequen
 
 def _scan(eqn: Any, operands: list[Any], plan: Plan, taps: Taps) -> Sequence[Any]:
     program, params = inner_program(eqn), eqn.params
-    consts, begin = params["num_consts"], params["num_consts"] + params["num_carry"]
+    consts, carried = operands_of_scan(eqn, program)
+    begin = consts + carried
     stacked = {block: taps[block] for block in plan.stacked}
 
     def body(carry: list[Any], slices: Any) -> Any:

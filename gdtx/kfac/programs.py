@@ -28,6 +28,20 @@ def inner_program(eqn: Any) -> core.ClosedJaxpr:
     return _written_out(program)
 
 
+def operands_of_scan(eqn: Any, program: core.ClosedJaxpr) -> tuple[int, int]:
+    """How many constants come first among the operands of a scan, and how many carried after them.
+
+    From the shapes alone, because versions of JAX write the numbers in parameters of other names:
+    what is sliced or stacked has an axis more outside than in the body.
+    """
+    pairs = (eqn.invars, program.in_avals), (eqn.outvars, program.out_avals)
+    whole_in, whole_out = (
+        sum(len(var.aval.shape) == len(aval.shape) for var, aval in zip(*pair, strict=True))
+        for pair in pairs
+    )
+    return whole_in - whole_out, whole_out
+
+
 def _written_out(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
     avals = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in closed.in_avals]
     return jax.make_jaxpr(lambda *args: run(closed, args, _write_out))(*avals)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .._errors import fail
 from .layers import Layer
 from .origins import REARRANGED, Origin
-from .programs import inner_program
+from .programs import inner_program, operands_of_scan
 from .recognition import KNOWN, Uses, bias_of, get
 from .taps import DenseRule, Rule
 
@@ -140,8 +140,8 @@ def _same_program(planner: Planner, eqn: Any, found: list[Any], data: list[Any])
 
 def _scanned(planner: Planner, eqn: Any, found: list[Any], data: list[Any]) -> Plan:
     """The body of a scan: parameters are constants, or sliced along their first axis."""
-    jaxpr = inner_program(eqn).jaxpr
-    consts, carry = eqn.params["num_consts"], eqn.params["num_carry"]
+    program = inner_program(eqn)
+    jaxpr, (consts, carry) = program.jaxpr, operands_of_scan(eqn, program)
     origins, sliced = {}, set()
     for k, (var, origin) in enumerate(zip(jaxpr.invars, found, strict=True)):
         if origin is None:
