@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from typing import Any
 
@@ -22,9 +23,13 @@ def is_of_a_library(value: Any) -> bool:
 
     In the place of a number it is most likely what belongs to another argument.
     """
-    module = getattr(value, "__module__", None) or "builtins"
-    libraries = ("builtins", "cmath", "jax", "math", "numpy", "operator")
-    return hasattr(value, "__name__") and module.partition(".")[0] in libraries
+    if isinstance(value, types.BuiltinFunctionType | np.ufunc):
+        return True
+    module = getattr(value, "__module__", None) or ""
+    libraries = ("builtins", "jax", "numpy")
+    # What a library's function makes is in its module too, but has no name there.
+    has_name = getattr(sys.modules.get(module), getattr(value, "__name__", ""), None) is value
+    return has_name and module.partition(".")[0] in libraries
 
 
 def accepts_arguments(f: Any, number: int, *names: str) -> bool:

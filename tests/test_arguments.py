@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
+from jax.example_libraries import optimizers
 
 import gdtx
 from gdtx._kinds import at_hand
@@ -158,6 +159,7 @@ class Called:
     jax.jit(lambda t: 0.5 / (t + 1)), optax.constant_schedule(0.1), gdtx.constant_schedule(0.1),
     functools.partial(jnp.interp, xp=jnp.arange(2.0), fp=jnp.ones(2) / 2),
     jax.tree_util.Partial(lambda t: 0.1), types.MethodType(lambda self, t: 0.1, 3),
+    optimizers.exponential_decay(0.1, 10, 0.5), eval("lambda t: 0.1", {}),
 ], ids=repr)  # fmt: skip
 def test_functions_on_purpose_are_schedules(value):
     tx = gdtx.adam(0.1, b1=value)
