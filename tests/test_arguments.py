@@ -122,7 +122,7 @@ NO_SCHEDULES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("value", [x for each in NO_SCHEDULES.values() for x in each], ids=repr)
+@pytest.mark.parametrize("value", [x for each in NO_SCHEDULES.values() for x in each])
 def test_what_can_be_called_by_accident_is_no_schedule(value):
     with pytest.raises(TypeError, match=r"^adam: b1 must be a number in \[0, 1\), an array or a "):
         gdtx.adam(0.1, b1=value)
@@ -160,7 +160,7 @@ class Called:
     functools.partial(jnp.interp, xp=jnp.arange(2.0), fp=jnp.ones(2) / 2),
     jax.tree_util.Partial(lambda t: 0.1), types.MethodType(lambda self, t: 0.1, 3),
     optimizers.exponential_decay(0.1, 10, 0.5), eval("lambda t: 0.1", {}),
-], ids=repr)  # fmt: skip
+])  # fmt: skip
 def test_functions_on_purpose_are_schedules(value):
     tx = gdtx.adam(0.1, b1=value)
     assert list(tx.signature.scheduled(tx.arguments)) == ["b1"]

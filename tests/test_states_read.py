@@ -205,7 +205,7 @@ def test_tunable_takes_paths_only():
 # What is used now
 
 
-@pytest.mark.parametrize("wrap", [lambda tx: tx, gdtx.tunable, gdtx.skip_nonfinite], ids=str)
+@pytest.mark.parametrize("wrap", [lambda tx: tx, gdtx.tunable, gdtx.skip_nonfinite])
 def test_rates_of_the_update_just_done_and_of_the_next(wrap):
     tx = wrap(gdtx.sgd(SCHEDULE))
     (path,) = (path for path in gdtx.hyperparams(tx) if path.endswith("learning_rate"))
@@ -215,7 +215,8 @@ def test_rates_of_the_update_just_done_and_of_the_next(wrap):
         following = gdtx.hyperparams(tx, state)[path]
         updates, state = tx.update(PARAMS, state, PARAMS)
         used = gdtx.describe(tx, state)[path]
-        assert used == following
+        # One is computed in a program, the other operation by operation.
+        np.testing.assert_array_max_ulp(used, following, maxulp=1)
         chex.assert_trees_all_close(updates, jax.tree.map(lambda p: -used * p, PARAMS))  # noqa: B023
 
 
