@@ -78,14 +78,15 @@ def renewed(
         found = together(bounded(f, batch_size), *columns)
         return found, failures + sum(jnp.sum(~each[-1], dtype=failures.dtype) for each in found)
 
-    def scanned(failures: jax.Array | None, *stacks: jax.Array) -> Any:
-        def step(failures: jax.Array | None, matrices: tuple[jax.Array, ...]) -> Any:
-            grid = matrices[0].shape[:-2]
-            results = f(*(x.reshape(x.shape[-2:]) for x in matrices))
-            if failures is not None:
-                failures = failures + (~results[-1]).astype(failures.dtype)
-            return failures, tuple(x.reshape(*grid, *x.shape) for x in results)
+    # One function for all stacks: those of one size are then traced and lowered once.
+    def step(failures: jax.Array | None, matrices: tuple[jax.Array, ...]) -> Any:
+        grid = matrices[0].shape[:-2]
+        results = f(*(x.reshape(x.shape[-2:]) for x in matrices))
+        if failures is not None:
+            failures = failures + (~results[-1]).astype(failures.dtype)
+        return failures, tuple(x.reshape(*grid, *x.shape) for x in results)
 
+    def scanned(failures: jax.Array | None, *stacks: jax.Array) -> Any:
         lead = stacks[0].shape[:-2]
         if math.prod(lead[1:]) > 1:
             stacks = tuple(x.reshape(-1, *x.shape[-2:]) for x in stacks)
