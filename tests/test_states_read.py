@@ -210,11 +210,12 @@ def test_rates_of_the_update_just_done_and_of_the_next(wrap):
     tx = wrap(gdtx.sgd(SCHEDULE))
     (path,) = (path for path in gdtx.hyperparams(tx) if path.endswith("learning_rate"))
     state = tx.init(PARAMS)
-    assert gdtx.describe(tx, state)[path] == np.float32(0.1), "before any, that of the first"
+    before = np.float32(gdtx.describe(tx, state)[path])
+    np.testing.assert_array_max_ulp(before, np.float32(0.1), maxulp=1)  # that of the first
     for _ in range(3):
         following = gdtx.hyperparams(tx, state)[path]
         updates, state = tx.update(PARAMS, state, PARAMS)
-        used = gdtx.describe(tx, state)[path]
+        used = np.float32(gdtx.describe(tx, state)[path])
         # One is computed in a program, the other operation by operation.
         np.testing.assert_array_max_ulp(used, following, maxulp=1)
         chex.assert_trees_all_close(updates, jax.tree.map(lambda p: -used * p, PARAMS))  # noqa: B023
