@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ def _one_by_one(f: Callable[[jax.Array], Any]) -> Callable[..., Any]:
     def of_stack(stack: jax.Array) -> tuple[jax.Array, ...]:
         if stack.ndim == 2:
             return tuple(f(stack))
-        flat = stack.reshape(-1, *stack.shape[-2:])
+        flat = stack.reshape(math.prod(stack.shape[:-2]), *stack.shape[-2:])
         results = jax.lax.platform_dependent(
             flat,
             cpu=lambda x: jax.lax.map(lambda one: tuple(f(one)), x),

@@ -180,7 +180,7 @@ def test_whole_numbers_beyond_the_largest_count(name):
     ([-1, 3], ValueError, "boundaries[0] must be a non-negative finite number, got -1"),
     (np.array([5, 3]), ValueError, "boundaries must increase from 0 on, got [5, 3]"),
     ([np.int64(5), jnp.int32(3)], ValueError, "boundaries must increase from 0 on, got [5, 3]"),
-    ([jnp.int32(-3), 1], ValueError, "boundaries must increase from 0 on, got [-3, 1]"),
+    ([jnp.int32(-3), 1], ValueError, "boundaries[0] must be a non-negative finite number, got -3"),
     (["5", "7"], TypeError, "boundaries[0] must be a non-negative finite number or an array, got"),
     ([1, None], TypeError, "boundaries[1] must be a non-negative finite number or an array, got"),
     ([1, True], TypeError, "boundaries[1] must be a non-negative finite number or an array, got"),

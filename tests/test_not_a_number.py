@@ -218,7 +218,9 @@ def test_vectors_too_long_for_their_products_keep_their_direction(tx):
     g = jnp.array([3e38, -1.5e38, 0.0])
     state = tx.init(g)
     u, state = tx.update(g, state)
-    np.testing.assert_allclose(u, np.array([2, -1, 0]) / 5**0.5, rtol=1e-5, atol=1e-6)
+    # The matrix is singular, and the root of what rounding leaves of 0 is the root of a unit.
+    near = np.finfo(np.float32).eps ** 0.5
+    np.testing.assert_allclose(u, np.array([2, -1, 0]) / 5**0.5, rtol=0, atol=near)
     for _ in range(9):
         u, state = tx.update(-g, state)
         assert np.linalg.norm(u) <= 2**0.5
