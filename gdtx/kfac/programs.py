@@ -13,22 +13,25 @@ _CALLS = ("jit", "pjit", "closed_call", "core_call")
 # Where a program that is called keeps its equations.
 _PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
+Program = Any
+"""A jaxpr with its constants, for which versions of JAX have classes of different names."""
 
-def trace(f: Callable[..., Any], *args: Any) -> tuple[core.ClosedJaxpr, Any]:
+
+def trace(f: Callable[..., Any], *args: Any) -> tuple[Program, Any]:
     """The program of a function, calls written out, and the structure of what it returns."""
     closed, shape = jax.make_jaxpr(f, return_shape=True)(*args)
     return _written_out(closed), jax.tree.structure(shape)
 
 
-def inner_program(eqn: Any) -> core.ClosedJaxpr:
+def inner_program(eqn: Any) -> Program:
     """The program that an equation calls, calls in it written out."""
     program = next(eqn.params[name] for name in _PROGRAMS if name in eqn.params)
-    if not isinstance(program, core.ClosedJaxpr):
-        program = core.ClosedJaxpr(program, ())
+    if not hasattr(program, "consts"):  # of some equations, before jax 0.11
+        program = core.ClosedJaxpr(program, ())  # pyright: ignore[reportPrivateImportUsage]
     return _written_out(program)
 
 
-def operands_of_scan(eqn: Any, program: core.ClosedJaxpr) -> tuple[int, int]:
+def operands_of_scan(eqn: Any, program: Program) -> tuple[int, int]:
     """How many constants come first among the operands of a scan, and how many carried after them.
 
     From the shapes alone, because versions of JAX write the numbers in parameters of other names:
@@ -42,7 +45,7 @@ def operands_of_scan(eqn: Any, program: core.ClosedJaxpr) -> tuple[int, int]:
     return whole_in - whole_out, whole_out
 
 
-def _written_out(closed: core.ClosedJaxpr) -> core.ClosedJaxpr:
+def _written_out(closed: Program) -> Program:
     avals = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in closed.in_avals]
     return jax.make_jaxpr(lambda *args: run(closed, args, _write_out))(*avals)
 
@@ -55,7 +58,7 @@ def _write_out(i: int, eqn: Any, args: list[Any]) -> Sequence[Any] | None:
 
 
 def run(
-    closed: core.ClosedJaxpr,
+    closed: Program,
     args: Sequence[Any],
     instead: Callable[[int, Any, list[Any]], Sequence[Any] | None],
 ) -> list[Any]:
