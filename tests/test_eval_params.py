@@ -168,8 +168,10 @@ def test_of_a_train_state():
 
 
 def test_in_nnx():
-    """Whose containers come off both the state and the parameters."""
-    nnx = pytest.importorskip("flax.nnx")
+    """Whose containers come off both the state and the parameters, by a function new in 0.12."""
+    pytest.importorskip("flax", minversion="0.12")
+    from flax import nnx
+
     model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, gdtx.average(gdtx.sgd(1.0)), wrt=nnx.Param)
     seen = []

@@ -1,5 +1,6 @@
 """gdtx.interop: transformations handed to Optax and taken from it, and runs begun there."""
 
+import functools
 import pickle
 import re
 import sys
@@ -39,7 +40,7 @@ def test_equal_ones_share_a_compilation():
     assert pickle.loads(pickle.dumps(one)) == one
     traced = []
 
-    @jax.jit(static_argnums=0)
+    @functools.partial(jax.jit, static_argnums=0)
     def init(tx, params):
         traced.append(tx)
         return tx.init(params)
