@@ -45,7 +45,9 @@ METHODS = {
     "amsgrad": both("amsgrad", 1e-3, differs="optax takes the maximum after the bias correction"),
     "lion": both("lion", 1e-3),
     "adabelief": both("adabelief", 1e-3),
-    "yogi": both("yogi", 1e-3, differs="optax starts the mean at 1e-6"),
+    "yogi": both(
+        "yogi", 1e-3, differs="optax starts the mean at 1e-6, and takes no care of infinite squares"
+    ),
     "adan": Method(gdtx.adan(1e-3, eps_root=1e-8, ahead=1 - 0.92), optax.adan(1e-3), differs=""),
 }
 

@@ -101,7 +101,8 @@ HIDDEN = {
     **dict.fromkeys(["scale_by_soap", "soap", "in_eigenbasis"], "counts as zero"),
 }
 # An infinity in a row leaves of it that the others are small, and what is divided by it large.
-SHARES = {"rank_one", "scale_by_factored_rms"}
+# And one of the squares that additive_ema averages counts as the largest number, as documented.
+SHARES = {"rank_one", "scale_by_factored_rms", "additive_ema"}
 
 
 @by_rule
@@ -146,7 +147,6 @@ BEYOND = {
     **dict.fromkeys(
         [name for name in RULES if "nadam" in name], "the mean, looked ahead, is infinite as v is"
     ),
-    **dict.fromkeys([name for name in RULES if "yogi" in name], "the sign of inf - inf"),
     **dict.fromkeys([name for name in RULES if "adan" in name], "differences"),
     "adam without averages (method)": "0 times infinity",
     **dict.fromkeys([name for name in RULES if "kfac" in name], "sums in the eigenbasis"),

@@ -84,7 +84,8 @@ def additive_ema(
     $v_t = v_{t-1} - (1 - \beta) \operatorname{sign}(v_{t-1} - u_t)\,u_t$, emitting $v_t$.
 
     It moves toward the update as :func:`ema` does, but by a share of the update and not of the
-    distance: after a large one, it falls no faster than the small ones that follow let it.
+    distance: after a large one, it falls no faster than the small ones that follow let it. An
+    infinite one counts as the largest number that there is.
 
     Args:
         decay: $\beta$.
@@ -111,6 +112,8 @@ def additive_ema(
     def rule(u: jax.Array, v: jax.Array) -> jax.Array:
         if jnp.iscomplexobj(u):
             raise LeafError(TypeError, "is complex, additive_ema needs real ones, as of square")
+        # Of finite gradients: the difference of two infinite squares would be no number.
+        u = jnp.minimum(u, jnp.finfo(u.dtype).max)
         return v - (1 - decay) * jnp.sign(v - u) * u
 
     return accumulate(rule, initial, dtype)

@@ -37,9 +37,7 @@ def scale_by_yogi(
         initial_mean: $m_0$, 0 in the paper; Optax starts it at $v_0$ too.
 
     Returns:
-        A transformation whose state holds two buffers per array. Complex updates: $|g|^2$. Two
-        gradients in a row whose squares are infinite, see :func:`square`, give NaN, the sign of
-        $\infty - \infty$.
+        A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
 
     Raises:
         ValueError: if a hyperparameter is out of its range.
