@@ -2,11 +2,15 @@
 
 import json
 import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
+
+import gdtx
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "step.py"
 RATIOS = ["step", "update", "trace", "lower", "compile", "FLOPs", "bytes"]
@@ -67,3 +71,20 @@ def test_a_bad_argument_is_named():
     done = run("--methods", "adem")
     assert done.returncode == 2
     assert "invalid choice: 'adem'" in done.stderr
+
+
+def test_compared_programs_differ_where_they_do(capsys):
+    script = runpy.run_path(str(SCRIPT.with_name("programs.py")))
+
+    def facts(tx):
+        return script["facts"](tx, {"w": jnp.ones(2)}, {})
+
+    trace, other, scale = facts(gdtx.trace(0.5)), facts(gdtx.trace(0.25)), facts(gdtx.scale(0.5))
+    assert script["compare"]({"one": trace, "two": scale}, {"one": facts(gdtx.trace(0.5))}) == 0
+    assert script["compare"]({"one": trace}, {"one": other}) == 3, "how it prints, and two steps"
+    told = capsys.readouterr().out
+    assert all(f"one: {what}" in told for what in ("repr", "numbers of step 2"))
+    assert "one: numbers of step 1\n" not in told
+    assert script["compare"]({"one": trace}, {"one": scale}) > 3
+    told = capsys.readouterr().out
+    assert all(f"one: {what}" in told for what in ("aliases", "bytes accessed", "outputs", "state"))
