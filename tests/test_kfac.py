@@ -79,6 +79,25 @@ def test_factored_damping_is_a_dense_solve(x64, damping):
         np.testing.assert_allclose(stacked(updates[name]).ravel(), expected, rtol=1e-9)
 
 
+def test_a_layer_shared_over_positions(x64):
+    """Its inputs are averaged over all positions, and its cotangents summed over those of each."""
+    x, params = some(N, 5, 3), {"w": some(3, 2), "b": some(2, seed=1)}
+
+    def model(params, x):
+        return jnp.tanh(x @ params["w"] + params["b"][None, None]).mean(1)
+
+    _, grads, curvature = measured(model, params, (x, T))
+    rows = np.concatenate([x, np.ones((N, 5, 1))], axis=-1).reshape(-1, 4)
+    slopes = (1 - np.tanh(x @ params["w"] + params["b"]) ** 2) / 5
+    block = np.kron(rows.T @ rows / len(rows), np.diag(np.sum(slopes**2, axis=(0, 1)) / N))
+    gradient = stacked(grads).ravel()
+    square = kfac.fisher_square(curvature, grads)
+    np.testing.assert_allclose(square, gradient @ block @ gradient, rtol=1e-12)
+    updates, _ = updated(gdtx.scale_by_kfac(0.1, split="eigen"), params, grads, curvature)
+    expected = np.linalg.solve(block + 0.1 * np.eye(len(block)), gradient)
+    np.testing.assert_allclose(stacked(updates).ravel(), expected, rtol=1e-9)
+
+
 def test_scales_and_shifts_are_divided_by_their_squares(x64):
     params = {"scale": some(3), "bias": some(3, seed=2)}
 

@@ -319,3 +319,34 @@ def test_a_weight_with_two_biases():
 
     with pytest.raises(ValueError, match="capture: w is used in two ways"):
         kfac.capture(model).layout(params, X)
+
+
+@pytest.mark.parametrize(
+    ("model", "weight", "added", "is_bias"),
+    [
+        (lambda p, x: jnp.stack([x, x], 1) @ p["w"] + p["a"][None], (3, 4), (2, 4), False),
+        (lambda p, x: x @ p["w"] + p["a"], (3, 4), (1, 4), True),
+        (lambda p, x: (y := x @ p["w"]) * (y + p["a"][None]), (3, 4), (4,), False),
+        (lambda p, x: x @ p["w"] - p["a"][None], (3, 4), (4,), False),
+        (lambda p, x: jnp.einsum("ni,iab->nab", x, p["w"]) + p["a"].T[None], (3, 2, 2), (2, 2),
+         False),
+    ],
+    ids=["positions", "row", "used twice", "subtracted", "turned"],
+)  # fmt: skip
+def test_what_is_a_bias(model, weight, added, is_bias):
+    """What is added, once and in the order of the weight's axes, to all that a layer makes."""
+    params = {"w": jnp.ones(weight), "a": jnp.ones(added)}
+    paths = {layer.paths for layer in kfac.capture(model).layout(params, X)}
+    assert paths == ({("w", "a")} if is_bias else {("w",), ("a",)})
+
+
+def test_a_scan_that_runs_backward():
+    def model(params, x):
+        def body(h, layer):
+            return jnp.tanh(h @ layer["w"] + layer["b"][None]), h
+
+        return jax.lax.scan(body, x, params, reverse=True)[0]
+
+    captured = kfac.capture(model)
+    taps = {layer.weight: layer.statistics(STACK) for layer in captured.layout(STACK, X)}
+    same(captured.apply(STACK, X, taps), model(STACK, X))

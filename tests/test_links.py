@@ -454,6 +454,7 @@ def path(tx, gradients, theta):
     ("name", "settings"),
     [
         ("signum", {"momentum": None}),
+        ("rmsprop", {"centered": True, "initial_scale": 0.5}),
         ("yogi", {"initial_accumulator_value": 0.0, "eps_root": 1e-3, "initial_mean": 0.5}),
         ("adan", {"weight_decay": 0.1, "proximal": False, "ahead": 0.3}),
         ("adafactor", {"learning_rate": None, "factored": False}),

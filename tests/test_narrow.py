@@ -189,6 +189,14 @@ def test_buffers_are_the_same_in_every_program_and_on_any_devices():
             np.testing.assert_array_equal(got, want)
 
 
+def test_stacks_of_symmetric_matrices_stay_symmetric():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 8, 8))
+    x = x + jnp.swapaxes(x, -1, -2)
+    kept = run(gdtx.ema(0.75, dtype="bfloat16"), x, [x, x]).astype("float32")
+    np.testing.assert_array_equal(kept, jnp.swapaxes(kept, -1, -2))
+    assert not np.array_equal(kept, (0.4375 * x).astype("bfloat16").astype("float32"))
+
+
 def test_a_wide_buffer_costs_nothing_more():
     x = jnp.zeros(3)
     program = str(jax.make_jaxpr(lambda x: run(gdtx.ema(0.9), x, [x]))(x))

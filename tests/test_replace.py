@@ -127,3 +127,16 @@ def test_of_a_path_and_one_below_it_both_count():
         gdtx.replace(tx, {"1": gdtx.adam(0.1), "1.c": 0.5})
     with pytest.raises(TypeError, match=r"^sgd: learning_rate is to be 0\.5, which has no 'init_v"):
         gdtx.replace(tx, {"1.learning_rate": 0.5, "1.learning_rate.init_value": 0.2})
+
+
+def test_paths_that_begin_or_end_alike_are_others():
+    tx = gdtx.chain(*[gdtx.scale(1.0)] * 11)
+    changed = gdtx.replace(tx, {"1": gdtx.clip(2.0), "10.factor": 3.0})
+    assert changed == gdtx.chain(
+        gdtx.scale(1.0), gdtx.clip(2.0), *[gdtx.scale(1.0)] * 8, gdtx.scale(3.0)
+    )
+    groups = gdtx.partition({"bias": gdtx.sgd(0.1), "nobias": gdtx.sgd(0.2)}, "bias")
+    changed = gdtx.replace(groups, {"transforms.nobias.learning_rate": 0.3})
+    assert changed == gdtx.partition({"bias": gdtx.sgd(0.1), "nobias": gdtx.sgd(0.3)}, "bias")
+    with pytest.raises(TypeError, match="no argument 'learning_rates' to replace"):
+        gdtx.replace(gdtx.sgd(0.1), {"learning_rate": 0.2, "learning_rates": 0.3})

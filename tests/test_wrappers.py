@@ -351,6 +351,24 @@ def test_sweep_of_every():
         np.testing.assert_allclose(got, train(gdtx.accumulate_gradients(gdtx.sgd(0.5), every)))
 
 
+def test_a_period_lowered_in_mid_sum_ends_it():
+    """At the next call, with the mean of all in the sum; and slow weights move at the next step."""
+    with jax.disable_jit():
+        tx, g = gdtx.accumulate_gradients(gdtx.scale(1.0), jnp.asarray(5)), jnp.ones(1)
+        state = tx.init(g)
+        for size in (1.0, 2.0, 6.0):
+            updates, state = tx.update(size * g, state)
+            assert updates == 0
+        updates, state = tx.replace(every=2).update(3 * g, state)
+        assert (updates, state.step, state.micro_step) == (3, 1, 0)
+        tx = gdtx.lookahead(gdtx.sgd(1.0), jnp.asarray(5.0), 0.5)
+        params, state = jnp.zeros(1), tx.init(jnp.zeros(1))
+        for period in (5.0, 5.0, 5.0, 2.0):
+            updates, state = tx.replace(sync_period=period).update(g, state, params)
+            params = gdtx.apply_updates(params, updates)
+        assert (params, state.steps_since_sync) == (-2, 0)
+
+
 def test_extra_arguments_of_the_last_call_reach_inner():
     tx = gdtx.accumulate_gradients(gdtx.polyak_step(max_learning_rate=9.0), 2)
     g = jnp.ones(1)
@@ -591,6 +609,14 @@ def test_sharpness_aware_on_a_quadratic(x64):
         want = -(g + 0.3 * (h @ (g / norm) if norm else 0 * g))
         got = tx.update(g, tx.init(g), np.array(x), grad_fn=lambda p: jnp.asarray(h) @ p)[0]
         np.testing.assert_allclose(got, want, rtol=1e-14)
+
+
+def test_weights_decay_where_they_are():
+    """And not where the gradient is taken, nor where they have been rounded to."""
+    x = jnp.array([3.0, 4.0])
+    decay = gdtx.chain(gdtx.set_to_zero(), gdtx.add_decayed_weights(1.0))
+    tx = gdtx.sharpness_aware(decay, rho=0.5)
+    np.testing.assert_array_equal(tx.update(x, tx.init(x), x, grad_fn=lambda p: p)[0], x)
 
 
 def test_sharpness_aware_is_differentiable_at_zero():
