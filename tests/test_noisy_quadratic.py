@@ -255,8 +255,9 @@ def test_what_is_not_reached_and_what_lies_on_the_edge():
         "best learning_rate is on the edge of its grid at batch size 1000",
     ]
     assert study.warnings[1] in repr(study)
-    there = explore.steps_to_target(problem, 10.0, [1], [0.1])
+    there = explore.steps_to_target(problem, 10.0, [1], [0.1], momentum=[0.0, 0.5])
     assert there.steps.tolist() == [0]
+    assert not there.on_edge["momentum"].any(), "less than none there is not"
 
 
 @pytest.mark.parametrize("name", ["noise", "start"])

@@ -276,6 +276,7 @@ WITHOUT_EPS = {
     "adagrad, as arrays": gdtx.as_arrays(gdtx.adagrad(0.1, 0.0, eps=0.0)),
     "adadelta": gdtx.adadelta(eps=0.0),
     "rmsprop": gdtx.rmsprop(0.1, eps=0.0),
+    "rmsprop, eps that is 0 in float32": gdtx.rmsprop(0.1, eps=1e-60),
     "rmsprop, eps outside": gdtx.rmsprop(0.1, eps=0.0, eps_in_sqrt=False),
     "rmsprop, centered": gdtx.rmsprop(0.1, eps=0.0, centered=True),
     "adam": gdtx.adam(0.1, eps=0.0),

@@ -237,6 +237,12 @@ def test_is_data(name):
     assert tx.replace(learning_rate=0.123) == make(name, 0.123)
 
 
+def test_arrays_of_other_dtypes_are_others():
+    one, same, other = (gdtx.scale(jnp.ones((), t)) for t in ("float32", "float32", "float16"))
+    assert one == same
+    assert one != other
+
+
 @by_method
 def test_expansion_is_the_same_transformation(name):
     tx = make(name)

@@ -144,9 +144,7 @@ def test_derivatives_where_eigenvalues_coincide_and_where_not(method, x64):
     generic, twofold = jnp.asarray(sample(1, "float64", 4)), 2 * jnp.eye(4)
     # Where the largest eigenvalue is not one alone, it has no derivative; of Newton's it is near.
     for matrix, relative in [(generic, 0.1 if method == "eigh" else 0.0), (twofold, 0.0)]:
-        check_grads(
-            lambda a, e, relative=relative: root(a, e, relative), (matrix, 0.3), 1, modes=("fwd",)
-        )
+        check_grads(root, (matrix, 0.3, relative), 1, modes=("fwd",))
 
 
 def test_derivatives_by_the_power_and_at_zero(x64):

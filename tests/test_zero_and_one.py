@@ -138,3 +138,10 @@ def test_an_array_of_1_is_the_longest_average_of_shampoo(b2):
         each.update(gradient, each.init(gradient)) for each in (tx, gdtx.as_arrays(tx))
     )
     np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+def test_an_array_of_1_is_the_sum_of_a_cover():
+    gradient = jnp.array([1.0, 2.0])
+    for decay in (1.0, jnp.array(1.0)):
+        tx = gdtx.running_cover(decay)
+        np.testing.assert_array_equal(tx.update(gradient, tx.init(gradient))[0], gradient)
