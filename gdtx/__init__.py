@@ -95,6 +95,9 @@ from .links.decay import add_decayed_weights as add_decayed_weights
 from .links.differences import difference as difference
 from .links.differences import latest as latest
 from .links.differences import wait as wait
+from .links.fraction import first_moment as first_moment
+from .links.fraction import root as root
+from .links.fraction import second_moment as second_moment
 from .links.moments import additive_ema as additive_ema
 from .links.moments import ema as ema
 from .links.moments import running_max as running_max

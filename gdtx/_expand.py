@@ -91,7 +91,7 @@ def _inside(tx: GradientTransformation, depth: int) -> GradientTransformation:
 
 def _is_made(expression: GradientTransformation) -> bool:
     """Whether makers are all that an expression is made of."""
-    nested = [x for x in expression.arguments.values() if isinstance(x, GradientTransformation)]
+    nested = [x for _, _, x in expression.parts() if isinstance(x, GradientTransformation)]
     return expression.factory in _makers or (bool(nested) and all(map(_is_made, nested)))
 
 

@@ -297,8 +297,8 @@ SHAPES = [
         update, adam(0.1), tree(b=ones(4))),
     bad(ValueError, "sgd: updates['layer']['b'] has shape (3,), its parameter has (3, 3)",
         update, sgd(0.1), PARAMS, tree(b=ones(3, 3))),
-    bad(ValueError, "adam > scale_by_adam > ema: updates['layer']['b'] has shape (4,), its state "
-        "has (3,)", update, adam(0.1), tree(b=ones(4)), None),
+    bad(ValueError, "adam > scale_by_adam > first_moment > ema: updates['layer']['b'] has "
+        "shape (4,), its state has (3,)", update, adam(0.1), tree(b=ones(4)), None),
     bad(ValueError, "adam: params has no leaf params['layer']['x'], which updates has",
         update, adam(0.1), tree(x=ones(3))),
     bad(ValueError, "adam: params has a leaf params['layer']['b'], which updates has not",
@@ -378,7 +378,8 @@ STATES = [
         foreign, adam(0.1), sgd(0.1)),
     bad(ValueError, f"sgd > scale_by_learning_rate > scale: {OTHERS} an empty tuple, got",
         foreign, sgd(0.1), sgd(0.1, 0.9)),
-    bad(ValueError, f"adam > scale_by_adam: {OTHERS} a tuple of 3, one state per link, got",
+    bad(ValueError, f"adam > scale_by_adam > second_moment: {OTHERS} a tuple of 3, one state "
+        "per link, got",
         foreign, adam(0.1), amsgrad(0.1)),
     bad(ValueError, f"nadam > scale_by_nadam > scheduled_bias_correction: {OTHERS} a ProductState, "
         "got a CountState", foreign, nadam(0.1, momentum_decay=0.004), nadam(0.1)),
@@ -398,7 +399,8 @@ STATES = [
         foreign, adam(0.1), "state"),
     bad(ValueError, f"adam: {OTHERS} a tuple of 2, one state per link, got ...dict",
         foreign, adam(0.1), PARAMS),
-    bad(ValueError, "adam > scale_by_adam > ema: state has no leaf state['layer']['b'], which",
+    bad(ValueError, "adam > scale_by_adam > first_moment > ema: state has no leaf "
+        "state['layer']['b'], which",
         foreign, adam(0.1), adam(0.1), tree(b=...)),
     bad(ValueError, "sgd > trace: updates['layer']['b'] has shape (3,), its state has (4,)",
         foreign, sgd(0.1, 0.9), sgd(0.1, 0.9), tree(b=ones(4))),

@@ -37,11 +37,11 @@ def trained(*transformations):
     return jax.jit(lambda: [train(tx) for tx in transformations])()
 
 
-def factories(tx):
-    yield tx.factory
+def parts(tx):
+    yield tx
     for value in jax.tree.leaves(dict(tx.arguments), is_leaf=is_transformation):
         if is_transformation(value):
-            yield from factories(value)
+            yield from parts(value)
 
 
 def is_transformation(value):
@@ -61,7 +61,7 @@ def test_expansion_is_the_same_transformation(name, setting):
 def test_all_the_way_are_named_links(name):
     formula = expand(METHODS[name].make(0.125), None)
     assert expand(formula, None) == formula
-    used = set(factories(formula))
+    used = {part.factory for part in parts(formula)}
     assert not used & {gdtx.elementwise, gdtx.accumulate, gdtx.recur, gdtx.counted}
     assert not used & {gdtx.with_params, gdtx.GradientTransformation}
     assert not any(factory.__module__.startswith("gdtx.methods") for factory in used - {
@@ -71,19 +71,37 @@ def test_all_the_way_are_named_links(name):
 
 
 def test_levels():
-    mean = gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9))
-    power = gdtx.chain(gdtx.square(), gdtx.ema(0.999), gdtx.bias_correction(0.999))
-    root = gdtx.chain(gdtx.add(0.0), gdtx.sqrt(), gdtx.add(1e-8))
+    mean, power, root = gdtx.first_moment(0.9), gdtx.second_moment(0.999), gdtx.root(1e-8)
     tx = gdtx.adam(0.125)
     assert expand(tx, 0) is tx
     one = gdtx.chain(gdtx.scale_by_adam(), gdtx.scale_by_learning_rate(0.125))
     assert expand(tx) == expand(tx, 1) == one
     fraction = gdtx.join(gdtx.divide, mu=mean, nu=gdtx.chain(power, root))
     assert expand(tx, 2) == gdtx.chain(fraction, gdtx.scale(-0.125))
+    mean = gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9))
+    power = gdtx.chain(gdtx.square(), gdtx.ema(0.999), gdtx.bias_correction(0.999))
+    deepest = gdtx.join(gdtx.divide, mu=mean, nu=gdtx.chain(power, root))
+    assert expand(tx, 3) == expand(tx, None) == gdtx.chain(deepest, gdtx.scale(-0.125))
     # Combinators are no level: what is in them is.
     masked = gdtx.masked(gdtx.chain(tx, tx), True)
     assert expand(masked, 1) == gdtx.masked(gdtx.chain(one, one), True)
     assert list(expand(tx, 2).arguments["links"][0].arguments) == ["merge", "mu", "nu"]
+
+
+def test_adam_reads_as_its_formula():
+    assert str(expand(gdtx.scale_by_adam())) == (
+        "join(divide, mu=first_moment(0.9), nu=chain(second_moment(0.999), root(1e-08)))"
+    )
+
+
+@by_method
+def test_formulas_have_no_empty_words(name):
+    """No sum with 0, and no chain of one."""
+    tx = METHODS[name].make(0.125)
+    for depth in DEPTHS[1:]:
+        for part in parts(expand(tx, depth)):
+            assert part != gdtx.add(0.0)
+            assert part.factory is not gdtx.chain or len(part.arguments["links"]) > 1
 
 
 def test_ends():

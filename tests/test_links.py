@@ -87,6 +87,34 @@ def test_link_is_that_of_optax(link):
     assert_same(one, other, **({"count": 1, "shapes": WITH_NUMBERS} if is_stateless else {}))
 
 
+def test_moments_are_those_of_numpy(x64):
+    g = np.random.default_rng(3).normal(size=(6, 5)) * 10.0 ** np.arange(-2, 3)
+    for tx, want in (
+        (gdtx.first_moment(0.8), oracles.mean(g, 0.8)),
+        (gdtx.second_moment(0.9), oracles.mean(oracles.square(g), 0.9)),
+        (gdtx.root(0.5, eps_root=0.25), np.sqrt(np.abs(g) + 0.25) + 0.5),
+        (gdtx.root(0.5), np.sqrt(np.abs(g)) + 0.5),
+        (gdtx.root(0.0, 0.25), np.sqrt(np.abs(g) + 0.25)),
+    ):  # fmt: skip
+        given = np.abs(g) if tx.factory is gdtx.root else g
+        _, got = jax.lax.scan(lambda s, u, tx=tx: tx.update(u, s)[::-1], tx.init(g[0]), given)
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("tx", "at_zero"),
+    [
+        (gdtx.root(0.0), np.inf), (gdtx.root(0.0, 1e-50), np.inf), (gdtx.root(0.0, 1e-30), 1e-15),
+        (gdtx.root(0.5), 0.5), (gdtx.root(jnp.array(0.0)), 0.0),
+    ],
+)  # fmt: skip
+def test_root_of_nothing_is_infinite_only_without_epsilon(tx, at_zero):
+    state = tx.init(jnp.zeros(2))
+    np.testing.assert_allclose(tx.update(jnp.array([0.0, 4.0]), state)[0][0], at_zero, rtol=1e-6)
+    # A number that becomes another, or an array, goes on with the same state.
+    assert state == gdtx.root(1.0, eps_root=1.0).init(jnp.zeros(2))
+
+
 direction = gdtx.scale_by_sign()
 LAWS = {
     "signs do not see the factor of the average": (

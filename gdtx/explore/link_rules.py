@@ -11,6 +11,7 @@ from ..links.arithmetic import absolute, clip, scale, sign, sqrt, square
 from ..links.clipping import clip_by_block_rms, clip_by_global_norm, clip_by_norm
 from ..links.correction import bias_correction, rectify, scheduled_bias_correction
 from ..links.differences import difference, wait
+from ..links.fraction import root
 from ..links.moments import additive_ema, running_max, variance
 from ..links.noise import add_noise
 from ..links.normalizing import normalize_by_global_norm, scale_by_param_block_rms
@@ -98,6 +99,12 @@ def _scale_by_param_block_rms(reader: Reader, u: Expression, min_scale: Any) -> 
     return apply("\\max", apply("RMS", PARAMETERS), min_scale) * u
 
 
+def _root(reader: Reader, u: Expression, eps: Any, eps_root: Any) -> Expression:
+    inside = u if is_zero(eps_root) else u + eps_root
+    # That 0 / 0 is 0 is a convention, and no part of a formula.
+    return apply("root", inside) if is_zero(eps) else apply("root", inside) + eps
+
+
 def _scale(reader: Reader, u: Expression, factor: Any) -> Expression:
     reader.downhill |= factor < 0
     return factor * u
@@ -132,6 +139,7 @@ def _rprop(
 LINK_RULES: dict[Callable[..., GradientTransformation], Callable[..., Expression]] = {
     square: lambda reader, u: u**2,
     sqrt: lambda reader, u: apply("root", u),
+    root: _root,
     absolute: lambda reader, u: abs(u),
     sign: lambda reader, u: apply("sign", u),
     scale: _scale,

@@ -64,7 +64,9 @@ _PLAIN = {
     "factor", "constant", "threshold", "initial", "initial_scale", "initial_accumulator_value",
     "weight_lr_power", "initial_mean", "min_scale",
 }  # fmt: skip
-_NOTHING_AT_1 = {"decay", "trust_coefficient", "inverse_every"}
+_NOTHING = {
+    ("decay", 1), ("trust_coefficient", 1), ("inverse_every", 1), ("eps", 0), ("eps_root", 0),
+}  # fmt: skip
 _BY_BRANCH = {
     "mu": ("m", "1"), "mean": ("m", "1"), "nu": ("v", "2"), "past": ("d", ""),
     "row": ("r", ""), "col": ("c", ""), "left": ("L", "2"), "right": ("R", "2"),
@@ -86,8 +88,8 @@ def escaped(text: str) -> str:
 
 def is_plain(name: str, value: float | None = None) -> bool:
     """Whether a hyperparameter's number is shown as it is; a decay of 1 decays nothing, a trust
-    coefficient of 1 changes nothing, and every 1 steps is always."""
-    return name in _PLAIN or (name in _NOTHING_AT_1 and value == 1)
+    coefficient of 1 changes nothing, every 1 steps is always, and an epsilon of 0 is none."""
+    return name in _PLAIN or (name, value) in _NOTHING
 
 
 def hyperparameter(factory: Any, name: str, branches: Sequence[str]) -> tuple[Symbol, ...]:

@@ -31,10 +31,7 @@ def tree(tx: GradientTransformation, depth: int | None = None) -> str:
         join(
             divide,
             mu=chain(ema(0.9), bias_correction(0.9)),
-            nu=chain(
-                chain(square(), ema(0.999), bias_correction(0.999)),
-                chain(identity(), sqrt(), add(1e-08)),
-            ),
+            nu=chain(chain(square(), ema(0.999), bias_correction(0.999)), root(1e-08)),
         ),
         scale(-0.001),
     )

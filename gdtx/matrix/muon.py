@@ -14,8 +14,9 @@ from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, leaf_path
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
+from ..links.fraction import first_moment
 from ..links.moments import trace
-from ..methods._parts import first_moment, nesterov_mean
+from ..methods._parts import nesterov_mean
 from .axes import among_matrices, axes_of, candidates
 from .orthogonal import ShapeFactor, orthogonalize, scale_by_shape
 from .polar import Coefficients

@@ -26,8 +26,8 @@ from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import bias_correction
 from ..links.decay import add_decayed_weights
+from ..links.fraction import first_moment
 from ..links.moments import ema, running_sum
-from ..methods._parts import first_moment
 from .blockwise import blockwise
 from .precondition import METHOD, precondition
 from .vectors import apart

@@ -18,8 +18,8 @@ from .._rules import checked_result, identity, walk
 from .._transformation import GradientTransformation, transformation
 from .._tree import PyTree, check_params
 from ..links.arithmetic import scale_by_learning_rate, square
+from ..links.fraction import root
 from ..links.moments import ema
-from ..methods._parts import root
 
 
 class CoverState(NamedTuple):
@@ -136,7 +136,7 @@ def scale_by_sm3(*, b2: Fraction = 1.0, eps: NonNegative = 1e-8) -> GradientTran
     >>> tx.update(jnp.array([-3.0]), tx.init(jnp.zeros(1)))[0]
     Array([-1.], dtype=float32)
     """
-    accumulated = chain(square(), running_cover(b2), root(eps, 0.0))
+    accumulated = chain(square(), running_cover(b2), root(0.0, eps))
     return join(divide, g=identity(), nu=accumulated)
 
 

@@ -9,8 +9,8 @@ from .._kinds import Count, Decay, FloatDType, NonNegative, Period
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
+from ..links.fraction import first_moment, root, second_moment
 from ..links.moments import ema
-from ..methods._parts import first_moment, root, second_moment
 from .blockwise import blockwise
 from .eigenbasis import METHOD, in_eigenbasis
 from .vectors import apart
@@ -81,7 +81,7 @@ def scale_by_soap(
            [-1.,  1.]], dtype=float32)
     """
     statistic = ema(b2 if b3 is None else b3, dtype=statistic_dtype)
-    magnitude = chain(second_moment(b2), root(0.0, eps))
+    magnitude = chain(second_moment(b2), root(eps))
     turned = in_eigenbasis(
         first_moment(b1), magnitude, statistic, update_every, start, stale, method, batch_size,
         basis_dtype,

@@ -9,8 +9,8 @@ from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import add, scale, scale_by_learning_rate, square
 from ..links.correction import bias_correction
+from ..links.fraction import root
 from ..links.moments import ema, trace
-from ._parts import root
 
 
 @transformation
@@ -53,7 +53,7 @@ def scale_by_belief(
     mean = chain(value_of("mu"), bias_correction(b1))
     distance = chain(join(subtract, g=identity(), mu=value_of("mu")), square())
     power = chain(distance, scale(1 - b2), add(eps_root), trace(b2), bias_correction(b2))
-    return let(join(divide, mu=mean, nu=chain(power, root(0.0, eps))), mu=ema(b1))
+    return let(join(divide, mu=mean, nu=chain(power, root(eps))), mu=ema(b1))
 
 
 @transformation

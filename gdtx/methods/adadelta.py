@@ -8,8 +8,8 @@ from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import add, scale_by_learning_rate, sqrt, square
 from ..links.decay import add_decayed_weights
+from ..links.fraction import root
 from ..links.moments import ema
-from ._parts import root
 
 
 @transformation
@@ -38,8 +38,8 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> GradientTran
     Array([0.        , 0.70710677], dtype=float32)
     """
     mean_square = chain(square(), ema(rho))
-    rms = chain(add(eps), sqrt(), add(0.0))
-    normalized = join(divide, g=identity(), nu=chain(mean_square, root(eps, 0.0)))
+    rms = chain(add(eps), sqrt())
+    normalized = join(divide, g=identity(), nu=chain(mean_square, root(0.0, eps)))
     return chain(normalized, feedback(multiply, mean_square, rms))
 
 

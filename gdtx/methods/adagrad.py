@@ -7,8 +7,8 @@ from .._kinds import NonNegative
 from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate, square
+from ..links.fraction import root
 from ..links.moments import running_sum
-from ._parts import root
 
 
 @transformation
@@ -38,7 +38,7 @@ def scale_by_rss(
     >>> tx.update(jnp.array([-3.0]), tx.init(jnp.zeros(1)))[0]
     Array([-1.], dtype=float32)
     """
-    accumulated = chain(square(), running_sum(initial_accumulator_value), root(eps, 0.0))
+    accumulated = chain(square(), running_sum(initial_accumulator_value), root(0.0, eps))
     return join(divide, g=identity(), nu=accumulated)
 
 

@@ -9,7 +9,7 @@ from .._kinds import Decay, NonNegative
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
-from ._parts import first_moment, root, second_moment
+from ..links.fraction import first_moment, root, second_moment
 
 
 @transformation
@@ -44,7 +44,7 @@ def scale_by_adam(
     >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0].round(3)
     Array([-1.,  1.], dtype=float32)
     """
-    return join(divide, mu=first_moment(b1), nu=chain(second_moment(b2), root(eps_root, eps)))
+    return join(divide, mu=first_moment(b1), nu=chain(second_moment(b2), root(eps, eps_root)))
 
 
 @transformation

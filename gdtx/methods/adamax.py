@@ -6,8 +6,8 @@ from .._combine import chain, divide, join
 from .._kinds import Decay, NonNegative
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import absolute, add, scale_by_learning_rate
+from ..links.fraction import first_moment
 from ..links.moments import running_max
-from ._parts import first_moment
 
 
 @transformation

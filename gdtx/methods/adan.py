@@ -13,7 +13,7 @@ from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale, scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.differences import difference
-from ._parts import first_moment, root, second_moment
+from ..links.fraction import first_moment, root, second_moment
 
 
 @transformation
@@ -64,7 +64,7 @@ def scale_by_adan(
     mean = join(plus, mu=first_moment(b1), d=chain(value_of("d"), first_moment(b2), scale(ahead)))
     continued = join(plus, g=identity(), d=chain(value_of("d"), scale(ahead)))
     power = chain(continued, second_moment(b3))
-    return let(join(divide, mu=mean, nu=chain(power, root(eps_root, eps))), d=difference())
+    return let(join(divide, mu=mean, nu=chain(power, root(eps, eps_root))), d=difference())
 
 
 @transformation

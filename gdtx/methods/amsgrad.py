@@ -7,8 +7,8 @@ from .._kinds import Decay, NonNegative
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.correction import bias_correction
+from ..links.fraction import first_moment, root
 from ..links.moments import ema, running_max
-from ._parts import first_moment, root
 
 
 @transformation
@@ -41,7 +41,7 @@ def scale_by_amsgrad(
     Array([-1.,  1.], dtype=float32)
     """
     largest = chain(square(), ema(b2), running_max(), bias_correction(b2))
-    return join(divide, mu=first_moment(b1), nu=chain(largest, root(eps_root, eps)))
+    return join(divide, mu=first_moment(b1), nu=chain(largest, root(eps, eps_root)))
 
 
 @transformation

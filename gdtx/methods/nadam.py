@@ -12,8 +12,9 @@ from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate, scale_by_schedule
 from ..links.correction import scheduled_bias_correction
 from ..links.decay import add_decayed_weights
+from ..links.fraction import root, second_moment
 from ..links.moments import ema
-from ._parts import nesterov_mean, root, second_moment
+from ._parts import nesterov_mean
 
 
 def _warmed_nesterov_mean(b1: Any, momentum_decay: Any) -> GradientTransformation:
@@ -76,7 +77,7 @@ def scale_by_nadam(
     mean = (
         nesterov_mean(b1) if momentum_decay is None else _warmed_nesterov_mean(b1, momentum_decay)
     )
-    return join(divide, mu=mean, nu=chain(second_moment(b2), root(eps_root, eps)))
+    return join(divide, mu=mean, nu=chain(second_moment(b2), root(eps, eps_root)))
 
 
 @transformation

@@ -7,7 +7,7 @@ from .._kinds import Decay, LengthThreshold, NonNegative
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import rectify
-from ._parts import first_moment, root, second_moment
+from ..links.fraction import first_moment, root, second_moment
 
 
 @transformation
@@ -44,7 +44,7 @@ def scale_by_radam(
     >>> tx.update(jnp.array([-3.0]), tx.init(jnp.zeros(1)))[0].round(5)
     Array([-3.], dtype=float32)
     """
-    denominator = chain(second_moment(b2), root(eps_root, eps), rectify(b2, threshold))
+    denominator = chain(second_moment(b2), root(eps, eps_root), rectify(b2, threshold))
     return join(divide, mu=first_moment(b1), nu=denominator)
 
 

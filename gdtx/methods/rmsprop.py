@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .._combine import chain, divide, join
 from .._kinds import Decay, Fraction, InnerDecay, NonNegative
 from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import square
+from ..links.fraction import root
 from ..links.moments import ema, variance
-from ._parts import root_with
 from .sgd import sgd
+
+
+def _root(eps: Any, eps_in_sqrt: bool) -> GradientTransformation:
+    """The root with its one constant inside or outside."""
+    return root(0.0, eps) if eps_in_sqrt else root(eps)
 
 
 @transformation
@@ -44,7 +51,7 @@ def scale_by_rms(
     Array([-2.], dtype=float32)
     """
     mean_square = chain(square(), ema(decay, initial=initial_scale))
-    return join(divide, g=identity(), nu=chain(mean_square, root_with(eps, eps_in_sqrt)))
+    return join(divide, g=identity(), nu=chain(mean_square, _root(eps, eps_in_sqrt)))
 
 
 @transformation
@@ -78,7 +85,7 @@ def scale_by_stddev(
     Array([-2.], dtype=float32)
     """
     spread = variance(decay, initial=initial_scale)
-    return join(divide, g=identity(), nu=chain(spread, root_with(eps, eps_in_sqrt)))
+    return join(divide, g=identity(), nu=chain(spread, _root(eps, eps_in_sqrt)))
 
 
 @transformation

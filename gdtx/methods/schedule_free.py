@@ -10,9 +10,9 @@ from .._rules import identity
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
+from ..links.fraction import root, second_moment
 from ..schedules.warmup import warmup_constant_schedule
 from ..wrappers.schedule_free import schedule_free
-from ._parts import root, second_moment
 
 
 @transformation
@@ -90,7 +90,7 @@ def schedule_free_adamw(
     Array([-0.5], dtype=float32)
     """
     rate = _warmed_up(learning_rate, warmup_steps)
-    direction = join(divide, g=identity(), nu=chain(second_moment(b2), root(0.0, eps)))
+    direction = join(divide, g=identity(), nu=chain(second_moment(b2), root(eps)))
     descent = chain(direction, add_decayed_weights(weight_decay), scale_by_learning_rate(rate))
     return schedule_free(descent, rate, b1, weight_lr_power)
 

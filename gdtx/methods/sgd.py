@@ -6,8 +6,8 @@ from .._combine import chain
 from .._kinds import Decay, Fraction, NonNegative
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
+from ..links.fraction import first_moment
 from ..links.moments import ema, trace
-from ._parts import first_moment
 
 
 @transformation

@@ -7,8 +7,8 @@ from .._kinds import Decay, NonNegative, Scalar
 from .._transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.correction import bias_correction
+from ..links.fraction import root
 from ..links.moments import additive_ema, ema
-from ._parts import root
 
 
 @transformation
@@ -54,7 +54,7 @@ def scale_by_yogi(
     power = chain(
         square(), additive_ema(b2, initial=initial_accumulator_value), bias_correction(b2)
     )
-    return join(divide, mu=mean, nu=chain(power, root(eps_root, eps)))
+    return join(divide, mu=mean, nu=chain(power, root(eps, eps_root)))
 
 
 @transformation
