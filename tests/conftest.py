@@ -12,7 +12,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import jax
 import pytest
 
-from gdtx import _recompiled
+from gdtx.core import recompiled
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _constants_of_one_test():
     """Constants that different tests compile updates for are no loop to warn of."""
-    _recompiled._seen.clear()
+    recompiled._seen.clear()
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from jax.example_libraries import optimizers
 
 import gdtx
-from gdtx._kinds import at_hand
-from gdtx._transformation import TRANSFORMATION
+from gdtx.core.kinds import at_hand
+from gdtx.core.transformation import TRANSFORMATION
 
 COSINES = [{"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 1, "decay_steps": 2,
             "end_value": 0.0}]  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gdtx
-from gdtx._kinds import Kind
+from gdtx.core.kinds import Kind
 
 FACTORIES = {
     name: factory

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matrix_samples import QUICKLY
 
 import gdtx
-from gdtx.matrix.blocks import groups, stack, unstack
+from gdtx.links.matrix.blocks import groups, stack, unstack
 
 METHODS = {
     "shampoo": gdtx.shampoo(0.1, eps=1e-4, update_every=2),

@@ -63,7 +63,7 @@ def test_nor_is_one_of_kfac():
 
 ONE_DEVICE = """
 import jax, jax.numpy as jnp, numpy as np
-from gdtx._decompositions import eigh
+from gdtx.linalg.decompositions import eigh
 
 assert jax.device_count() == 1
 stacks = [jax.random.normal(jax.random.key(i), (6, 150 + i, 150 + i)) for i in range(8)]

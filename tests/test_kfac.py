@@ -12,8 +12,8 @@ from kfac_models import blocks_of_gauss_newton, linear, mlp, mlp_params, some
 
 import gdtx
 from gdtx import kfac
-from gdtx.kfac.factors import eigenbases
-from gdtx.kfac.layers import leaves_by_path
+from gdtx.curvature.factors import eigenbases
+from gdtx.curvature.model.layers import leaves_by_path
 
 N, SIZES = 9, (3, 4, 2)
 X, T = some(N, 3, seed=5), some(N, 2, seed=6)

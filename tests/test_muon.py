@@ -13,7 +13,7 @@ from latex_equations import Equations
 from test_orthogonalize import KELLER, composed
 
 import gdtx
-from gdtx.matrix.polar import COEFFICIENTS
+from gdtx.linalg.polar import COEFFICIENTS
 
 SETTINGS = [
     {},

@@ -57,7 +57,7 @@ def test_what_they_say():
 
 
 def test_no_advice_is_for_a_name_that_is_here():
-    from gdtx import _optax_names as names
+    from gdtx.interop import optax_names as names
 
     listed = [*names._instead, *" ".join(names._of_many.values()).split()]
     assert len(set(listed)) == len(listed)

@@ -9,7 +9,7 @@ import pytest
 from compilations import counted_compilations
 
 import gdtx
-from gdtx.matrix.polar import COEFFICIENTS
+from gdtx.linalg.polar import COEFFICIENTS
 
 KELLER = (3.4445, -4.7750, 2.0315)
 

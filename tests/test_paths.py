@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gdtx._paths import matches
+from gdtx.core.paths import matches
 
 
 def by_regex(pattern, path):

@@ -9,7 +9,7 @@ import pytest
 from compilations import counted_compilations
 
 import gdtx
-from gdtx import _recompiled
+from gdtx.core import recompiled
 
 PARAMS = jnp.ones(2)
 RATES = np.linspace(0.01, 0.1, 20).tolist()
@@ -17,9 +17,9 @@ RATES = np.linspace(0.01, 0.1, 20).tolist()
 
 @pytest.fixture(autouse=True)
 def afresh():
-    _recompiled._said.clear()
+    recompiled._said.clear()
     yield
-    _recompiled._said.clear()
+    recompiled._said.clear()
 
 
 def said(make, values=RATES):
@@ -84,9 +84,9 @@ def test_inside_of_jit_nothing_is_said():
 def test_what_is_remembered_is_bounded():
     for i in range(100):
         for rate in range(20):
-            _recompiled.note(gdtx.masked(gdtx.sgd(rate), [f"layer{i}"]))
-    _recompiled.due.clear()
-    assert len(_recompiled._seen) <= 64
-    assert all(len(values) <= 16 for seen in _recompiled._seen.values() for values in seen.values())
-    held = (each for seen in _recompiled._seen.values() for each in seen.values())
+            recompiled.note(gdtx.masked(gdtx.sgd(rate), [f"layer{i}"]))
+    recompiled.due.clear()
+    assert len(recompiled._seen) <= 64
+    assert all(len(values) <= 16 for seen in recompiled._seen.values() for values in seen.values())
+    held = (each for seen in recompiled._seen.values() for each in seen.values())
     assert {type(value) for values in held for value in values} == {int}, "hashes, no objects"

@@ -8,7 +8,7 @@ import pytest
 from jax.test_util import check_grads
 
 import gdtx
-from gdtx.matrix.roots import inverse_root
+from gdtx.linalg.roots import inverse_root
 
 POWERS = (1, 2, 4, 6)
 # Largest over smallest eigenvalue, with what is added to all as a share of the largest.

@@ -1,18 +1,21 @@
 """What notebooks use: formulas, states, schedules, paths, noise and landscapes, read and drawn."""
 
+from ..core.expand import tree as tree
+from ..formula.latex import latex as latex
+from ..inspect.describe import describe as describe
+from ..inspect.find import find as find
+from ..inspect.ratios import update_ratios as update_ratios
+from ..inspect.state_table import StateTable as StateTable
+from ..inspect.state_table import state_table as state_table
 from .batch_size import batch_size_study as batch_size_study
-from .describe import describe as describe
 from .directions import PathDirections as PathDirections
 from .directions import path_directions as path_directions
 from .directions import random_direction as random_direction
 from .effective import effective_learning_rates as effective_learning_rates
 from .effective import plot_effective_learning_rates as plot_effective_learning_rates
-from .effective import update_ratios as update_ratios
-from .find import find as find
 from .landscape import Landscape as Landscape
 from .landscape import loss_landscape as loss_landscape
 from .landscape import plot_landscape as plot_landscape
-from .latex import latex as latex
 from .minimize import Minimized as Minimized
 from .minimize import minimize as minimize
 from .noise_scale import NoiseScale as NoiseScale
@@ -36,8 +39,6 @@ from .range_test import plot_lr_range_test as plot_lr_range_test
 from .spectrum import PreconditionerSpectrum as PreconditionerSpectrum
 from .spectrum import plot_preconditioner_spectrum as plot_preconditioner_spectrum
 from .spectrum import preconditioner_spectrum as preconditioner_spectrum
-from .state_table import StateTable as StateTable
-from .state_table import state_table as state_table
 from .steps_to_target import steps_to_target as steps_to_target
 from .study import BatchSizeStudy as BatchSizeStudy
 from .study import critical_batch_size as critical_batch_size
@@ -48,4 +49,3 @@ from .trajectories import tuned as tuned
 from .trajectory_plots import animate as animate
 from .trajectory_plots import plot_gallery as plot_gallery
 from .trajectory_plots import plot_trajectories as plot_trajectories
-from .tree import tree as tree

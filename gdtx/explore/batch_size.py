@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._hyperparams import replace
-from .._transformation import GradientTransformation
-from .._tree import PyTree, apply_updates
+from ..core.hyperparams import replace
+from ..core.transformation import GradientTransformation
+from ..core.tree import PyTree, apply_updates
 from ..wrappers.evaluation import eval_params
 from .noise_scale import count_examples
 from .study import BatchSizeStudy, grid, tuned

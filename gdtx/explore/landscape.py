@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._errors import at_work, describe, fail
-from .._numerics import compute_dtype
-from .._tree import PyTree, apply_updates, check_arrays, check_shapes, leaves_as
+from ..core.errors import at_work, describe, fail
+from ..core.numerics import compute_dtype
+from ..core.tree import PyTree, apply_updates, check_arrays, check_shapes, leaves_as
 from .directions import PathDirections, random_direction
 from .plots import new_axes
 

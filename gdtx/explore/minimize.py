@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .._errors import at_work, describe
-from .._transformation import TRANSFORMATION, GradientTransformation
-from .._tree import PyTree, apply_updates, check_arrays
+from ..core.errors import at_work, describe
+from ..core.transformation import TRANSFORMATION, GradientTransformation
+from ..core.tree import PyTree, apply_updates, check_arrays
 from ..links.clipping import global_norm
 
 

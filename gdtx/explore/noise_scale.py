@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._numerics import square
-from .._tree import PyTree
+from ..core.numerics import square
+from ..core.tree import PyTree
 
 
 class NoiseScale(NamedTuple):

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .._call import Call, show
-from .._kinds import is_array
-from .._schedule import Schedule
+from ..core.call import Call
+from ..core.kinds import is_array
+from ..core.schedule import Schedule
+from ..core.text import show
 from ..schedules.basic import constant_schedule
 
 Rule = Callable[[Any], Any]

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._numerics import compute_dtype, one_minus_power
-from .._tree import PyTree, apply_updates
+from ..core.numerics import compute_dtype, one_minus_power
+from ..core.tree import PyTree, apply_updates
 from .plots import new_axes
 from .suggest import RULES, suggest
 

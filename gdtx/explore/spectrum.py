@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from .._errors import at_work, fail
-from .._tree import PyTree, check_arrays
-from ..matrix.full_matrix import LARGEST
+from ..core.errors import at_work, fail
+from ..core.tree import PyTree, check_arrays
+from ..links.matrix.full_matrix import LARGEST
 from .plots import new_axes
 
 

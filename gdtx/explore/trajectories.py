@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._hyperparams import sweep
-from .._kinds import is_array
-from .._reading import hyperparams
-from .._transformation import GradientTransformation
+from ..core.hyperparams import sweep
+from ..core.kinds import is_array
+from ..core.reading import hyperparams
+from ..core.transformation import GradientTransformation
 from .minimize import as_transformation, minimize, moved, value_and_gradient
 from .problems import Problem
 

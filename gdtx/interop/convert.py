@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from .._errors import describe
-from .._handover import Elsewhere
-from .._kinds import Kind
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree
+from ..core.errors import describe
+from ..core.handover import Elsewhere
+from ..core.kinds import Kind
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._combine import chain, join
-from .._errors import at_work, describe, fail
-from .._let import let
-from .._memory import CountState, RecurState, counted, recur
-from .._select import MaskedState, PartitionState, masked, partition
-from .._transformation import GradientTransformation, ScheduledState
-from .._tree import PyTree
+from ..core.combine import chain, join
+from ..core.errors import at_work, describe, fail
+from ..core.let import let
+from ..core.memory import CountState, RecurState, counted, recur
+from ..core.outermost import nested
+from ..core.select import MaskedState, PartitionState, masked, partition
+from ..core.transformation import GradientTransformation, ScheduledState
+from ..core.tree import PyTree
 from ..links.plateau import PlateauState, reduce_on_plateau
 from ..wrappers.accumulate_gradients import AccumulateState
 from ..wrappers.lookahead import LookaheadState, lookahead
@@ -70,7 +71,7 @@ def load_optax_state(
     >>> gdtx.find(state, "mu"), gdtx.find(state, "step")["0.nu.0.2.step"]
     ({'w': Array([0.1, 0.1], dtype=float32)}, Array(1, dtype=int32))
     """
-    with at_work("load_optax_state"):
+    with nested(), at_work("load_optax_state"):
         if not isinstance(tx, GradientTransformation):
             fail(TypeError, f"tx must be a transformation of gdtx, got {describe(tx)}")
         slow = None
@@ -97,7 +98,7 @@ def _loaded(
         inner.check_empty(given["inner"])
         return state
 
-    with at_work(name):
+    with at_work(name, tx.signature.voice):
         if tx.factory is GradientTransformation:
             if jax.tree.leaves(state):
                 fail(ValueError, f"cannot tell what {describe(state)} keeps")

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from .._errors import describe, fail
-from .._tree import PyTree
+from ..core.errors import describe, fail
+from ..core.tree import PyTree
 from ..links.rank_one import Margins
 
 

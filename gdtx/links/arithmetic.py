@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from .. import _numerics
-from .._errors import LeafError
-from .._kinds import Bound, NonNegative, Scalar, StepFunction, is_zero
-from .._rules import elementwise, identity
-from .._transformation import GradientTransformation, transformation
+from ..core import numerics as _numerics
+from ..core.errors import LeafError
+from ..core.kinds import Bound, NonNegative, Scalar, StepFunction, is_zero
+from ..core.rules import elementwise, identity
+from ..core.transformation import GradientTransformation, transformation
 
 
 @transformation

@@ -7,13 +7,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from .. import _numerics
-from .._dispatch import one_program
-from .._errors import LeafError, at_work
-from .._kinds import Bound, NonNegative
-from .._rules import elementwise, treewise, with_params
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, check_arrays
+from ..core import numerics as _numerics
+from ..core.dispatch import one_program
+from ..core.errors import LeafError, at_work
+from ..core.kinds import Bound, NonNegative
+from ..core.rules import elementwise, treewise, with_params
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, check_arrays
 
 
 def global_norm(updates: PyTree) -> jax.Array:

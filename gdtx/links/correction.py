@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._errors import calling, check_state
-from .._kinds import Count, Decay, LengthThreshold, StepFunction
-from .._memory import counted
-from .._numerics import (
+from ..core.errors import calling, check_state
+from ..core.kinds import Count, Decay, LengthThreshold, StepFunction
+from ..core.memory import counted
+from ..core.numerics import (
     average_length,
     cast,
     compute_dtype,
@@ -21,9 +21,9 @@ from .._numerics import (
     one_minus_power,
     sqrt,
 )
-from .._rules import each_leaf
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from ..core.rules import each_leaf
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, scalar_like
 
 
 @transformation

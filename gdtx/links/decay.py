@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._kinds import Scalar, is_zero
-from .._rules import identity, with_params
-from .._select import masked
-from .._transformation import GradientTransformation, transformation
+from ..core.kinds import Scalar, is_zero
+from ..core.rules import identity, with_params
+from ..core.select import masked
+from ..core.transformation import GradientTransformation, transformation
 
 
 @transformation

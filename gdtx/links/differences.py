@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._combine import chain, join, previous, subtract
-from .._kinds import Count, FloatDType
-from .._memory import accumulate, counted
-from .._rules import identity
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, join, previous, subtract
+from ..core.kinds import Count, FloatDType
+from ..core.memory import accumulate, counted
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation, transformation
 
 
 @transformation

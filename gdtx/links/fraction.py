@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .. import _numerics
-from .._combine import chain
-from .._kinds import Decay, NonNegative, is_zero
-from .._rules import elementwise
-from .._transformation import GradientTransformation, transformation
+from ..core import numerics as _numerics
+from ..core.combine import chain
+from ..core.kinds import Decay, NonNegative, is_zero
+from ..core.rules import elementwise
+from ..core.transformation import GradientTransformation, transformation
 from .arithmetic import square
 from .correction import bias_correction
 from .moments import ema

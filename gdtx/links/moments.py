@@ -5,12 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._combine import chain, join, subtract
-from .._errors import LeafError
-from .._kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, Scalar
-from .._memory import accumulate
-from .._rules import identity
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, join, subtract
+from ..core.errors import LeafError
+from ..core.kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, Scalar
+from ..core.memory import accumulate
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation, transformation
 from .arithmetic import scale, square
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from .._kinds import NonNegative, Seed
-from .._numerics import sqrt
-from .._random import randomized
-from .._transformation import GradientTransformation, transformation
-from .._tree import explicit_sharding
+from ..core.kinds import NonNegative, Seed
+from ..core.numerics import sqrt
+from ..core.random import randomized
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import explicit_sharding
 
 
 @transformation

@@ -5,12 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .. import _numerics
-from .._errors import LeafError
-from .._kinds import NonNegative
-from .._rules import elementwise, treewise, with_params
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree
+from ..core import numerics as _numerics
+from ..core.errors import LeafError
+from ..core.kinds import NonNegative
+from ..core.rules import elementwise, treewise, with_params
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree
 
 
 @transformation

@@ -7,12 +7,12 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._errors import check_state
-from .._kinds import Decay, Fraction, Growth, InnerDecay, NonNegative, one_of
-from .._numerics import increment
-from .._rules import each_leaf
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, real_scalar, scalar_like
+from ..core.errors import check_state
+from ..core.kinds import Decay, Fraction, Growth, InnerDecay, NonNegative, one_of
+from ..core.numerics import increment
+from ..core.rules import each_leaf
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, real_scalar, scalar_like
 
 
 class PlateauState(NamedTuple):

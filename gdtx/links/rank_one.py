@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._boxes import refilled
-from .._copies import unlike_params
-from .._errors import LeafError
-from .._kinds import Count
-from .._numerics import cast, compute_dtype, quotient, saturated
-from .._rules import checked_result, walk
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, check_params, leaves_as
+from ..core.boxes import refilled
+from ..core.copies import unlike_params
+from ..core.errors import LeafError
+from ..core.kinds import Count
+from ..core.numerics import cast, compute_dtype, quotient, saturated
+from ..core.rules import checked_result, walk
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, check_params, leaves_as
 
 
 class Margins(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._errors import LeafError
-from .._rules import elementwise, with_params
-from .._transformation import GradientTransformation, transformation
+from ..core.errors import LeafError
+from ..core.rules import elementwise, with_params
+from ..core.transformation import GradientTransformation, transformation
 
 
 @transformation

@@ -5,14 +5,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._errors import LeafError
-from .._handover import exact
-from .._kinds import Seed
-from .._narrow import change, rounded_by_chance
-from .._numerics import cast, is_narrow, total
-from .._random import randomized
-from .._transformation import GradientTransformation, transformation
-from .._tree import explicit_sharding
+from ..core.errors import LeafError
+from ..core.handover import exact
+from ..core.kinds import Seed
+from ..core.narrow import change, rounded_by_chance
+from ..core.numerics import cast, is_narrow, total
+from ..core.random import randomized
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import explicit_sharding
 
 
 @transformation

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._combine import chain, join
-from .._kinds import NonNegative, Positive, is_zero
-from .._numerics import scaled_norms
-from .._rules import identity, set_to_zero, with_params
-from .._select import masked
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, join
+from ..core.kinds import NonNegative, Positive, is_zero
+from ..core.numerics import scaled_norms
+from ..core.rules import identity, set_to_zero, with_params
+from ..core.select import masked
+from ..core.transformation import GradientTransformation, transformation
 from .decay import add_decayed_weights
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._combine import chain, join, plus
-from .._transformation import GradientTransformation
+from ..core.combine import chain, join, plus
+from ..core.transformation import GradientTransformation
 from ..links.arithmetic import scale
 from ..links.correction import bias_correction
 from ..links.moments import ema

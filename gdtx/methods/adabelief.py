@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .._combine import chain, divide, join, subtract
-from .._kinds import Decay, NonNegative
-from .._let import let, value_of
-from .._rules import identity
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join, subtract
+from ..core.kinds import Decay, NonNegative
+from ..core.let import let, value_of
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import add, scale, scale_by_learning_rate, square
 from ..links.correction import bias_correction
 from ..links.fraction import root

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .._combine import chain, divide, feedback, join, multiply
-from .._kinds import Decay, NonNegative
-from .._rules import identity
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, feedback, join, multiply
+from ..core.kinds import Decay, NonNegative
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import add, scale_by_learning_rate, sqrt, square
 from ..links.decay import add_decayed_weights
 from ..links.fraction import root

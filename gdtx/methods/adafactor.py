@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._combine import chain, divide, join
-from .._kinds import Count, Decay, NonNegative, Positive
-from .._rules import identity
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join
+from ..core.kinds import Count, Decay, NonNegative, Positive
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import add, scale, scale_by_learning_rate, sqrt, square
 from ..links.clipping import clip_by_block_rms
 from ..links.decay import add_decayed_weights

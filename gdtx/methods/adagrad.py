@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .._combine import chain, divide, join
-from .._kinds import NonNegative
-from .._rules import identity
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join
+from ..core.kinds import NonNegative
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.fraction import root
 from ..links.moments import running_sum

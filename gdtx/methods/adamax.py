@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._combine import chain, divide, join
-from .._kinds import Decay, NonNegative
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join
+from ..core.kinds import Decay, NonNegative
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import absolute, add, scale_by_learning_rate
 from ..links.fraction import first_moment
 from ..links.moments import running_max

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._combine import chain, divide, join, plus
-from .._kinds import Decay, NonNegative, is_zero
-from .._let import let, value_of
-from .._rules import identity
-from .._select import masked
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join, plus
+from ..core.kinds import Decay, NonNegative, is_zero
+from ..core.let import let, value_of
+from ..core.rules import identity
+from ..core.select import masked
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale, scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.differences import difference

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._combine import chain, divide, join
-from .._kinds import Decay, NonNegative
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join
+from ..core.kinds import Decay, NonNegative
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.correction import bias_correction
 from ..links.fraction import first_moment, root

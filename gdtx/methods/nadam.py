@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from .._combine import chain, divide, join, plus
-from .._kinds import Decay, NonNegative
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join, plus
+from ..core.kinds import Decay, NonNegative
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate, scale_by_schedule
 from ..links.correction import scheduled_bias_correction
 from ..links.decay import add_decayed_weights

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._combine import chain, divide, join
-from .._kinds import Decay, LengthThreshold, NonNegative
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join
+from ..core.kinds import Decay, LengthThreshold, NonNegative
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import rectify
 from ..links.fraction import first_moment, root, second_moment

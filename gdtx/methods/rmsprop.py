@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._combine import chain, divide, join
-from .._kinds import Decay, Fraction, InnerDecay, NonNegative
-from .._rules import identity
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain, divide, join
+from ..core.kinds import Decay, Fraction, InnerDecay, NonNegative
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import square
 from ..links.fraction import root
 from ..links.moments import ema, variance

@@ -5,11 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .._combine import chain
-from .._errors import LeafError
-from .._kinds import Growth, InnerDecay, NonNegative, Positive, is_array
-from .._memory import recur
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain
+from ..core.errors import LeafError
+from ..core.kinds import Growth, InnerDecay, NonNegative, Positive, is_array
+from ..core.memory import recur
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale
 
 

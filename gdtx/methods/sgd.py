@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .._combine import chain
-from .._kinds import Decay, Fraction, NonNegative
-from .._transformation import GradientTransformation, transformation
+from ..core.combine import chain
+from ..core.kinds import Decay, Fraction, NonNegative
+from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.fraction import first_moment
 from ..links.moments import ema, trace

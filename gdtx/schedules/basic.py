@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from .._kinds import SCALAR, Count, Kind, NonNegative, Positive, Scalar, StepCount, checked
-from .._schedule import Rule, schedule
+from ..core.kinds import SCALAR, Count, Kind, NonNegative, Positive, Scalar, StepCount, checked
+from ..core.schedule import Rule, schedule
 
 V = TypeVar("V")
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from .._errors import calling
-from .._kinds import Count, Decay, Kind, Positive, Scalar, StepCount, one_of
-from .._schedule import Rule, Schedule, schedule
+from ..core.errors import calling
+from ..core.kinds import Count, Decay, Kind, Positive, Scalar, StepCount, one_of
+from ..core.schedule import Rule, Schedule, schedule
 from .basic import choice, exact_power
 from .joined import Interpolation, interpolated, join_schedules
 from .warmup import warmup_cosine_decay_schedule

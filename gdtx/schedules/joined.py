@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._kinds import NON_NEGATIVE, STEP_FUNCTION, Scalar, at_hand, checked, one_of
-from .._schedule import Rule, Schedule, schedule
+from ..core.kinds import NON_NEGATIVE, STEP_FUNCTION, Scalar, at_hand, checked, one_of
+from ..core.schedule import Rule, Schedule, schedule
 from .basic import (
     Factors,
     constant_schedule,

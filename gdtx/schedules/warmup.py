@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from .._kinds import Count, Positive, Scalar, StepCount, is_array, one_of
-from .._numerics import sqrt
-from .._schedule import Rule, schedule, shift_schedule
+from ..core.kinds import Count, Positive, Scalar, StepCount, is_array, one_of
+from ..core.numerics import sqrt
+from ..core.schedule import Rule, schedule, shift_schedule
 from .basic import (
     constant_schedule,
     cosine_decay_schedule,

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._errors import calling, check_state, describe, fail
-from .._functions import is_function
-from .._kinds import Kind, at_hand, is_array, within_int32
-from .._numerics import increment
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from ..core.errors import calling, check_state, describe, fail
+from ..core.functions import is_function
+from ..core.kinds import Kind, at_hand, is_array, within_int32
+from ..core.numerics import increment
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, scalar_like
 from ..links.moments import running_sum
 from ._conditional import update_if
 

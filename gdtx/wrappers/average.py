@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._errors import check_state
-from .._kinds import Count, Decay
-from .._memory import RecurState
-from .._numerics import cast, one_minus_power
-from .._rules import beside, each_leaf
-from .._transformation import GradientTransformation, ScheduledState, transformation
-from .._tree import PyTree
+from ..core.errors import check_state
+from ..core.kinds import Count, Decay
+from ..core.memory import RecurState
+from ..core.numerics import cast, one_minus_power
+from ..core.rules import beside, each_leaf
+from ..core.transformation import GradientTransformation, ScheduledState, transformation
+from ..core.tree import PyTree
 from ..links.moments import ema
 from .evaluation import alongside
 

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from .._dispatch import one_program
-from .._errors import at_work, fail
-from .._signature import Signature
-from .._transformation import GradientTransformation
-from .._tree import PyTree, check_arrays
+from ..core.dispatch import one_program
+from ..core.errors import at_work, fail
+from ..core.outermost import nested
+from ..core.signature import Signature
+from ..core.transformation import GradientTransformation
+from ..core.tree import PyTree, check_arrays
 
 
 def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> PyTree:
@@ -51,7 +52,7 @@ def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> Py
     (Array([2.], dtype=float32), Array([2.5], dtype=float32))
     """
     tx = Signature(eval_params, schedules=False).bind((tx, state, params), {})["tx"]
-    with at_work("eval_params"):
+    with nested(), at_work("eval_params"):
         if not _fits(tx, state, params):
             swapped = _fits(tx, params, state)
             hint = ": they are swapped" if swapped else ", as the transformation makes one"

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._errors import check_state
-from .._kinds import Fraction, Growth
-from .._numerics import increment
-from .._rules import beside, each_leaf
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, leaves_as, scalar_like, wide_copy
+from ..core.errors import check_state
+from ..core.kinds import Fraction, Growth
+from ..core.numerics import increment
+from ..core.rules import beside, each_leaf
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
 
 
 class LookaheadState(NamedTuple):

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._errors import LeafError, check_state, foreign_state
-from .._handover import exact
-from .._narrow import change, rounded
-from .._numerics import cast, is_narrow, total
-from .._rules import needed, walk
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, check_shapes, leaves_as
+from ..core.errors import LeafError, check_state, foreign_state
+from ..core.handover import exact
+from ..core.narrow import change, rounded
+from ..core.numerics import cast, is_narrow, total
+from ..core.rules import needed, walk
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, check_shapes, leaves_as
 
 
 class MasterState(NamedTuple):

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._kinds import NonNegative, Positive, Scalar
-from .._numerics import inner_product
-from .._rules import each_leaf, identity
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, leaves_as, real_scalar
+from ..core.kinds import NonNegative, Positive, Scalar
+from ..core.numerics import inner_product
+from ..core.rules import each_leaf, identity
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, leaves_as, real_scalar
 
 _identity = identity()
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._errors import check_state
-from .._numerics import compute_dtype, increment
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like, statistic_like
+from ..core.errors import check_state
+from ..core.numerics import compute_dtype, increment
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, scalar_like, statistic_like
 from ..links.clipping import global_norm
 
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._errors import check_state
-from .._kinds import InnerDecay, NonNegative
-from .._rules import beside, each_leaf
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, leaves_as, scalar_like, wide_copy
+from ..core.errors import check_state
+from ..core.kinds import InnerDecay, NonNegative
+from ..core.rules import beside, each_leaf
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
 from .evaluation import alongside
 
 

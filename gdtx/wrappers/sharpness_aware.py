@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .. import _numerics
-from .._errors import calling
-from .._handover import elsewhere
-from .._kinds import NonNegative
-from .._rules import needed
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, apply_updates, check_shapes, leaves_as
+from ..core import numerics as _numerics
+from ..core.errors import calling
+from ..core.handover import elsewhere
+from ..core.kinds import NonNegative
+from ..core.rules import needed
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, apply_updates, check_shapes, leaves_as
 
 
 @transformation

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._errors import calling, check_state, describe, fail
-from .._kinds import Count, Positive, TreeFunction, is_array
-from .._numerics import increment, is_squarable
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, statistic_like
+from ..core.errors import calling, check_state, describe, fail
+from ..core.kinds import Count, Positive, TreeFunction, is_array
+from ..core.numerics import increment, is_squarable
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, statistic_like
 from ..links.clipping import global_norm
 from ._conditional import update_if
 
@@ -28,7 +28,7 @@ class SkipState(NamedTuple):
         return {"skipped": self.skipped, "consecutive_skipped": self.consecutive}
 
 
-@transformation
+@transformation(quiet=True)
 def skip_when(
     inner: GradientTransformation, is_bad: TreeFunction, max_consecutive: Count | None = None
 ) -> GradientTransformation:

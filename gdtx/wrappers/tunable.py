@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .._errors import check_state
-from .._hyperparams import numbers, scalars
-from .._kinds import Kind, PathOfNumber, checked, rounded
-from .._signature import scalar_kinds
-from .._transformation import GradientTransformation, transformation
-from .._tree import PyTree, scalar_like
+from ..core.errors import check_state
+from ..core.hyperparams import numbers, scalars
+from ..core.kinds import Kind, PathOfNumber, checked, rounded
+from ..core.signature import scalar_kinds
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, scalar_like
 
 
 class TunableState(NamedTuple):

@@ -1,0 +1,1 @@
+"""The algebra: calls as data, transformations, makers, combinators, schedules, states, numbers."""

@@ -1,0 +1,235 @@
+"""Calls as data: what a factory returned, remembered as the factory and its arguments."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, ParamSpec, Self, TypeVar
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from .errors import Voice
+from .functions import brief
+from .kinds import at_hand, is_array, number_like
+from .outermost import is_outermost
+from .signature import Signature
+from .text import Printed, holds_calls
+
+P = ParamSpec("P")
+C = TypeVar("C", bound="Call")
+
+_runtime = object()  # stands among the constants for an array, which is a leaf
+
+
+def split(tree: Any, is_runtime: Callable[[Any], bool]) -> tuple[list[Any], Any]:
+    """The leaves that may change from call to call, and a hashable layout with all others."""
+    leaves, structure = jax.tree.flatten(tree)
+    constants = tuple(_runtime if is_runtime(leaf) else leaf for leaf in leaves)
+    return [leaf for leaf in leaves if is_runtime(leaf)], (structure, constants)
+
+
+def merge(leaves: Iterable[Any], layout: Any) -> Any:
+    """The tree that :func:`split` took apart, with these leaves."""
+    structure, constants = layout
+    rest = iter(leaves)
+    return structure.unflatten([next(rest) if value is _runtime else value for value in constants])
+
+
+class Call(Printed):
+    """A factory and the arguments of one call to it.
+
+    A pytree: arrays among the arguments are its leaves, everything else is constant and part of
+    its equality and hash. Nested calls contribute their own leaves.
+    """
+
+    __slots__ = ("_arguments", "_constants", "_leaves")
+
+    _constants: tuple[Any, ...]
+    _leaves: tuple[Any, ...]
+    _arguments: Mapping[str, Any] | None
+
+    @classmethod
+    def of(cls, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Self:
+        leaves, layout = split(tuple(arguments.values()), is_array)
+        return cls.tree_unflatten((factory, tuple(arguments), layout), leaves)
+
+    @property
+    def factory(self) -> Callable[..., Any]:
+        return self._constants[0]
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments by name, defaults included."""
+        if self._arguments is None:
+            _, names, layout = self._constants
+            values = merge(self._leaves, layout)
+            self._arguments = MappingProxyType(dict(zip(names, values, strict=True)))
+        return self._arguments
+
+    @property
+    def signature(self) -> Signature:
+        return self.factory.__gdtx_signature__  # pyright: ignore[reportFunctionMemberAccess]
+
+    def body(self, arguments: Mapping[str, Any]) -> Any:
+        """What the undecorated factory returns for these arguments."""
+        args, kwargs = self.signature.unbind(arguments)
+        return self.factory.__wrapped__(*args, **kwargs)  # pyright: ignore[reportFunctionMemberAccess]
+
+    def parts(self) -> Iterator[tuple[str, str, Any]]:
+        """Path, argument and value of all that was given; `*` and dicts of calls one by one."""
+        for name, value in self.arguments.items():
+            if name == self.signature.varargs:
+                yield from ((str(i), name, item) for i, item in enumerate(value))
+            elif holds_calls(value):
+                yield from ((f"{name}.{key}", name, item) for key, item in value.items())
+            else:
+                yield name, name, value
+
+    def paths(self) -> Iterator[str]:
+        """The paths of all arguments, and of those of calls among them."""
+        for path, _, value in self.parts():
+            yield path
+            if isinstance(value, Call):
+                yield from (f"{path}.{below}" for below in value.paths())
+
+    def replace(self, **changes: Any) -> Self:
+        """The same call with some arguments changed, checked like those of a new one.
+
+        Paths reach into other calls among the arguments, as in :func:`gdtx.replace`. Of a path and
+        one below it, the outer one is changed first. An array stays an array: a number in its place
+        becomes one of the same dtype, on the same devices, and compiles nothing again.
+
+        Raises:
+            TypeError: for an unknown name or path; the message lists the known ones.
+        """
+        known = list(self.paths())
+        for path in changes:
+            if path not in known and not any(path.startswith(f"{outer}.") for outer in changes):
+                raise TypeError(
+                    f"{self.signature.name}: no argument {path!r} to replace"
+                    f"{self.signature.suggestion(path)}; it has {', '.join(known)}"
+                )
+        arguments = dict(self.arguments)
+        for path, name, value in self.parts():
+            new = changes.get(path, value)
+            if is_array(value) and new is not value:
+                label = f"{self.signature.name}: {path}"
+                new = number_like(label, value, new, self.signature.kind(name))
+            below = {
+                longer.removeprefix(f"{path}."): inner
+                for longer, inner in changes.items()
+                if longer.startswith(f"{path}.")
+            }
+            if below and not isinstance(new, Call):
+                raise TypeError(
+                    f"{self.signature.name}: {path} is to be {brief(new)}, which has no "
+                    f"{', '.join(map(repr, below))} to replace"
+                )
+            new = new.replace(**below) if below else new
+            if name == self.signature.varargs:
+                i = int(path)
+                arguments[name] = (*arguments[name][:i], new, *arguments[name][i + 1 :])
+            elif path != name:
+                arguments[name] = {
+                    key: new if f"{name}.{key}" == path else item
+                    for key, item in arguments[name].items()
+                }
+            else:
+                arguments[name] = new
+        args, kwargs = self.signature.unbind(arguments)
+        return self.factory(*args, **kwargs)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        return self._leaves, self._constants
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], Any]:
+        _, names, (structure, constants) = self._constants
+        values = structure.unflatten(constants)
+        paths = [
+            path for path, leaf in jax.tree_util.tree_flatten_with_path(values)[0]
+            if leaf is _runtime
+        ]  # fmt: skip
+        keys = (
+            jax.tree_util.GetAttrKey(names[first.idx] + jax.tree_util.keystr(tuple(rest)))
+            for first, *rest in paths
+        )
+        return list(zip(keys, self._leaves, strict=True)), self._constants
+
+    @classmethod
+    def tree_unflatten(cls, constants: tuple[Any, ...], leaves: Any) -> Self:
+        call = object.__new__(cls)
+        call._constants = constants
+        call._leaves = tuple(leaves)
+        call._arguments = None
+        return call
+
+    def __reduce__(self) -> Any:
+        return type(self).of, (self.factory, dict(self.arguments))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(self) is not type(other) or not isinstance(other, Call):
+            return False
+        if self._constants != other._constants:
+            return False
+        return all(map(_same_array, self._leaves, other._leaves))
+
+    def __hash__(self) -> int:
+        described = tuple(
+            (np.shape(leaf), str(getattr(leaf, "dtype", None))) for leaf in self._leaves
+        )
+        return hash((type(self), self._constants, described))
+
+
+def _same_array(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, Tracer) or isinstance(other, Tracer):
+        return False
+    if not (is_array(one) and is_array(other)):
+        return bool(one == other)
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def _as_numbers(call: Call) -> dict[str, Any] | None:
+    """The arguments with numbers in place of scalar arrays; None where one is not known."""
+    arguments = dict(call.arguments)
+    for name, value in arguments.items():
+        if call.signature.is_scalar(name) and is_array(value):
+            number = at_hand(value)
+            if number.size != 1:
+                return None
+            arguments[name] = number.item()
+    return arguments
+
+
+def recorded(
+    cls: type[C], factory: Callable[P, Any], schedules: bool, voice: Voice = Voice.CLEAR
+) -> Callable[P, C]:
+    """`factory` made to return the call itself, as an instance of `cls`."""
+    signature = Signature(factory, schedules, voice)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> C:
+        call = cls.of(make, signature.bind(args, kwargs))
+        arguments = None
+        if is_outermost() and not signature.scheduled(call.arguments):
+            arguments = _as_numbers(call) if call._leaves else call.arguments
+        if arguments is not None:
+            # What is wrong between arguments is known now, and should not wait for an update.
+            try:
+                call.body(arguments)
+            except Exception as error:
+                if call._leaves and not isinstance(error, ValueError):
+                    return call  # a number may do less than an array
+                if not str(error).startswith(f"{signature.name}: "):
+                    error.add_note(f"raised in {signature.name}(...)")
+                raise
+        return call
+
+    make.__gdtx_signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
+    return make

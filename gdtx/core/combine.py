@@ -1,0 +1,236 @@
+"""Combinators: transformations put together make transformations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .ascent import warn_of_ascent
+from .errors import describe, fail, foreign_state, running
+from .functions import accepts_arguments, with_arguments
+from .kinds import Function, TwoArraysFunction
+from .memory import RecurState
+from .numerics import cast, compute_dtype
+from .outermost import is_outermost
+from .rules import each_leaf
+from .transformation import GradientTransformation, transformation
+from .tree import PyTree, leaves_as
+
+
+def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """The quotient, for :func:`join`."""
+    return numerator / denominator
+
+
+def multiply(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The product, for :func:`join` and :func:`feedback`."""
+    return one * other
+
+
+def subtract(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The difference, for :func:`join`."""
+    return one - other
+
+
+def plus(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The sum, for :func:`join`."""
+    return one + other
+
+
+@transformation(quiet=True)
+def chain(*links: GradientTransformation) -> GradientTransformation:
+    r"""Apply transformations one after the other.
+
+    Associative, with :func:`identity` as its unit.
+
+    Args:
+        *links: transformations; pairs of `init` and `update` from elsewhere are taken too.
+
+    Returns:
+        A transformation whose state is the tuple of the links' states.
+
+    Warns:
+        UserWarning: if a negative :func:`scale` follows a method, such as :func:`adam`, that
+            changes the sign already. To maximize is `chain(scale(-1.0), adam(...))`.
+
+    Raises:
+        TypeError: if a link is not a transformation.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.chain(gdtx.clip(1.0), gdtx.scale(-0.5))
+    >>> tx.update(jnp.array([0.5, 3.0]), tx.init(jnp.zeros(2)))[0]
+    Array([-0.25, -0.5 ], dtype=float32)
+    """
+
+    if is_outermost():
+        warn_of_ascent(links)
+
+    def init(params: PyTree) -> tuple[PyTree, ...]:
+        states = []
+        for i, link in enumerate(links):
+            with running(f"links[{i}]"):
+                states.append(link.init(params))
+        return tuple(states)
+
+    def update(
+        updates: PyTree, state: tuple[PyTree, ...], params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, tuple[PyTree, ...]]:
+        if not isinstance(state, tuple) or hasattr(state, "_fields") or len(state) != len(links):
+            foreign_state(f"a tuple of {len(links)}, one state per link", state)
+        states = []
+        for i, (link, link_state) in enumerate(zip(links, state, strict=True)):
+            with running(f"links[{i}]"):
+                updates, link_state = link.update(updates, link_state, params, **extra_args)
+            states.append(link_state)
+        return updates, tuple(states)
+
+    return GradientTransformation(init, update)
+
+
+@transformation(quiet=True)
+def join(merge: Function, **branches: GradientTransformation) -> GradientTransformation:
+    r"""Give the same updates to every branch and merge what they make of them, leaf by leaf.
+
+    Args:
+        merge: function of as many arrays as there are branches, in their order.
+        **branches: transformations by name.
+
+    Returns:
+        A transformation whose state is the dict of the branches' states.
+
+    Raises:
+        TypeError: if `merge` is not a function or a branch is not a transformation.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.join(gdtx.divide, g=gdtx.identity(), size=gdtx.absolute())
+    >>> tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)))[0]
+    Array([ 1., -1.], dtype=float32)
+    """
+
+    if not branches:
+        raise TypeError("join: needs at least one branch, as in join(divide, mu=..., nu=...)")
+    if not accepts_arguments(merge, len(branches)):
+        raise TypeError(
+            f"join: merge must be a function of as many arrays as there are branches, "
+            f"{len(branches)}, got {with_arguments(merge)}"
+        )
+
+    def init(params: PyTree) -> dict[str, PyTree]:
+        states = {}
+        for name, branch in branches.items():
+            with running(name):
+                states[name] = branch.init(params)
+        return states
+
+    def update(
+        updates: PyTree, state: dict[str, PyTree], params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, dict[str, PyTree]]:
+        if not isinstance(state, dict) or set(state) != set(branches):
+            foreign_state(f"a dict of {', '.join(branches)}", state)
+        outputs, states = {}, {}
+        for name, branch in branches.items():
+            with running(name):
+                outputs[name], states[name] = branch.update(
+                    updates, state[name], params, **extra_args
+                )
+        return _merged(merge, *outputs.values()), states
+
+    return GradientTransformation(init, update)
+
+
+@transformation
+def feedback(
+    merge: TwoArraysFunction,
+    statistic: GradientTransformation,
+    readout: GradientTransformation | None = None,
+) -> GradientTransformation:
+    r"""Merge the update with a statistic of the transformation's own past outputs.
+
+    $y_t = \mathrm{merge}(u_t, \mathrm{readout}(s_{t-1}))$, $s_t = \mathrm{statistic}(y_t)$.
+
+    Args:
+        merge: function of the update and the statistic read out, two arrays.
+        statistic: what to keep of the outputs; its last link must emit its own buffer, as
+            :func:`ema` and the other links made by :func:`accumulate` do.
+        readout: stateless transformation of that buffer, none by default.
+
+    Returns:
+        A transformation whose state is the statistic's and nothing more.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.feedback(gdtx.subtract, gdtx.running_sum())
+    >>> u, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+    >>> tx.update(jnp.array(2.0), state)[0]
+    Array(0., dtype=float32)
+    """
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        emitted = _emitted(state)
+        if readout is not None:
+            emitted, memory = readout.update(emitted, readout.init(emitted), params, **extra_args)
+            if jax.tree.leaves(memory):
+                fail(TypeError, f"the readout must be stateless, got {readout!r}")
+        updates = _merged(merge, updates, emitted)
+        _, state = statistic.update(updates, state, params, **extra_args)
+        return updates, state
+
+    return GradientTransformation(statistic.init, update)
+
+
+@transformation(quiet=True)
+def previous(statistic: GradientTransformation) -> GradientTransformation:
+    r"""What a statistic was before this update: $y_t = s_{t-1}$, $s_t = \mathrm{statistic}(u_t)$.
+
+    Args:
+        statistic: what to keep of the updates; its last link must emit its own buffer, as
+            :func:`ema` and the other links made by :func:`accumulate` do.
+
+    Returns:
+        A transformation whose state is the statistic's and nothing more.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.previous(gdtx.running_sum())
+    >>> u, state = tx.update(jnp.array(2.0), tx.init(jnp.zeros(())))
+    >>> u, state = tx.update(jnp.array(3.0), state)
+    >>> u
+    Array(2., dtype=float32)
+    """
+
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, PyTree]:
+        leaves, structure = jax.tree.flatten(updates)
+        emitted = leaves_as(structure, _emitted(state), "state", "updates")
+        _, state = statistic.update(updates, state, params, **extra_args)
+
+        def past(u: jax.Array, a: jax.Array) -> jax.Array:
+            # Of complex parameters, what reaches a statistic may be real, as squares are.
+            a = a if jnp.iscomplexobj(u) else a.real
+            return cast(a, compute_dtype(a.dtype))
+
+        return structure.unflatten(map(past, leaves, emitted)), state
+
+    return GradientTransformation(statistic.init, update)
+
+
+def _merged(merge: Any, *trees: PyTree) -> PyTree:
+    first, structure = jax.tree.flatten(trees[0])
+    others = [leaves_as(structure, tree, "a branch", "the first") for tree in trees[1:]]
+    return structure.unflatten(each_leaf(merge, structure, first, *others, what="merge"))
+
+
+def _emitted(state: PyTree) -> PyTree:
+    """What the transformation with this state emitted last: the buffer of its last link."""
+    while isinstance(state, tuple) and state and not isinstance(state, RecurState):
+        state = state[-1]
+    if not isinstance(state, RecurState) or list(state.buffers) != ["value"]:
+        fail(
+            TypeError,
+            "the last link of the statistic must emit its buffer (ema, running_sum, ...), "
+            f"its state is {describe(state)}",
+        )
+    return state.buffers["value"]

@@ -1,0 +1,92 @@
+"""Quantities with names: computed once, read where a formula has their symbol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from .errors import call_with, fail, foreign_state
+from .transformation import GradientTransformation, transformation
+from .tree import PyTree, check_empty, check_shapes, leaves_as
+
+
+@transformation(quiet=True)
+def let(body: GradientTransformation, **values: GradientTransformation) -> GradientTransformation:
+    r"""A formula with "where": `let(body, m=ema(0.9))` is the body, where $m$ is the average.
+
+    Every value is a transformation of the same updates as the body's. What it emits is read with
+    :func:`value_of` in the body, any number of times, and in the values after it; it is computed
+    once and kept once.
+
+    Args:
+        body: the formula.
+        **values: transformations by name. The body gets what they emit as extra arguments.
+
+    Returns:
+        A transformation whose state is the dict of the values' states and the body's.
+
+    Raises:
+        TypeError: if a value or the body is not a transformation.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> deviation = gdtx.join(gdtx.subtract, u=gdtx.identity(), m=gdtx.value_of("m"))
+    >>> tx = gdtx.let(gdtx.join(gdtx.divide, m=gdtx.value_of("m"), s=deviation), m=gdtx.ema(0.5))
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0]
+    Array([1., 1.], dtype=float32)
+    """
+    names = (*values, "body")
+
+    def init(params: PyTree) -> dict[str, PyTree]:
+        return {name: tx.init(params) for name, tx in (*values.items(), ("body", body))}
+
+    def update(
+        updates: PyTree, state: dict[str, PyTree], params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, dict[str, PyTree]]:
+        if not isinstance(state, dict) or set(state) != set(names):
+            foreign_state(f"a dict of {', '.join(names)}", state)
+        states = {}
+        for name, tx in values.items():
+            out, states[name] = tx.update(updates, state[name], params, **extra_args)
+            extra_args[name] = out
+        updates, states["body"] = body.update(updates, state["body"], params, **extra_args)
+        return updates, states
+
+    return GradientTransformation(init, update)
+
+
+@transformation
+def value_of(name: str) -> GradientTransformation:
+    """Replace the updates by a value that has a name.
+
+    Args:
+        name: of a value of the :func:`let` around it, or of an extra argument of `update` that is
+            a tree like the updates.
+
+    Returns:
+        A stateless transformation.
+
+    Raises:
+        TypeError: from `update`, if nothing has that name.
+        ValueError: from `update`, if it is no tree like the updates.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.value_of("noise").update(jnp.zeros(2), (), noise=jnp.array([0.5, -0.5]))[0]
+    Array([ 0.5, -0.5], dtype=float32)
+    """
+
+    def update(
+        updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, tuple[()]]:
+        check_empty(state)
+        if name not in extra_args:
+            fail(
+                TypeError,
+                f"nothing is called {name!r}: name it in let(..., {name}=...) or {call_with(name)}",
+            )
+        structure = jax.tree.structure(updates)
+        values = leaves_as(structure, extra_args[name], name, "updates")
+        check_shapes(updates, values, name)
+        return structure.unflatten(values), state
+
+    return GradientTransformation(lambda params: (), update)

@@ -1,0 +1,219 @@
+"""Makers with memory: a rule on one array and its buffers, or on the step."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .errors import LeafError, calling, check_state, describe, fail, foreign_state
+from .functions import accepts_arguments, with_arguments
+from .handover import counts
+from .kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction, is_array
+from .narrow import bits, drawn, mixed, rounded_by_chance
+from .numerics import cast, compute_dtype, increment, is_narrow
+from .rules import checked_result, each_leaf, walk
+from .transformation import GradientTransformation, transformation
+from .tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
+
+
+class RecurState(NamedTuple):
+    """State of a rule that remembers: each buffer is a tree like the parameters."""
+
+    buffers: dict[str, PyTree]
+
+
+class CountState(NamedTuple):
+    """State of a rule that depends on the step: the number of updates done."""
+
+    step: jax.Array
+
+
+@transformation(quiet=True)
+def recur(
+    rule: Function, dtype: FloatDType | None = None, **initial: Any
+) -> GradientTransformation:
+    r"""A rule that remembers: $(u, a_1, a_2, \dots) \mapsto (u', \{a_1, a_2, \dots\})$.
+
+    Buffers are at least float32, or `dtype`; the rule computes in at least float32. In a dtype of
+    fewer bits they are rounded up or down by chance, right on average: to the nearest, an average
+    that moves by less than half a unit would stand still. The chance depends on the counts in the
+    state of the outermost update, or where nothing counts, on the bits of update and buffer, and
+    needs no key.
+
+    Args:
+        rule: function of the update and, by name, its buffers; returns the new update and a dict
+            of the new buffers.
+        dtype: in which buffers are kept; by default the parameter's, at least float32.
+        **initial: the buffers' names and first values, each a number or a scalar array.
+
+    Returns:
+        A transformation whose state holds one array per buffer and parameter.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> change = gdtx.recur(lambda u, last: (u - last, {"last": u}), last=0.0)
+    >>> state = change.init(jnp.zeros(()))
+    >>> _, state = change.update(jnp.array(5.0), state)
+    >>> change.update(jnp.array(7.0), state)[0]
+    Array(2., dtype=float32)
+    """
+
+    if not accepts_arguments(rule, 1, *initial):
+        raise TypeError(
+            f"recur: rule must be a function of an array and its buffers by name, "
+            f"{', '.join(initial) or 'none'}, got {with_arguments(rule)}"
+        )
+
+    def init(params: PyTree) -> RecurState:
+        def full(name: str, value: Any) -> PyTree:
+            if not (is_array(value) or isinstance(value, int | float | complex)):
+                fail(TypeError, f"{name} must be a scalar, got {describe(value)}")
+            if jnp.shape(value) != ():
+                fail(ValueError, f"{name} must be a scalar, got {describe(value)}")
+            return jax.tree.map(
+                lambda p: jnp.full_like(p, value, dtype=_buffer_dtype(p.dtype, dtype)), params
+            )
+
+        return RecurState({name: full(name, value) for name, value in initial.items()})
+
+    def update(
+        updates: PyTree, state: RecurState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, RecurState]:
+        check_state(state, RecurState)
+        if set(state.buffers) != set(initial):
+            foreign_state(f"buffers {sorted(initial)}", state.buffers)
+        leaves, structure = jax.tree.flatten(updates)
+        buffers = {name: leaves_as(structure, tree, "state", "updates")
+                   for name, tree in state.buffers.items()}  # fmt: skip
+        for old in buffers.values():
+            check_shapes(updates, old, "state")
+
+        def step(u: jax.Array, *kept: jax.Array) -> tuple[Any, ...]:
+            # Of complex parameters, what reaches a link may be real, as squares are. Its buffers
+            # hold real numbers then, and the rule sees them so.
+            is_real = not jnp.iscomplexobj(u)
+            old = [a.real if is_real else a for a in kept]
+            wide = compute_dtype(u.dtype, *(a.dtype for a in old))
+            named = dict(zip(buffers, (cast(a, wide) for a in old), strict=True))
+            result, new = _returned(rule(cast(u, wide), **named), buffers)
+            return checked_result(result, u, wide), *(
+                _stored(checked_result(new[name], u, wide), a, u)
+                for name, a in zip(buffers, kept, strict=True)
+            )
+
+        results = walk(step, structure, leaves, *buffers.values())
+        columns = list(zip(*results, strict=True)) or [()] * (1 + len(buffers))
+        out, *new = map(structure.unflatten, columns)
+        return out, RecurState(dict(zip(buffers, new, strict=True)))
+
+    return GradientTransformation(init, update)
+
+
+@transformation(quiet=True)
+def accumulate(
+    f: TwoArraysFunction,
+    initial: Scalar = 0.0,
+    dtype: FloatDType | None = None,
+    nesterov: bool = False,
+) -> GradientTransformation:
+    r"""Replace the update by a running value: $a_t = f(u_t, a_{t-1})$, emitting $a_t$.
+
+    Args:
+        f: function of the update and the buffer that returns the new buffer.
+        initial: first value of the buffer, a number or a scalar array.
+        dtype: in which the buffer is kept; by default the parameter's, at least float32.
+        nesterov: emit $f(u_t, a_t)$ instead: the value after one more such update, looked ahead.
+
+    Returns:
+        A transformation whose state holds one buffer per array.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> total = gdtx.accumulate(lambda u, a: a + u)
+    >>> u, state = total.update(jnp.array(2.0), total.init(jnp.zeros(())))
+    >>> total.update(jnp.array(3.0), state)[0]
+    Array(5., dtype=float32)
+    """
+
+    def rule(u: jax.Array, value: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        value = f(u, value)
+        return f(u, value) if nesterov else value, {"value": value}
+
+    return recur(rule, dtype, value=initial)
+
+
+@transformation(quiet=True)
+def counted(f: StepFunction) -> GradientTransformation:
+    r"""A rule that changes with the step: $t \leftarrow t + 1$, then $u \leftarrow f(t)(u)$.
+
+    `f` runs once per update, not once per array, so what depends on the step alone is computed
+    once.
+
+    Args:
+        f: function of the step, an int32 scalar that is 1 on the first update, that returns a
+            function of one array.
+
+    Returns:
+        A transformation whose state is one count. It stays at the largest int32.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> mean = gdtx.chain(gdtx.running_sum(), gdtx.counted(lambda t: lambda u: u / t))
+    >>> u, state = mean.update(jnp.array(2.0), mean.init(jnp.zeros(())))
+    >>> mean.update(jnp.array(4.0), state)[0]
+    Array(3., dtype=float32)
+    """
+
+    def init(params: PyTree) -> CountState:
+        return CountState(scalar_like(params, 0, jnp.int32))
+
+    def update(
+        updates: PyTree, state: CountState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, CountState]:
+        check_state(state, CountState)
+        count = increment(state.step)
+        leaves, structure = jax.tree.flatten(updates)
+        rule = rule_at(f, count)
+        return structure.unflatten(each_leaf(rule, structure, leaves)), CountState(count)
+
+    return GradientTransformation(init, update)
+
+
+def rule_at(f: Any, count: jax.Array) -> Any:
+    """The rule on one array at this step, which `f` must return."""
+    with calling("f, of the step"):
+        rule = f(count)
+    if not callable(rule):
+        fail(TypeError, f"f must return a function of one array, got {describe(rule)}")
+    return rule
+
+
+def _returned(returned: Any, buffers: Any) -> tuple[Any, Any]:
+    """What a rule returned, which must be the new update and a dict of its buffers."""
+    if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)):
+        expected = "the rule must return the new update and a dict of buffers"
+        raise LeafError(TypeError, f": {expected}, got {describe(returned)}")
+    if returned[1].keys() != buffers.keys():
+        names = [", ".join(map(repr, tree)) for tree in (buffers, returned[1])]
+        raise LeafError(TypeError, f": the rule must return the buffers {names[0]}, got {names[1]}")
+    return returned
+
+
+def _stored(new: jax.Array, old: jax.Array, u: jax.Array) -> jax.Array:
+    """The new buffer in the dtype of the old one."""
+    if not is_narrow(old.dtype):
+        return new.astype(old.dtype)
+    # What differs from step to step: else a number whose input stays would never move again, once
+    # it did not. If nothing counts, that is what the others in the array do.
+    steps = [count.astype(jnp.uint32) for count in counts()]
+    others = [] if steps else [bits(cast(u, jnp.float32)), jnp.sum(bits(old), dtype=jnp.uint32)]
+    salt = mixed(functools.reduce(jnp.add, steps or others))
+    chance = drawn(old, salt, explicit_sharding(old))
+    return cast(rounded_by_chance(cast(new, jnp.float32), chance, old.dtype), old.dtype)
+
+
+def _buffer_dtype(param: Any, asked: str | None) -> Any:
+    if asked is None or jnp.issubdtype(param, jnp.complexfloating):
+        # There is no narrow complex dtype to ask for.
+        return compute_dtype(param)
+    return jnp.dtype(asked)

@@ -1,0 +1,126 @@
+"""Numbers in fewer than 32 bits, and how to round to them without losing what matters."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .numerics import cast, power_below
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def rounded(x: jax.Array, dtype: Any) -> jax.Array:
+    """`x` rounded to the nearest number of a narrow dtype, in the dtype that it has.
+
+    Compilers may leave out a cast there and back, as excess precision; this they must not. The
+    derivative is 1.
+    """
+    kind = jnp.finfo(dtype)
+    if kind.nexp == jnp.finfo(x.dtype).nexp:
+        return jax.lax.reduce_precision(x, exponent_bits=kind.nexp, mantissa_bits=kind.nmant)
+    unit = _unit(x, dtype)
+    return _in_range(x, jnp.round(x / unit) * unit, dtype)
+
+
+@rounded.defjvp
+def _rounded_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
+    return rounded(*primals, dtype), tangents[0]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def rounded_by_chance(x: jax.Array, chance: jax.Array, dtype: Any) -> jax.Array:
+    """One of the neighbours of `x` in a narrow dtype, in float32, given a number from [0, 1).
+
+    The farther one with probability its share of the distance; where the nearest is all there is,
+    that distance is 0, infinite, or NaN, and the comparison false. The derivative is that of the
+    expectation, 1.
+    """
+    nearest = rounded(x, dtype)
+    farther = _farther(x, nearest, dtype)
+    return jnp.where(chance * jnp.abs(farther - nearest) < jnp.abs(x - nearest), farther, nearest)
+
+
+@rounded_by_chance.defjvp
+def _by_chance_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
+    return rounded_by_chance(*primals, dtype), tangents[0]
+
+
+def change(old: jax.Array, new: jax.Array) -> jax.Array:
+    """What to add to `old` to get `new`, both numbers of one narrow dtype in a wider one.
+
+    The sum rounds to `new` even where the difference does not fit: narrow numbers are so much
+    coarser. An infinity stays.
+    """
+    return jnp.where(jnp.isinf(old) & (new == old), 0, new - old)
+
+
+def drawn(a: jax.Array, salt: jax.Array, place: Any) -> jax.Array:
+    """A number from [0, 1) for each place of a narrow array, of its bits, the place and `salt`.
+
+    For rounding, which needs no more than that numbers which lie near each other, in the array or
+    in time, do not go the same way. It costs a tenth of a random number of `jax.random`, and no
+    key.
+    """
+    x, stride = bits(a) + salt, 1
+    at = [
+        jax.lax.broadcasted_iota(jnp.uint32, a.shape, axis, out_sharding=place)
+        for axis in range(a.ndim)
+    ]
+    if a.ndim > 1 and a.shape[-1] == a.shape[-2]:
+        # Symmetric matrices, as statistics are, stay symmetric.
+        at[-2:] = jnp.minimum(at[-2], at[-1]), jnp.maximum(at[-2], at[-1])
+    for index, size in zip(reversed(at), reversed(a.shape), strict=True):
+        x = x + index * jnp.uint32(stride * _GOLDEN % 2**32)
+        stride *= size
+    return (mixed(x) >> 8).astype(jnp.float32) * 2**-24
+
+
+def bits(x: jax.Array) -> jax.Array:
+    """Those of each number, as an integer of 32."""
+    return jax.lax.bitcast_convert_type(x, _bits(x.dtype)).astype(jnp.uint32)
+
+
+def mixed(x: jax.Array) -> jax.Array:
+    """A one-to-one function of 32 bits of which every bit depends on every one (MurmurHash3's)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+_GOLDEN = 0x9E3779B1  # 2^32 over the golden ratio: multiples of it are spread evenly
+
+
+def _bits(dtype: Any) -> Any:
+    return jnp.dtype(f"uint{jnp.finfo(dtype).bits}")
+
+
+def _unit(x: jax.Array, dtype: Any) -> jax.Array:
+    """The distance between the numbers of a narrow dtype where `x` is.
+
+    A power of two, and a normal number of the dtype of `x`, whose exponents reach farther.
+    """
+    kind = jnp.finfo(dtype)
+    return jnp.maximum(power_below(x), float(kind.tiny)) * 2.0**-kind.nmant
+
+
+def _in_range(x: jax.Array, near: jax.Array, dtype: Any) -> jax.Array:
+    """A number near `x`, or beyond the largest what this dtype has there: infinity or NaN."""
+    with np.errstate(all="ignore"):
+        beyond = float(np.array(np.inf, dtype))
+    return jnp.where(jnp.abs(near) <= float(jnp.finfo(dtype).max), near, x * beyond)
+
+
+def _farther(x: jax.Array, nearest: jax.Array, dtype: Any) -> jax.Array:
+    """The neighbour of `x` on its other side, if `x` is between two."""
+    if jnp.finfo(dtype).nexp < jnp.finfo(jnp.float32).nexp:
+        unit = _unit(x, dtype)
+        down, up = jnp.floor(x / unit) * unit, jnp.ceil(x / unit) * unit
+        return _in_range(x, jnp.where(nearest > x, down, up), dtype)
+    code = jax.lax.bitcast_convert_type(cast(nearest, dtype), _bits(dtype))
+    # Numbers of one sign are in the order of their bits.
+    code = jnp.where(jnp.abs(x) > jnp.abs(nearest), code + 1, code - 1)
+    return cast(jax.lax.bitcast_convert_type(code, dtype), jnp.float32)

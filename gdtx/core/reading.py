@@ -1,0 +1,140 @@
+"""Hyperparameters read: as they were given, as they are now, and as a state keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .errors import at_work, describe
+from .fits import check_fits
+from .outermost import nested
+from .transformation import GradientTransformation, ScheduledState
+from .tree import PyTree
+
+
+def hyperparams(tx: GradientTransformation | PyTree, state: PyTree = None) -> dict[str, Any]:
+    """The hyperparameters of a transformation, by path, or those that a state keeps.
+
+    Args:
+        tx: any transformation; or, alone, a state in which :func:`tunable` keeps some, for what
+            :func:`set_hyperparams` sets there.
+        state: its state, if the current values of schedules are asked for.
+
+    Returns:
+        A flat dict. The path of an argument is its name; in a transformation given to another, that
+        of the other and the name joined by a dot, with the number of a link in a chain:
+        `"0.learning_rate"`. Schedules are shown as they are, or with a state, as the value that the
+        next update will use. Of a state, what it keeps by path, and a tuple where several parts of
+        it keep the same.
+
+    Raises:
+        TypeError: if `tx` is neither a transformation nor such a state.
+        ValueError: if the state is that of another transformation.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.hyperparams(gdtx.sgd(0.1, momentum=0.9))
+    {'learning_rate': 0.1, 'momentum': 0.9, 'nesterov': False}
+    >>> gdtx.hyperparams(gdtx.chain(gdtx.clip(1.0), gdtx.scale(-0.1)))
+    {'0.max_delta': 1.0, '1.factor': -0.1}
+    >>> gdtx.hyperparams(gdtx.tunable(gdtx.scale(-0.1)).init(jnp.ones(1)))
+    {'factor': Array(-0.1, dtype=float32)}
+    """
+    if not isinstance(tx, GradientTransformation):
+        return _kept(tx, state)
+    with nested(), at_work("hyperparams"):
+        return values_at(tx, state)
+
+
+def values_at(tx: GradientTransformation, state: PyTree, ago: int = 0) -> dict[str, Any]:
+    """Hyperparameters by path, schedules as of the next update or of one some updates `ago`."""
+    if state is not None:
+        check_fits(tx, state)
+    return _values(tx, state, ago)
+
+
+def _values(tx: GradientTransformation, state: PyTree, ago: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    current: dict[str, Any] = {}
+    schedules = tx.signature.scheduled(tx.arguments)
+    if schedules and isinstance(state, ScheduledState):
+        step = jnp.maximum(state.step - ago, 0)
+        current = {name: jnp.asarray(rule(step)) for name, rule in schedules.items()}
+        state = state.inner
+    for path, name, value in tx.parts():
+        if isinstance(value, GradientTransformation):
+            # What `tunable` holds in its state is what is used, not what it was made with.
+            held = _unboxed(getattr(state, "hyperparams", {}))
+            used = value.replace(**held) if held else value
+            inner = _values(used, _state_of(tx, path, name, value, state), ago) | held
+            found |= {f"{path}.{below}": item for below, item in inner.items()}
+        elif tx.signature.is_scalar(name) or (
+            tx.signature.kind(name) is not None and isinstance(value, int)
+        ):
+            found[path] = current.get(name, value)
+    return found
+
+
+def _kept(tree: PyTree, state: PyTree) -> dict[str, Any]:
+    """The hyperparameters that parts of a tree keep by path."""
+
+    def keeps(part: Any) -> bool:
+        return isinstance(getattr(part, "hyperparams", None), dict)
+
+    kept = [_unboxed(part.hyperparams) for part in jax.tree.leaves(tree, keeps) if keeps(part)]
+    if state is not None or not kept:
+        raise TypeError(
+            "hyperparams: tx must be a transformation, or alone a state in which tunable keeps "
+            f"hyperparameters, got {describe(tree)} (of any other state: hyperparams(tx, state))"
+        )
+    found: dict[str, Any] = {}
+    for path in {path: None for part in kept for path in part}:
+        values = tuple(part[path] for part in kept if path in part)
+        found[path] = values if len(values) > 1 else next(iter(values))
+    return found
+
+
+def _unboxed(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays by path, of which a framework may have put each into a container of its own."""
+    return {path: jax.tree.leaves(value)[0] for path, value in held.items()}
+
+
+def _state_of(
+    tx: GradientTransformation, path: str, name: str, value: Any, state: PyTree
+) -> PyTree:
+    """The part of a state of `tx` that belongs to the transformation given under this path.
+
+    Chains keep a tuple in the order of the links, joins a dict by branch, groups a dict by label,
+    and wrappers a field with the name of the argument. Of others it is looked for in the formula,
+    and if that has no such part, the state is the inner transformation's own.
+    """
+    if state is None:
+        return None
+    if isinstance(state, tuple) and path.isdigit():
+        return state[int(path)]
+    if isinstance(state, dict) and name in state:
+        return state[name]
+    if hasattr(state, name) and not isinstance(state, ScheduledState):
+        return getattr(state, name)
+    groups = getattr(state, "inner", None)
+    if path != name and isinstance(groups, dict):
+        return {f"{name}.{label}": group for label, group in groups.items()}.get(path)
+    try:
+        formula = tx.body(tx.arguments)
+    except (TypeError, ValueError):  # of a factory that needs numbers where schedules are
+        return state
+    return next(_states_within(formula, value, state), state)
+
+
+def _states_within(formula: Any, wanted: GradientTransformation, state: PyTree) -> Iterator[PyTree]:
+    """The states of a transformation that a formula is made of."""
+    if formula == wanted:
+        yield state
+    elif isinstance(formula, GradientTransformation):
+        state = state.inner if isinstance(state, ScheduledState) else state
+        for path, name, value in formula.parts():
+            if isinstance(value, GradientTransformation):
+                below = _state_of(formula, path, name, value, state)
+                yield from _states_within(value, wanted, below)

@@ -1,0 +1,215 @@
+"""Where arrays are kept: what is known of it, new arrays in their places, results kept in theirs.
+
+On an explicit mesh the placement of an array is part of its type, on an automatic one the compiler
+chooses where nothing is said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from .call import merge, split
+from .kinds import is_array
+from .tree import statistic_like, varying_like
+
+Placement = Any
+"""A sharding, or None where nothing is known or said about it."""
+
+
+def placement(x: Any) -> Placement:
+    """Where an array is, as far as can be known: committed, or on an explicit mesh."""
+    if isinstance(x, Tracer):
+        sharding = jax.typeof(x).sharding
+        return sharding if _explicit(sharding) else None
+    return x.sharding if isinstance(x, jax.Array) and x.committed else None
+
+
+def common(placements: Sequence[Placement], ndim: int) -> Placement:
+    """The placement that these have in common: axes on which they differ are not sharded."""
+    first = placements[0]
+    if not isinstance(first, NamedSharding):
+        return first
+    specs = [spec_of(each, ndim) for each in placements]
+    agreed = [
+        entries[0] if all(entry == entries[0] for entry in entries) else None
+        for entries in zip(*specs, strict=True)
+    ]
+    return placed(first, agreed, ndim)
+
+
+def spec_of(where: Placement, ndim: int) -> list[Any]:
+    """The mesh axes of each axis of an array."""
+    spec = list(where.spec) if isinstance(where, NamedSharding) else []
+    return [*spec, *[None] * (ndim - len(spec))]
+
+
+def placed(like: NamedSharding, spec: Sequence[Any], ndim: int) -> NamedSharding:
+    """Another spec on the same mesh, in the words of what a program returns, so that it compares
+    equal: an explicit mesh speaks of every axis, an automatic one up to the last that is cut."""
+    entries = list(spec)
+    while entries and entries[-1] is None:
+        entries.pop()
+    if _explicit(like):
+        entries += [None] * (ndim - len(entries))
+    return NamedSharding(like.mesh, PartitionSpec(*entries))
+
+
+def shards(where: NamedSharding, entry: Any) -> int:
+    """In how many parts an axis with this entry in its spec is cut."""
+    names = entry if isinstance(entry, tuple) else (entry,)
+    return math.prod(where.mesh.shape[name] for name in names)
+
+
+def leading(x: Any, ndim: int, total: int) -> Placement:
+    """Where to keep an array of `total` axes whose first `ndim` are those of `x`."""
+    where = placement(x)
+    if not isinstance(where, NamedSharding):
+        return where
+    return placed(where, spec_of(where, x.ndim)[:ndim], total)
+
+
+def zeros_at(shape: tuple[int, ...], dtype: Any, where: Placement, like: Any) -> jax.Array:
+    """Zeros, made where they belong, for what will be of numbers like these."""
+    return varying_like(like, jnp.zeros(shape, dtype, device=where))
+
+
+def put(x: jax.Array, where: Placement) -> jax.Array:
+    """`x`, there."""
+    if where is None:
+        return x
+    if isinstance(where, NamedSharding) and _explicit(where):
+        return jax.sharding.reshard(x, where)
+    return jax.device_put(x, where)
+
+
+def whole(x: jax.Array) -> jax.Array:
+    """The array, all of it on every device of its mesh."""
+    mesh = jax.typeof(x).sharding.mesh
+    # Without tracing there is no choice that a compiler could make instead.
+    if not isinstance(x, Tracer) or AxisType.Auto not in mesh.axis_types:
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
+
+
+def dealt(x: jax.Array, ndim: int) -> NamedSharding | None:
+    """How to deal out an array along its first axes: each, but for the first, over a mesh axis.
+
+    None if there is no mesh for the compiler to choose on, or nothing that can be dealt out.
+    """
+    mesh = jax.typeof(x).sharding.mesh
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    free = [name for name, kind in kinds if kind == AxisType.Auto and mesh.shape[name] > 1]
+    spec: list[Any] = [None] * ndim
+    for i, size in enumerate(x.shape[1:ndim], 1):
+        spec[i] = next((name for name in free if size % mesh.shape[name] == 0), None)
+        free = [name for name in free if name != spec[i]]
+    if not isinstance(x, Tracer) or not any(spec):
+        return None
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def on_each(where: NamedSharding, f: Callable[..., Any], *args: jax.Array) -> Any:
+    """`f` on each device of its own part of arrays that are dealt out so, as its results are."""
+    mesh = where.mesh
+    names = {name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
+             if kind == AxisType.Auto}  # fmt: skip
+    return jax.shard_map(f, mesh=mesh, in_specs=where.spec, out_specs=where.spec, axis_names=names)(
+        *args
+    )
+
+
+def zeros_whole(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Zeros on the devices of an array, all of them on each."""
+    return jnp.broadcast_to(statistic_like(like, 0, dtype), shape)
+
+
+def placed_as(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
+    """`f(*args)`, on explicit meshes each array of the result placed as the one in `likes`, a tree
+    of the same structure.
+
+    Every operation would have to say there where its result is; so inside of `f` the compiler
+    chooses. Arrays that `f` closes over cannot be used inside then: all have to be among `args`.
+    """
+    axes = _explicit_among(likes, args)
+    if not axes:
+        return f(*args)
+    arrays, layout = split(args, is_array)
+
+    def of_arrays(*arrays: jax.Array) -> Any:
+        return f(*merge(arrays, layout))
+
+    specs = jax.tree.map(lambda x: jax.typeof(x).sharding.spec, likes)
+    return jax.sharding.auto_axes(of_arrays, axes=axes, out_sharding=specs)(*arrays)
+
+
+def kept_in_place(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
+    """The same on all meshes.
+
+    Else the compiler would choose, and a state that moves at its first update compiles a second.
+    """
+    result = placed_as(likes, f, *args)
+    if _explicit_among(likes, args):
+        return result
+    return jax.tree.map(_alike, result, likes)
+
+
+def _alike(new: Any, like: Any) -> Any:
+    """`new`, which the compiler is to shard as it does `like`.
+
+    It does so with what it selects from, and this is a choice between the two that only we know.
+    One device has nothing to shard, and does not pay for reading `like`.
+    """
+    if new.ndim == 0 or new.shape != like.shape or not isinstance(new, Tracer):
+        return new
+    if jax.device_count() == 1:
+        return new
+    real = jnp.real if jnp.iscomplexobj(like) and not jnp.iscomplexobj(new) else lambda x: x
+    always = jax.lax.optimization_barrier(jnp.array(True))
+    return jnp.where(always, new, real(like).astype(new.dtype))
+
+
+def shardings_at_hand(tree: Any) -> tuple[Placement, ...] | None:
+    """The shardings on automatic meshes that concrete arrays have, for :func:`constrained`.
+
+    None if there is nothing to keep: then no program depends on them.
+    """
+    if jax.device_count() == 1:
+        return None
+    found = tuple(map(_automatic, jax.tree.leaves(tree)))
+    return found if any(found) else None
+
+
+def constrained(tree: Any, likes: Any, shardings: tuple[Placement, ...] | None) -> Any:
+    """The tree, its arrays with these shardings of the arrays in `likes`, a tree like it."""
+    leaves, structure = jax.tree.flatten(tree)
+    if shardings is None or structure != jax.tree.structure(likes):
+        return tree
+    return structure.unflatten(
+        x if where is None or x.shape != like.shape else jax.lax.with_sharding_constraint(x, where)
+        for x, like, where in zip(leaves, jax.tree.leaves(likes), shardings, strict=True)
+    )
+
+
+def _automatic(x: Any) -> Placement:
+    where = placement(x)
+    return where if isinstance(where, NamedSharding) and not _explicit(where) else None
+
+
+def _explicit_among(*trees: Any) -> tuple[str, ...]:
+    arrays = filter(is_array, jax.tree.leaves(trees))
+    return tuple({name for x in arrays for name in _explicit(jax.typeof(x).sharding)})
+
+
+def _explicit(sharding: Any) -> list[str]:
+    mesh = getattr(sharding, "mesh", None)
+    if mesh is None:
+        return []
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return [name for name, kind in kinds if kind == AxisType.Explicit]

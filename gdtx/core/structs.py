@@ -1,0 +1,59 @@
+"""First states of parameters of which shapes, dtypes and shardings are known, and no numbers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
+
+from .sharding import Placement, placed, placement
+from .tree import PyTree
+
+
+def has_structs(tree: PyTree) -> bool:
+    """Whether a leaf is a `jax.ShapeDtypeStruct`."""
+    return any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree))
+
+
+def structs_of(init: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
+    """What `init` would return, as structs.
+
+    With parameters on one mesh their shardings are made a part of their types, and so of those of
+    the state: what says nothing of the mesh is whole on every device. Other shardings are those of
+    the state if all parameters have the same.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    wheres = [_where(leaf) for leaf in leaves]
+    known = [where for where in wheres if where is not None]
+    meshes = {where.mesh if isinstance(where, NamedSharding) else None for where in known}
+    mesh = meshes.pop() if len(meshes) == 1 else None
+    if mesh is None:
+        common = known[0] if known and all(where == known[0] for where in known) else None
+        return jax.tree.map(lambda x: _struct(x, common), jax.eval_shape(init, params))
+    axis_types = (AxisType.Explicit,) * len(mesh.axis_names)
+    types = AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=axis_types)
+    typed = [
+        _struct(x, where and NamedSharding(types, where.spec))
+        for x, where in zip(leaves, wheres, strict=True)
+    ]
+    # New arrays have no mesh in their types without it, from jax 0.12 on.
+    entered = getattr(jax.sharding, "use_abstract_mesh", contextlib.nullcontext)
+    with entered(types):
+        state = jax.eval_shape(init, structure.unflatten(typed))
+    like = NamedSharding(mesh, PartitionSpec())
+    return jax.tree.map(
+        lambda x: _struct(x, placed(like, x.sharding.spec if x.sharding else (), len(x.shape))),
+        state,
+    )
+
+
+def _where(x: Any) -> Placement:
+    return x.sharding if isinstance(x, jax.ShapeDtypeStruct) else placement(x)
+
+
+def _struct(x: Any, where: Placement) -> jax.ShapeDtypeStruct:
+    weak_type = getattr(x, "weak_type", False)
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where, weak_type=weak_type)

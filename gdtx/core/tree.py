@@ -1,0 +1,261 @@
+"""Walking trees: checks that name the leaf, and arrays that follow the parameters' placement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from .dispatch import one_program
+from .errors import at_work, describe, fail, foreign_state
+from .kinds import within_int32
+from .numerics import cast, compute_dtype, is_computable, stored_dtype, total
+
+PyTree = Any
+
+
+def check_arrays(tree: PyTree, what: str) -> None:
+    """Raise unless every leaf is a floating-point or complex array."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            fail(
+                TypeError,
+                f"{what}{jax.tree_util.keystr(path)} is {describe(leaf)}, expected an array",
+            )
+        if not is_computable(leaf.dtype):
+            fail(
+                TypeError,
+                f"{what}{jax.tree_util.keystr(path)} has dtype {leaf.dtype}, expected a "
+                "floating-point or complex array (leave out what is not trained: None is skipped)",
+            )
+
+
+def leaves_as(structure: Any, tree: PyTree, what: str, like: str) -> list[Any]:
+    """The leaves of `tree`, which must have this structure, that of `like`."""
+    leaves, found = jax.tree.flatten(tree)
+    if found != structure:
+        expected = structure.unflatten([object()] * structure.num_leaves)
+        fail(ValueError, _structure_mismatch(tree, expected, what, like))
+    return leaves
+
+
+def _structure_mismatch(tree: PyTree, expected: PyTree, what: str, like: str) -> str:
+    here, there = ({path for path, _ in _paths(side)} for side in (tree, expected))
+    containers = _containers(tree, expected, "", what, like)
+    if containers:
+        return containers
+    for path, _ in _paths(expected):
+        if path not in here:
+            return f"{what} has no leaf {what}{path}, which {like} has"
+    for path, _ in _paths(tree):
+        if path not in there:
+            return f"{what} has a leaf {what}{path}, which {like} has not"
+    return f"{what} has the same paths as {like} but other containers: {jax.tree.structure(tree)}"
+
+
+def _containers(one: PyTree, other: PyTree, path: str, what: str, like: str) -> str | None:
+    """Where the one tree has a list and the other a tuple, or the like."""
+    if any(tree is None or jax.tree_util.all_leaves([tree]) for tree in (one, other)):
+        return None
+    if type(one) is not type(other):
+        names = type(one).__name__, type(other).__name__
+        return f"{what}{path} is a {names[0]}, {like}{path} a {names[1]}"
+    children = dict(_paths(other, deep=False))
+    found = (
+        _containers(part, children[key], path + key, what, like)
+        for key, part in _paths(one, deep=False)
+        if key in children
+    )
+    return next(filter(None, found), None)
+
+
+def _paths(tree: PyTree, deep: bool = True) -> list[tuple[str, Any]]:
+    """The leaves of a tree by their paths, or what is directly below its root."""
+    is_leaf = None if deep else lambda node: node is not tree
+    return [
+        (jax.tree_util.keystr(path), leaf)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
+    ]
+
+
+def check_empty(state: PyTree) -> None:
+    """Raise if a state holds arrays. None, {} and Optax's EmptyState hold no more than (), and are
+    returned as they came, so that `scan` carries them."""
+    if jax.tree.leaves(state):
+        foreign_state("an empty tuple", state)
+
+
+def check_shapes(updates: PyTree, leaves: list[Any], what: str) -> None:
+    """Raise unless `leaves`, called `what`, have the shapes of the updates."""
+    for i, (u, leaf) in enumerate(zip(jax.tree.leaves(updates), leaves, strict=True)):
+        if u.shape != leaf.shape:
+            path = leaf_path(updates, i)
+            fail(ValueError, f"updates{path} has shape {u.shape}, its {what} has {leaf.shape}")
+
+
+def check_params(updates: PyTree, params: PyTree) -> None:
+    """Raise if there are parameters, of other shapes than the updates."""
+    if params is not None:
+        leaves = leaves_as(jax.tree.structure(updates), params, "params", "updates")
+        check_shapes(updates, leaves, "parameter")
+
+
+def leaf_path(tree: PyTree, index: int) -> str:
+    """The path of the leaf with this number, as Python would index it."""
+    return _paths(tree)[index][0]
+
+
+def broadcast_prefix(prefix: PyTree, tree: PyTree, what: str, like: str) -> list[Any]:
+    """For each leaf of `tree`, the leaf of `prefix` at or above it."""
+    if not is_prefix(prefix, tree):
+        fail(ValueError, _prefix_mismatch(prefix, tree, what, like))
+    spread = jax.tree.map(lambda value, below: jax.tree.map(lambda _: value, below), prefix, tree)
+    return jax.tree.leaves(spread)
+
+
+def is_prefix(prefix: PyTree, tree: PyTree) -> bool:
+    """Whether `tree` has the nodes of `prefix`, and anything where that has leaves."""
+    try:
+        jax.tree.structure(prefix).flatten_up_to(tree)
+    except ValueError:
+        return False
+    return True
+
+
+def _prefix_mismatch(prefix: PyTree, tree: PyTree, what: str, like: str) -> str:
+    containers = _containers(prefix, tree, "", what, like)
+    if containers:
+        return containers
+    given, wanted = ([path for path, _ in _paths(side)] for side in (prefix, tree))
+    for path in given:
+        if not any(longer.startswith(path) for longer in wanted):
+            return f"{what} has a leaf {what}{path}, which {like} has not"
+    for path in wanted:
+        if not any(path.startswith(shorter) for shorter in given):
+            return f"{what} has no leaf {what}{path} or above it, where {like} has one"
+    return f"{what} is no prefix of {like}: {jax.tree.structure(prefix)}"
+
+
+def scalar_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
+    """A scalar where the parameters are."""
+    return placed_like(params, jnp.asarray(value, dtype))
+
+
+def statistic_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
+    """A scalar where the parameters are, the first of those that are computed from updates."""
+    return varying_like(params, scalar_like(params, value, dtype))
+
+
+def varying_like(params: PyTree, x: jax.Array) -> jax.Array:
+    """`x`, inside of `shard_map` of a type that varies over the axes over which a parameter does.
+
+    For first states of what updates are in later: in a loop or a conditional the types must agree.
+    """
+    traced = [leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, Tracer)]
+    zeros = [jnp.zeros_like(leaf, x.dtype, shape=()) for leaf in traced]
+    kinds = {jax.typeof(zero): zero for zero in zeros}
+    if kinds:
+        own = jnp.zeros_like(x, shape=()) if isinstance(x, Tracer) else jnp.zeros((), x.dtype)
+        kinds.pop(jax.typeof(own), None)
+    return sum(kinds.values(), start=x)
+
+
+def placed_like(params: PyTree, array: jax.Array) -> jax.Array:
+    """An array where the parameters are: on their device, or replicated over their mesh.
+
+    Left where it is made by default, it would move at the first update and compile it twice.
+    """
+    leaf = next((x for x in jax.tree.leaves(params) if isinstance(x, jax.Array)), None)
+    if leaf is None or isinstance(leaf, Tracer) or not leaf.committed:
+        return array
+    sharding = leaf.sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    return jax.device_put(array, sharding)
+
+
+def explicit_sharding(x: Any) -> Any:
+    """The sharding in an array's type, which it has on an explicit mesh, else None.
+
+    New arrays are given theirs there; by default every device would make all of one.
+    """
+    sharding = jax.typeof(x).sharding
+    return sharding if sharding.mesh.explicit_axes else None
+
+
+def real_scalar(name: str, value: Any) -> jax.Array:
+    """A value that was given under this name, or an error: it must be a number."""
+    try:
+        value = jnp.asarray(within_int32(value))
+    except (TypeError, ValueError):
+        fail(TypeError, f"{name} must be a number, got {describe(value)}")
+    if value.shape != () or jnp.iscomplexobj(value):
+        fail(ValueError, f"{name} must be a real scalar, got {describe(value)}")
+    return value
+
+
+def in_jax(tree: PyTree) -> PyTree:
+    """The tree with NumPy's arrays as JAX's, which have `.at`, and 64 bits if they are enabled."""
+    return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, tree)
+
+
+def wide_copy(params: PyTree) -> PyTree:
+    """The parameters again in at least float32, in buffers of their own: both may be donated."""
+    return jax.tree.map(lambda p: jnp.array(p, compute_dtype(p.dtype), copy=True), params)
+
+
+def apply_updates(params: PyTree, updates: PyTree) -> PyTree:
+    r"""Add updates to parameters: $\theta \leftarrow \theta + u$.
+
+    The sum is taken in the wider dtype of the two and rounded once, to the parameter's. Leaves
+    whose update is None stay as they are.
+
+    Args:
+        params: tree of arrays.
+        updates: tree of arrays of the same shapes.
+
+    Returns:
+        The new parameters, in the parameters' dtypes.
+
+    Raises:
+        ValueError: if structures or shapes differ; the message names the leaf.
+        TypeError: if a leaf to update is not a floating-point or complex array.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.apply_updates({"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([0.5, -0.5])})
+    {'w': Array([1.5, 1.5], dtype=float32)}
+    """
+    with at_work("apply_updates"):
+        structure = jax.tree.structure(params, is_leaf=_is_none)
+        try:
+            structure.flatten_up_to(updates)
+        except ValueError:
+            fail(ValueError, _structure_mismatch(updates, params, "updates", "params"))
+        return _sums(params, updates)
+
+
+@one_program
+def _sums(params: PyTree, updates: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(_added, params, updates, is_leaf=_is_none)
+
+
+def _added(path: Any, p: Any, u: Any) -> Any:
+    if u is None:
+        return p
+    where = jax.tree_util.keystr(path)
+    if p is None:
+        fail(ValueError, f"params{where} is None, updates{where} is {describe(u)}")
+    check_arrays(p, f"params{where}")
+    check_arrays(u, f"updates{where}")
+    if u.shape != p.shape:
+        fail(ValueError, f"updates{where} has shape {u.shape}, its parameter has {p.shape}")
+    if jnp.iscomplexobj(u) and not jnp.iscomplexobj(p):
+        fail(TypeError, f"updates{where} is complex, its parameter is {p.dtype}")
+    return cast(total(jnp.asarray(p), jnp.asarray(u)), stored_dtype(p.dtype))
+
+
+def _is_none(value: Any) -> bool:
+    return value is None

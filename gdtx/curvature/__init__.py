@@ -1,0 +1,1 @@
+"""Curvature of a model's loss, in Kronecker factors, and the links that divide by it."""

@@ -1,0 +1,239 @@
+"""The curvature that a link keeps: averages of factors, and the eigenbases computed from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from ..core.combine import chain
+from ..core.errors import describe, fail
+from ..core.numerics import cast, compute_dtype, increment, is_finite
+from ..core.sharding import placed, placement, zeros_at
+from ..core.transformation import GradientTransformation
+from ..core.tree import PyTree, scalar_like, statistic_like, varying_like
+from ..links.correction import bias_correction
+from ..links.moments import ema
+from .curvature import Curvature, checked
+from .factors import Eigenbasis, Factors, divided, eigenbases
+from .model.layers import Layer, infer_layout, leaves_by_path
+
+Layout = Any  # a tuple of layers, or None for what the parameters let one expect
+
+
+class BlocksState(NamedTuple):
+    """What is known of all blocks.
+
+    Updates done, and those since the bases were computed; the averages of statistics, and those of
+    scales and shifts as they came out last; the eigenbases in use; how often one could not be
+    computed.
+    """
+
+    step: jax.Array
+    age: jax.Array
+    statistics: PyTree
+    diagonals: dict[str, jax.Array]
+    bases: dict[str, Eigenbasis]
+    failures: jax.Array
+
+
+def layers_of(layout: Layout, params: PyTree) -> tuple[Layer, ...]:
+    """The layers given, checked to be of these parameters, or those that they let one expect."""
+    if layout is None:
+        return infer_layout(params)
+    if not (isinstance(layout, tuple | list) and all(isinstance(x, Layer) for x in layout)):
+        fail(
+            TypeError,
+            "layout must be a tuple of layers, as model.layout(params, inputs) of "
+            f"model = kfac.capture(...) gives it, got {describe(layout)}",
+        )
+    leaves = leaves_by_path(params)
+    for layer in layout:
+        for path in layer.paths:
+            if path not in leaves:
+                fail(ValueError, f"layout has {layer}, there is no parameter {path!r}")
+        axes, ndim = layer.batch + layer.inputs + layer.outputs, leaves[layer.weight].ndim
+        if layer.kind == "dense" and sorted(axes) != list(range(ndim)):
+            fail(ValueError, f"layout has {layer}, the parameter has {ndim} axes")
+    return tuple(layout)
+
+
+def averages(decay: Any) -> GradientTransformation:
+    """What is kept of factors and diagonals."""
+    return chain(ema(decay), bias_correction(decay))
+
+
+def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> BlocksState:
+    """The state before the first curvature."""
+    leaves = leaves_by_path(params)
+    factors, diagonals = {}, {}
+    for layer in layers:
+        empty = layer.statistics(leaves)
+        empty = {name: _on_devices_of(leaves[layer.weight], x) for name, x in empty.items()}
+        if layer.kind == "dense":
+            factors[layer.weight] = {name: empty[name] for name in ("A", "S")}
+        else:
+            diagonals[layer.weight] = empty["D"]
+    zeros = {"factors": factors, "diagonals": diagonals}
+    return BlocksState(
+        scalar_like(params, 0, jnp.int32),
+        # Longer ago than any cadence: the first curvature that comes gives bases.
+        scalar_like(params, jnp.iinfo(jnp.int32).max, jnp.int32),
+        # All of it, its count too: what is not finite is not counted.
+        jax.tree.map(lambda x: varying_like(params, x), averages(decay).init(zeros)),
+        {block: _unknown(D) for block, D in diagonals.items()},
+        {
+            block: Eigenbasis(
+                _unknown(pair["A"]), _unknown(pair["A"].sum(-1)),
+                _unknown(pair["S"]), _unknown(pair["S"].sum(-1)),
+            )
+            for block, pair in factors.items()
+        },
+        statistic_like(params, 0, jnp.int32),
+    )  # fmt: skip
+
+
+def _on_devices_of(weight: jax.Array, zeros: jax.Array) -> jax.Array:
+    """The same zeros where a weight is, all of them on each of its devices.
+
+    A factor is decomposed as a whole, and its rows are more than the weight's where that has a
+    bias.
+    """
+    where = placement(weight)
+    if isinstance(where, NamedSharding):
+        where = placed(where, [], zeros.ndim)
+    return zeros_at(zeros.shape, zeros.dtype, where, weight)
+
+
+def _unknown(zeros: jax.Array) -> jax.Array:
+    """Nothing that could be taken for a result."""
+    return jnp.full_like(zeros, jnp.nan)
+
+
+def advanced(
+    state: BlocksState,
+    curvature: Curvature | None,
+    layers: tuple[Layer, ...],
+    leaves: Mapping[str, Any],
+    decay: Any,
+    inverse_every: Any,
+) -> tuple[BlocksState, jax.Array]:
+    """The next state, and whether its bases are new."""
+    # By their age and not by the step, because curvature may come on some steps only.
+    due = state.age >= inverse_every
+    step, age = increment(state.step), increment(state.age)
+    if curvature is None:
+        return state._replace(step=step, age=age), jnp.zeros_like(due)
+    means = _means(curvature, layers, leaves)
+    averaged, statistics = averages(decay).update(means, state.statistics)
+    # What is not finite would stay in the averages for ever.
+    usable = is_finite(means)
+
+    def kept(new: Any, old: Any) -> Any:
+        return jax.tree.map(lambda x, y: jnp.where(usable, x, y), new, old)
+
+    bases, failed = jax.lax.cond(
+        due,
+        lambda: _refreshed(averaged["factors"], state.bases, jnp.zeros_like(state.failures)),
+        lambda: (state.bases, jnp.zeros_like(state.failures)),
+    )
+    return BlocksState(
+        step,
+        jnp.where(due, 1, age),
+        kept(statistics, state.statistics),
+        kept(averaged["diagonals"], state.diagonals),
+        bases,
+        state.failures + failed,
+    ), due
+
+
+def preconditioned(
+    state: BlocksState,
+    layers: tuple[Layer, ...],
+    leaves: Mapping[str, jax.Array],
+    damping: Any,
+    values: Mapping[str, jax.Array],
+) -> dict[str, jax.Array]:
+    """The updates of all layers divided by their curvature, of which `values` are eigenvalues."""
+    found = {}
+    for layer in layers:
+        if layer.kind == "dense":
+            matrix = layer.matrix(leaves)
+            new = divided(state.bases[layer.weight], values[layer.weight], matrix)
+            found |= layer.leaves(new, leaves)
+        else:
+            u = leaves[layer.weight]
+            diagonal = state.diagonals[layer.weight]
+            found[layer.weight] = cast(u, compute_dtype(u.dtype)) / (diagonal + damping)
+    return found
+
+
+def _means(
+    curvature: Curvature, layers: tuple[Layer, ...], leaves: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The factors and diagonals of this batch, checked to be those of these layers."""
+    if isinstance(curvature, Curvature):
+        _check_layout(curvature.layout, layers)
+    curvature = checked(curvature, layers, leaves)
+    means: dict[str, Any] = {"factors": {}, "diagonals": {}}
+    for layer in layers:
+        block = curvature.blocks[layer.weight]
+        if layer.kind == "dense":
+            rows = block["n"][..., None, None]
+            means["factors"][layer.weight] = {
+                "A": block["A"] / rows,
+                "S": block["S"] / curvature.examples,
+            }
+        else:
+            means["diagonals"][layer.weight] = block["D"] / curvature.examples
+    return means
+
+
+def _check_layout(given: tuple[Layer, ...], expected: tuple[Layer, ...]) -> None:
+    for layer in expected:
+        if layer not in given:
+            same = next((other for other in given if other.weight == layer.weight), "none")
+            fail(
+                ValueError,
+                f"the curvature is that of another model: expected {layer}, got {same}. If the "
+                "model is right, give its layers: scale_by_kfac(layout=model.layout(params, "
+                "inputs)) with model = kfac.capture(...)",
+            )
+    known = {layer.weight for layer in expected}
+    for layer in given:
+        if layer.weight not in known:
+            fail(ValueError, f"the curvature has a block {layer.weight} that no parameter has")
+
+
+def _refreshed(
+    factors: Factors, old: dict[str, Eigenbasis], failed: jax.Array
+) -> tuple[dict[str, Eigenbasis], jax.Array]:
+    """New bases, and how many more could not be computed: there the old one stays."""
+    bases = {}
+    for block, new in eigenbases(factors).items():
+        good = is_finite(new)
+        bases[block] = jax.tree.map(lambda x, y, good=good: jnp.where(good, x, y), new, old[block])
+        failed = failed + (~good).astype(jnp.int32)
+    return bases, failed
+
+
+def of_layers(tree: PyTree, layers: tuple[Layer, ...]) -> dict[str, Any]:
+    """The leaves that the layers have, by their paths."""
+    leaves = leaves_by_path(tree)
+    return {path: leaves[path] for layer in layers for path in layer.paths}
+
+
+def without(tree: PyTree, layers: tuple[Layer, ...]) -> PyTree:
+    """The tree with None in place of what the layers have."""
+    taken = {path for layer in layers for path in layer.paths}
+    leaves = leaves_by_path(tree)
+    return jax.tree.structure(tree).unflatten(
+        [None if path in taken else leaf for path, leaf in leaves.items()]
+    )
+
+
+def like(tree: PyTree, leaves: Mapping[str, Any]) -> PyTree:
+    return jax.tree.structure(tree).unflatten([leaves[path] for path in leaves_by_path(tree)])

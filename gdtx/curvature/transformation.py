@@ -1,0 +1,132 @@
+"""Gradients divided by Kronecker-factored curvature, as links."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+from ..core.copies import unlike_params
+from ..core.errors import check_state
+from ..core.kinds import Decay, NonNegative, StepCount, one_of
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree
+from .blocks import (
+    BlocksState,
+    Layout,
+    advanced,
+    layers_of,
+    like,
+    of_layers,
+    preconditioned,
+    unknown_blocks,
+    without,
+)
+from .curvature import Curvature
+from .factors import DAMPINGS
+from .steps import in_place, rest_of
+
+
+class KfacState(NamedTuple):
+    """State of K-FAC: what is known of the blocks, and the state of the fallback."""
+
+    blocks: BlocksState
+    fallback: PyTree
+
+
+@transformation
+def scale_by_kfac(
+    damping: NonNegative = 1e-3,
+    decay: Decay = 0.95,
+    inverse_every: StepCount = 10,
+    split: Annotated[str, one_of(*DAMPINGS)] = "factored",
+    layout: Layout = None,
+    fallback: GradientTransformation | None = None,
+) -> GradientTransformation:
+    r"""Divide by Kronecker-factored approximate curvature.
+
+    For the gradient $V$ of a dense layer or convolution, bias in the last row, in the eigenbases
+    $Q_A, Q_S$ of the averages of $A = E[\bar x \bar x^T]$ and $S = E[g g^T]$,
+
+    $$U = Q_A \left(\frac{Q_A^T V Q_S}{D}\right) Q_S^T$$
+
+    with $D_{ij} = (a_i + \pi \sqrt\lambda)(s_j + \sqrt\lambda / \pi)$, which is
+    $(A + \pi \sqrt\lambda I)^{-1}\, V\, (S + \tfrac{\sqrt\lambda}{\pi} I)^{-1}$, if the damping is
+    split over the factors, or with $D_{ij} = a_i s_j + \lambda$, which is
+    $(A \otimes S + \lambda I)^{-1}$ of it, if not. Scales and shifts are divided by
+    $E[g^2] + \lambda$.
+
+    `update` needs `curvature=` from :func:`gdtx.kfac.value_grad_and_curvature`, or None for the
+    factors and bases there are: steps without are as cheap as a step of the chain around it. Until
+    the first curvature came, updates are not a number.
+
+    Args:
+        damping: $\lambda$, in the units of the curvature; it may change from step to step without a
+            new basis.
+        decay: of the averages of $A$, $S$ and $E[g^2]$, whose bias is corrected.
+        inverse_every: steps between two new bases, at least: they are computed on updates that have
+            a curvature, the first of them included.
+        split: "factored" or "eigen", see above.
+        layout: the layers, as `layout(params, inputs)` of :func:`gdtx.kfac.capture` gives them;
+            None for what names and shapes of the parameters let one expect.
+        fallback: transformation of the parameters that no layer has; None leaves them as they are.
+
+    Returns:
+        A transformation whose state holds for a layer of $m \times n$ numbers $2 (m^2 + n^2)$, and
+        for each scale or shift two, all of them on every device that has the parameters. Factors of
+        one size are decomposed together; a basis that cannot be computed leaves the last one in use
+        and is counted. Sums of the largest gradients that a dtype has may be infinite in the basis,
+        and NaN out of it.
+
+    Raises:
+        TypeError: from `update`, if it is called without `curvature`.
+        ValueError: for another `split`; from `update`, for the curvature of another model.
+
+    References:
+        Martens & Grosse 2015, Optimizing Neural Networks with Kronecker-factored Approximate
+        Curvature, arXiv:1503.05671; Grosse & Martens 2016, A Kronecker-factored Approximate Fisher
+        Matrix for Convolution Layers, arXiv:1602.01407.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> from gdtx import kfac
+    >>> f = kfac.value_grad_and_curvature(
+    ...     lambda params, x: x @ params["w"], kfac.squared_error, output="exact")
+    >>> params = {"w": jnp.zeros((2, 1))}
+    >>> batch = (jnp.array([[1.0, 0.0], [1.0, 2.0]]), jnp.array([[1.0], [5.0]]))
+    >>> _, grads, curvature = f(params, batch)
+    >>> tx = gdtx.chain(gdtx.scale_by_kfac(damping=0.0), gdtx.scale(-1.0))
+    >>> updates, state = tx.update(grads, tx.init(params), params, curvature=curvature)
+    >>> gdtx.apply_updates(params, updates)["w"].round(3)  # least squares, in one step
+    Array([[1.],
+           [2.]], dtype=float32)
+    """
+    damped = DAMPINGS[split]
+    other = identity() if fallback is None else fallback
+
+    def init(params: PyTree) -> KfacState:
+        layers = layers_of(layout, params)
+        return KfacState(unknown_blocks(layers, params, decay), other.init(without(params, layers)))
+
+    def update(
+        updates: PyTree,
+        state: KfacState,
+        params: PyTree = None,
+        *,
+        curvature: Curvature | None,
+        **extra_args: Any,
+    ) -> tuple[PyTree, KfacState]:
+        check_state(state, KfacState)
+        layers = layers_of(layout, updates)
+
+        def step(leaves: Any, blocks: BlocksState, curvature: Any, *numbers: Any) -> Any:
+            damping, decay, inverse_every = numbers
+            blocks, _ = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
+            values = {block: damped(basis, damping) for block, basis in blocks.bases.items()}
+            return preconditioned(blocks, layers, leaves, damping, values), blocks
+
+        leaves = of_layers(updates, layers)
+        numbers = damping, decay, inverse_every
+        found, blocks = in_place(step, leaves, (state.blocks,), curvature, *numbers)
+        others, kept = rest_of(other, layers, updates, state.fallback, params, extra_args)
+        return like(updates, {**found, **others}), KfacState(blocks, kept)
+
+    return GradientTransformation(unlike_params(init), update)

@@ -1,0 +1,1 @@
+"""The language of formulas: expressions, how they are rewritten, and LaTeX."""

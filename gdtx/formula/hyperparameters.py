@@ -1,0 +1,167 @@
+"""Hyperparameters as numbers that know their symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, Protocol
+
+import numpy as np
+from jax.core import Tracer
+
+from ..core.call import Call
+from ..core.kinds import is_array
+from ..core.schedule import clip_schedule, merge_schedules
+from ..core.text import changed, show
+from ..core.transformation import GradientTransformation
+from .expression import (
+    Apply,
+    Expression,
+    Known,
+    Number,
+    Symbol,
+    apply,
+    expression,
+    leading,
+    product,
+)
+from .rewriting import rewrite, shifted, t
+from .symbols import hyperparameter, is_plain, word
+
+
+class Symbols(Protocol):
+    """Where symbols are given out: one that means the same is given again."""
+
+    branches: list[str]
+
+    def claim(self, candidates: tuple[Symbol, ...], meaning: Any) -> Symbol: ...
+
+    def define(self, candidates: tuple[Symbol, ...], value: Expression) -> Symbol: ...
+
+
+class Hyperparameters:
+    """The arguments of the calls that a reader meets."""
+
+    def __init__(self, symbols: Symbols, values: bool):
+        self.symbols = symbols
+        self.values = values
+        self._schedules: dict[Symbol, Expression] = {}
+
+    def of(self, tx: GradientTransformation, name: str) -> Any:
+        """An argument: if a scalar hyperparameter, as a number that knows its symbol."""
+        value = tx.arguments[name]
+        kind, _ = tx.signature.kinds.get(name, (None, False))
+        if kind is None or not kind.scalar or isinstance(value, Known):
+            return value
+        symbols = hyperparameter(tx.factory, name, self.symbols.branches)
+        if is_array(value):
+            is_traced = isinstance(value, Tracer)
+            if self.values and not is_traced and value.shape == ():
+                return Known(_some(value), expression(value))
+            meaning = id(value) if is_traced else (str(value.dtype), str(value.tolist()))
+            return Known(_some(value), self.symbols.claim(symbols, meaning))
+        if callable(value):
+            return Known(_some(value), self.scheduled(symbols, value, is_plain(name)))
+        if isinstance(value, Real):
+            is_shown = self.values or is_plain(name, float(value))
+            shown = expression(value) if is_shown else self.symbols.claim(symbols, value)
+            return Known(value, shown)
+        return value
+
+    def scheduled(
+        self, symbols: tuple[Symbol, ...], schedule: Callable[..., Any], inline: bool = False
+    ) -> Expression:
+        """A symbol at time t for a schedule; inline, an expression of others if it is one."""
+        symbols = tuple(symbol.at(t) for symbol in symbols)
+        value = _arithmetic(schedule)
+        if value is None:
+            value = _called(schedule)
+        known = rewrite(value, self._known)
+        if known in symbols or (inline and known != value and not _depends(known)):
+            return known
+        symbol = self.symbols.define(symbols, known)
+        if _depends(value):
+            self._schedules[symbol] = value
+        return symbol
+
+    def _known(self, part: Expression) -> Expression | None:
+        """The symbol of a schedule that this part is a value of, now or a step away."""
+        for symbol, value in self._schedules.items():
+            for steps in (0, 1, -1):
+                pattern = shifted(value, t + steps)
+                rest = product() if part == pattern else _without(part, pattern)
+                if rest is not None:
+                    return product(rest, symbol.at(t + steps))
+        return None
+
+
+def _without(value: Expression, factors: Expression) -> Expression | None:
+    """A product without some of its factors, if it has them side by side."""
+    if not (isinstance(value, Apply) and isinstance(factors, Apply)):
+        return None
+    if not value.head == factors.head == "product":
+        return None
+    number = leading(value) / leading(factors)
+    have, want = ([x for x in side.args if not isinstance(x, Number)] for side in (value, factors))
+    for i in range(len(have) - len(want) + 1):
+        if have[i : i + len(want)] == want:
+            return product(Number(number), *have[:i], *have[i + len(want) :])
+    return None
+
+
+def _depends(value: Expression) -> bool:
+    """Whether the step itself is in a value, beside being the time of a symbol."""
+    return value == t or (isinstance(value, Apply) and any(map(_depends, value.args)))
+
+
+def _arithmetic(schedule: Callable[..., Any]) -> Expression | None:
+    """What a schedule gives for update t, which is step t - 1, if it is arithmetic only."""
+    try:
+        if isinstance(schedule, Call) and schedule.factory in (merge_schedules, clip_schedule):
+            return _combined(*schedule.arguments.values(), of=schedule.factory)
+        rule = schedule.body(schedule.arguments) if isinstance(schedule, Call) else schedule
+        return expression(rule(t - 1))
+    except Exception:  # every function has its own way to refuse what is no array
+        return None
+
+
+def _combined(*arguments: Any, of: Any) -> Expression:
+    """The arithmetic of schedules made of schedules."""
+    values = (_arithmetic(value) if callable(value) else value for value in arguments)
+    if of is merge_schedules:
+        _, *terms = values
+        return expression(arguments[0](*map(expression, terms)))
+    value, low, high = values
+    value = expression(value) if low is None else apply("\\max", value, low)
+    return value if high is None else apply("\\min", value, high)
+
+
+def _called(schedule: Any) -> Expression:
+    """What a schedule gives for update t, as the call that made it, or its name."""
+    if isinstance(schedule, Call):
+        return Apply("call", (_shown(schedule), t - 1))
+    name = getattr(schedule, "__name__", "<lambda>")
+    return Apply("schedule" if name == "<lambda>" else name, (t - 1,))
+
+
+def _shown(value: Any) -> Expression:
+    if isinstance(value, Call):
+        given = changed(value).items()
+        named = (Apply("equal", (word(name), _shown(part))) for name, part in given)
+        return Apply(value.signature.name, tuple(named))
+    try:
+        return expression(value)
+    except TypeError:
+        return word(show(value))
+
+
+def _some(value: Any) -> float:
+    """A number to stand for an array or a schedule: its own, if it is known, and never 0.
+
+    What may change is not 0 for good, and no body of a factory may take it to be.
+    """
+    smallest = 5e-324
+    try:
+        return float(np.asarray(value(0) if callable(value) else value).flat[0]) or smallest
+    except Exception:  # a tracer, or a schedule that needs more than a step
+        return 0.5

@@ -1,0 +1,202 @@
+"""Transformations as the formulas that papers print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from ..core.signature import Signature
+from ..core.transformation import GradientTransformation, write_formulas_with
+from .expression import Apply, Expression, Number, Symbol, is_apply, leading, product
+from .reader import formula
+from .rewriting import Definition, t
+from .rules import RULES
+from .symbols import word
+
+
+def latex(tx: GradientTransformation, values: bool = False) -> str:
+    r"""The update rule of a transformation, as its paper prints it, made from its expression.
+
+    $g_t$ is the gradient, or whatever comes in, and $\theta_t$ the parameters after update $t$.
+    Chains substitute, a join by :func:`divide` is a fraction, and links that remember introduce a
+    symbol with its recurrence. A link that hides its rule is shown by its name.
+
+    Args:
+        tx: any transformation.
+        values: whether to write the numbers in place of the symbols of hyperparameters.
+
+    Returns:
+        A LaTeX `aligned` block: every symbol in the order of computation, and last $\theta_t$, or
+        $u_t$, what comes out, of a transformation that goes not downhill.
+
+    Raises:
+        TypeError: if `tx` is not a transformation.
+
+    >>> import gdtx
+    >>> print(gdtx.latex(gdtx.sgd(0.1, momentum=0.9)))
+    \begin{aligned}
+    v_0 &= 0 \\
+    v_t &= \mu v_{t-1} + g_t \\
+    \theta_t &= \theta_{t-1} - \eta v_t
+    \end{aligned}
+    >>> print(gdtx.latex(gdtx.rmsprop(0.1), values=True))
+    \begin{aligned}
+    v_0 &= 0 \\
+    v_t &= 0.9 v_{t-1} + 0.1 g_t^2 \\
+    \theta_t &= \theta_{t-1} - 0.1 \frac{g_t}{\sqrt{v_t + 10^{-8}}}
+    \end{aligned}
+    """
+    tx = Signature(latex, schedules=False).bind((tx, values), {})["tx"]
+    definitions, update, downhill = formula(tx, RULES, values)
+    lines = [
+        *_starts(definitions),
+        *(f"{_show(d.symbol)} {_relation(d.value)} {_show(d.value)}" for d in definitions),
+    ]
+    if downhill:
+        theta = Symbol(r"\theta")
+        lines.append(f"{_show(theta.at(t))} &= {_show(theta.at(t - 1) + update)}")
+    else:
+        lines.append(f"u_t &= {_show(update)}")
+    return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+
+def _relation(value: Expression) -> str:
+    return r"&\sim" if is_apply(value, r"\mathcal{N}") else "&="
+
+
+def _starts(definitions: list[Definition]) -> list[str]:
+    """What is remembered before the first update, the zeros in one line."""
+    starts = [(_show(d.symbol.at(0)), d.initial) for d in definitions if d.initial is not None]
+    zeros = [symbol for symbol, value in starts if value == Number(Decimal(0))]
+    others = [f"{symbol} &= {_show(v)}" for symbol, v in starts if v != Number(Decimal(0))]
+    if zeros:
+        return [f"{zeros[0]} &= {' = '.join([*zeros[1:], '0'])}", *others]
+    return others
+
+
+def _show(value: Expression) -> str:
+    if isinstance(value, Number):
+        return _number(value.value)
+    if isinstance(value, Symbol):
+        return _symbol(value)
+    assert isinstance(value, Apply)
+    if value.head in _shapes:
+        return _shapes[value.head](*value.args)
+    head = value.head if value.head.startswith("\\") else _operator(value.head)
+    return f"{head}{_bracketed(', '.join(map(_show, value.args)))}"
+
+
+def _operator(name: str) -> str:
+    # In an operator's name LaTeX sets underscores as apart.
+    return _show(word(name)) if "_" in name else rf"\operatorname{{{name}}}"
+
+
+def _bracketed(text: str) -> str:
+    return rf"\left( {text} \right)"
+
+
+def _braced(text: str) -> str:
+    return text if len(text) == 1 else f"{{{text}}}"
+
+
+def _number(value: Decimal) -> str:
+    if not value.is_finite():
+        return r"\infty" if value > 0 else r"-\infty"
+    value = value.normalize()
+    if value == 0 or -4 <= value.adjusted() < 6:
+        return f"{value:f}"
+    digits = value.scaleb(-value.adjusted()).normalize()
+    power = f"10^{{{value.adjusted()}}}"
+    return power if digits == 1 else f"-{power}" if digits == -1 else rf"{digits:f} \cdot {power}"
+
+
+def _symbol(symbol: Symbol) -> str:
+    letter = rf"\{symbol.accent}{{{symbol.letter}}}" if symbol.accent else symbol.letter
+    time = "" if symbol.time is None else _show(symbol.time).replace(" ", "")
+    below = ",".join(filter(None, (symbol.below, time)))
+    below = f"_{_braced(below)}" if below else ""
+    return letter + below + (f"^{{{symbol.above}}}" if symbol.above else "")
+
+
+def _sum(*terms: Expression) -> str:
+    text = _show(terms[0])
+    for term in terms[1:]:
+        if leading(term) < 0:
+            text += f" - {_factor(product(-1, term))}"
+        else:
+            text += f" + {_show(term)}"
+    return text
+
+
+def _product(*factors: Expression) -> str:
+    if factors[0] == Number(Decimal(-1)):
+        return f"-{_product(*factors[1:])}"
+    # In front a sign needs no brackets: what is around puts them about the whole.
+    text = _show(factors[0]) if isinstance(factors[0], Number) else _factor(factors[0])
+    for factor in map(_factor, factors[1:]):
+        text += rf" \cdot {factor}" if factor[0].isdigit() else f" {factor}"
+    return text
+
+
+def _factor(value: Expression) -> str:
+    text = _show(value)
+    is_sum = isinstance(value, Apply) and value.head == "sum"
+    return _bracketed(text) if is_sum or text.startswith("-") else text
+
+
+def _power(base: Expression, exponent: Expression) -> str:
+    text = _show(base)
+    simple = isinstance(base, Symbol) and not base.above and not base.letter.startswith(r"\mathrm")
+    plain = isinstance(base, Number) and base.value >= 0 and "^" not in text
+    if not (simple or plain or (isinstance(base, Apply) and base.head in ("abs", "norm"))):
+        text = _bracketed(text)
+    return f"{text}^{_braced(_show(exponent))}"
+
+
+def _cases(*args: Expression) -> str:
+    # Display style, which a row of cases is not in by itself.
+    rows = [f"{_display(value)} & {_show(condition)}"
+            for value, condition in zip(args[::2], args[1::2], strict=False)]  # fmt: skip
+    if len(args) % 2:
+        rows.append(rf"{_display(args[-1])} & \text{{otherwise}}")
+    return r"\begin{cases} " + r" \\ ".join(rows) + r" \end{cases}"
+
+
+def _display(value: Expression) -> str:
+    return _show(value).replace(r"\frac", r"\dfrac")
+
+
+def _prod(factor: Expression, last: Expression) -> str:
+    return rf"\prod_{{i=1}}^{{{_show(last)}}} {_factor(factor)}"
+
+
+def _mean(each: Expression, count: Expression) -> str:
+    many = _show(count)
+    return rf"\frac{{1}}{{{many}}} \sum_{{i=1}}^{_braced(many)} {_factor(each)}"
+
+
+_shapes: dict[str, Callable[..., str]] = {
+    "sum": _sum,
+    "product": _product,
+    "quotient": lambda above, below: rf"\frac{{{_show(above)}}}{{{_show(below)}}}",
+    "power": _power,
+    "root": lambda inside: rf"\sqrt{{{_show(inside)}}}",
+    "abs": lambda inside: rf"\left| {_show(inside)} \right|",
+    "norm": lambda inside: rf"\left\| {_show(inside)} \right\|",
+    "prod": _prod,
+    "cases": _cases,
+    "equal": lambda one, other: f"{_show(one)} = {_show(other)}",
+    "greater": lambda one, other: f"{_show(one)} > {_show(other)}",
+    "less": lambda one, other: f"{_show(one)} < {_show(other)}",
+    "at most": lambda one, other: rf"{_show(one)} \leq {_show(other)}",
+    "divides": lambda one, other: rf"{_show(one)} \mid {_show(other)}",
+    "finite": lambda value: rf"{_show(value)} \text{{ is finite}}",
+    "not": lambda condition: rf"\text{{not }} {_show(condition)}",
+    "kron": lambda a, b: rf"{_factor(a)} \otimes {_factor(b)}",
+    "inner": lambda a, b: rf"\left\langle {_show(a)}, {_show(b)} \right\rangle",
+    "mean": _mean,
+    "call": lambda f, *args: f"{_show(f)}{_bracketed(', '.join(map(_show, args)))}",
+}
+
+
+write_formulas_with(latex)

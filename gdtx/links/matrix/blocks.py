@@ -1,0 +1,136 @@
+"""Arrays cut into blocks, and equal blocks of many arrays put together."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ...core.numerics import cast, compute_dtype
+from ...core.tree import PyTree
+from ...linalg.together import hidden
+
+Blocks = dict[str, jax.Array]
+
+
+class Part(NamedTuple):
+    """Equal blocks that lie side by side in an array, after its small dimensions are merged.
+
+    On every axis there are `counts` blocks of `sizes` each, the first of them at `starts`.
+    """
+
+    leaf: int
+    dims: tuple[int, ...]
+    starts: tuple[int, ...]
+    counts: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def region(self) -> tuple[slice, ...]:
+        extents = zip(self.starts, self.counts, self.sizes, strict=True)
+        return tuple(slice(start, start + count * size) for start, count, size in extents)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.dims == tuple(c * s for c, s in zip(self.counts, self.sizes, strict=True))
+
+
+def groups(
+    tree: PyTree, block_size: int, merge_size: int = 0, stacked: bool = True
+) -> dict[str, list[Part]]:
+    """The parts of all arrays of a tree, those that can be stacked under one name."""
+    found: dict[str, list[Part]] = {}
+    for i, (path, leaf) in enumerate(jax.tree_util.tree_flatten_with_path(tree)[0]):
+        if leaf.size == 0:
+            continue
+        own = "" if stacked else jax.tree_util.keystr(path, simple=True, separator="/") + " "
+        for part in parts(i, leaf.shape, block_size, merge_size):
+            found.setdefault(own + _name(part), []).append(part)
+    return dict(sorted(found.items()))
+
+
+def parts(leaf: int, shape: tuple[int, ...], block_size: int, merge_size: int) -> list[Part]:
+    """An array as whole blocks, and the rests at the ends of its axes."""
+    dims = merged(shape, merge_size)
+    axes = []
+    for dim in dims:
+        size = min(dim, block_size)
+        count, rest = divmod(dim, size)
+        axes.append([(0, count, size)] + [(count * size, 1, rest)] * bool(rest))
+    return [Part(leaf, dims, *zip(*choice, strict=True)) for choice in itertools.product(*axes)]
+
+
+def merged(shape: tuple[int, ...], merge_size: int) -> tuple[int, ...]:
+    """The shape with neighbouring axes merged, from the first on, while their product is small."""
+    dims: list[int] = []
+    for dim in shape:
+        if dims and dims[-1] * dim <= merge_size:
+            dims[-1] *= dim
+        else:
+            dims.append(dim)
+    return tuple(dims) or (1,)
+
+
+def stack(tree: PyTree, layout: dict[str, list[Part]]) -> Blocks:
+    """The blocks of a tree, in at least float32."""
+    leaves = jax.tree.leaves(tree)
+    return {name: _stacked(leaves, members) for name, members in layout.items()}
+
+
+def unstack(
+    stacks: Blocks, layout: dict[str, list[Part]], like: PyTree, count: jax.Array | None = None
+) -> PyTree:
+    """The tree with these blocks, each array in its own precision, which is at least float32.
+
+    `count` is any integer that the compiler does not know.
+    """
+    places = hidden(list(range(max(map(len, layout.values()), default=0))), count)
+    leaves, structure = jax.tree.flatten(like)
+    leaves = [cast(leaf, compute_dtype(leaf.dtype)) for leaf in leaves]
+    for name, members in layout.items():
+        for i, part in enumerate(members):
+            leaf = leaves[part.leaf]
+            block = jax.lax.dynamic_index_in_dim(stacks[name], places[i], keepdims=False)
+            region = _joined(block, part).astype(leaf.dtype)
+            if not part.is_whole:
+                region = leaf.reshape(part.dims).at[part.region].set(region)
+            leaves[part.leaf] = region.reshape(leaf.shape)
+    return structure.unflatten(leaves)
+
+
+def order(x: jax.Array) -> int:
+    """Of a stack: how many axes its blocks have."""
+    return (x.ndim - 1) // 2
+
+
+def _name(part: Part) -> str:
+    sizes, counts = ("x".join(map(str, numbers)) for numbers in (part.sizes, part.counts))
+    return sizes if set(part.counts) == {1} else f"{counts} of {sizes}"
+
+
+def _stacked(leaves: list[jax.Array], members: list[Part]) -> jax.Array:
+    dtype = compute_dtype(*(leaves[part.leaf].dtype for part in members))
+    return jnp.stack([cast(_cut(leaves[part.leaf], part), dtype) for part in members])
+
+
+def _cut(x: jax.Array, part: Part) -> jax.Array:
+    region = x.reshape(part.dims)
+    if not part.is_whole:
+        region = region[part.region]
+    k = len(part.sizes)
+    if set(part.counts) == {1}:
+        return region.reshape(*part.counts, *part.sizes)
+    pairs = itertools.chain(*zip(part.counts, part.sizes, strict=True))
+    return jnp.transpose(region.reshape(*pairs), [*range(0, 2 * k, 2), *range(1, 2 * k, 2)])
+
+
+def _joined(blocks: jax.Array, part: Part) -> jax.Array:
+    k = len(part.sizes)
+    extent = [c * s for c, s in zip(part.counts, part.sizes, strict=True)]
+    if set(part.counts) == {1}:
+        return blocks.reshape(extent)
+    return jnp.transpose(blocks, [axis + half for axis in range(k) for half in (0, k)]).reshape(
+        extent
+    )

@@ -1,0 +1,202 @@
+"""The link under SOAP: magnitudes in the eigenbasis of what gradients are along each axis."""
+
+from __future__ import annotations
+
+import functools
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ...core.errors import check_state
+from ...core.kinds import FloatDType, Period, one_of
+from ...core.numerics import cast, increment
+from ...core.transformation import GradientTransformation, transformation
+from ...core.tree import PyTree, scalar_like, statistic_like
+from ...linalg.decompositions import eigh
+from ...linalg.products import product, transposed
+from ...linalg.roots import checked_dtype, orthogonal_iteration, rayleigh
+from ...linalg.together import renewed
+from .blocks import Blocks, order
+from .statistics import Factors, along_all, finite, is_due, second_moments, squares
+
+
+class EigenbasisState(NamedTuple):
+    """State of a magnitude in an eigenbasis: updates done, bases that failed, the states of its
+    direction, of its magnitude and of its statistic, and the basis, eigenvectors as columns."""
+
+    step: jax.Array
+    failures: jax.Array
+    direction: PyTree
+    magnitude: PyTree
+    statistic: PyTree
+    basis: Factors
+
+
+METHOD = one_of("qr", "eigh")
+
+
+@transformation
+def in_eigenbasis(
+    direction: GradientTransformation,
+    magnitude: GradientTransformation,
+    statistic: GradientTransformation,
+    update_every: Period = 10,
+    start: Period = 1,
+    stale: bool = True,
+    method: Annotated[str, METHOD] = "qr",
+    batch_size: Period = 64,
+    dtype: FloatDType | None = None,
+) -> GradientTransformation:
+    r"""Divide by a magnitude in the eigenbasis of second moments, and turn back.
+
+    $$u_t = Q\,\frac{Q^\top m_t}{\mathrm{magnitude}(Q^\top g_t)},$$
+
+    where $Q$ and $Q^\top$ act along every axis of a block, with the eigenvectors of the `statistic`
+    of $G_{(i)} G_{(i)}^\top$, the gradient unfolded along axis $i$, and $m$ is the `direction` of
+    the gradients, which is kept as they are, not turned. For what :func:`blockwise` hands on.
+
+    Eigenvectors are found at the steps `start`, `start + update_every`, ... in a conditional, the
+    largest eigenvalue first: at the first of them by an eigendecomposition, later by a step of
+    orthogonal iteration from the old ones, which are sorted before by what their eigenvalues are
+    now; every buffer of the magnitude is sorted with them. A basis that is not finite is not taken:
+    the last good one stays, the identity at first, and is counted. Blocks of the gradient whose
+    sum of squares is not finite count as zero. For derivatives the basis is a constant.
+
+    Args:
+        direction: transformation of the gradient to what is divided.
+        magnitude: transformation of the turned gradient to what divides, with every number by
+            itself, such as the root of an average of squares.
+        statistic: transformation of second moments to what has the eigenvectors.
+        update_every: how many steps apart the basis is turned.
+        start: the first step that does, counted from 1. Before it the basis is the identity.
+        stale: whether a step uses the basis as it was before it, as the paper does: no gradient is
+            then measured in a basis of its own.
+        method: `"qr"` as above, or `"eigh"` for an eigendecomposition every time.
+        batch_size: about how many bases are computed at a time, see :func:`precondition`.
+        dtype: in which bases are computed.
+
+    Returns:
+        A transformation whose state holds two matrices for each axis of a block.
+
+    Raises:
+        ValueError: for another method, or if float64 is asked for where 64-bit types are not
+            enabled.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> size = gdtx.chain(gdtx.square(), gdtx.ema(0.0), gdtx.sqrt(), gdtx.add(1e-3))
+    >>> tx = gdtx.blockwise(gdtx.in_eigenbasis(gdtx.identity(), size, gdtx.ema(0.9)))
+    >>> g = jnp.array([[1.0, 2.0], [2.0, 1.0]])
+    >>> _, state = tx.update(g, tx.init(g))
+    >>> u, _ = tx.update(jnp.array([[5.0, 1.0], [1.0, 5.0]]), state)  # the same eigenvectors
+    >>> jnp.linalg.eigvalsh(u).round(2)
+    Array([1., 1.], dtype=float32)
+    """
+    working = checked_dtype("in_eigenbasis", dtype)
+
+    def init(params: Blocks) -> EigenbasisState:
+        return EigenbasisState(
+            scalar_like(params, 0, jnp.int32),
+            statistic_like(params, 0, jnp.int32),
+            direction.init(params),
+            magnitude.init(params),
+            statistic.init(squares(params, identity=False)),
+            squares(params, identity=True),
+        )
+
+    def turned(is_first: jax.Array, matrix: jax.Array, basis: jax.Array) -> Any:
+        """The new basis, which of the old vectors are in the place of each, and if it is good."""
+        wide = matrix.dtype if working is None else working
+        matrix, old = cast(matrix, wide), cast(basis, wide)
+        image = product(matrix, old)
+        negative = -rayleigh(old, image)
+        by_size = jnp.argsort(negative, axis=-1)
+
+        def decomposed(matrix: jax.Array, image: jax.Array) -> jax.Array:
+            # Of the negative the order is from the largest eigenvalue down; the transpose, which
+            # is the same matrix, is as LAPACK reads it.
+            return eigh(-transposed(matrix))[1]
+
+        def iterated(matrix: jax.Array, image: jax.Array) -> jax.Array:
+            largest = -_take(negative, by_size[..., :1])[..., 0]
+            return orthogonal_iteration(_take(image, by_size[..., None, :]), largest)
+
+        if method == "eigh":
+            new = decomposed(matrix, image)
+        else:
+            new = jax.lax.cond(is_first, decomposed, iterated, matrix, image)
+        # No entry is above 1: their sum is finite if all of them are.
+        is_good = jnp.isfinite(jnp.sum(new, axis=(-2, -1)))
+        unmoved = jnp.broadcast_to(jnp.arange(matrix.shape[-1]), by_size.shape)
+        return (
+            jnp.where(is_good[..., None, None], new.astype(basis.dtype), basis),
+            jnp.where(is_good[..., None], by_size, unmoved),
+            is_good,
+        )
+
+    def refreshed(
+        step: jax.Array, statistics: Factors, basis: Factors, power: PyTree, failures: jax.Array
+    ) -> tuple[Factors, PyTree, jax.Array]:
+        matrices, structure = jax.tree.flatten(statistics)
+        turn = functools.partial(turned, step == start)
+        found, failures = renewed(turn, batch_size, failures, matrices, jax.tree.leaves(basis))
+        new, places, _ = ([each[i] for each in found] for i in range(3))
+        return structure.unflatten(new), _sorted(power, structure.unflatten(places)), failures
+
+    def update(
+        updates: Blocks, state: EigenbasisState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[Blocks, EigenbasisState]:
+        check_state(state, EigenbasisState)
+        step = increment(state.step)
+        updates = finite(updates)
+        statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
+
+        def refresh(power: PyTree) -> tuple[Factors, PyTree, jax.Array]:
+            return jax.lax.cond(
+                is_due(step, start, update_every),
+                refreshed,
+                lambda step, statistics, *kept: kept,
+                step,
+                jax.lax.stop_gradient(statistics),
+                state.basis,
+                power,
+                state.failures,
+            )
+
+        basis, power, failures = state.basis, state.magnitude, state.failures
+        if not stale:
+            basis, power, failures = refresh(power)
+        means, direction_state = direction.update(updates, state.direction, params, **extra_args)
+        sizes, power = magnitude.update(along_all(basis, updates, transposed=True), power)
+        turned_means = along_all(basis, means, transposed=True)
+        quotients = {name: turned_means[name] / sizes[name] for name in updates}
+        updates = along_all(basis, quotients)
+        if stale:
+            basis, power, failures = refresh(power)
+        return updates, EigenbasisState(
+            step, failures, direction_state, power, statistic_state, basis
+        )
+
+    return GradientTransformation(init, update)
+
+
+def _take(x: jax.Array, places: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, places, axis=-1, mode="promise_in_bounds")
+
+
+def _sorted(state: PyTree, places: dict[str, tuple[jax.Array, ...]]) -> PyTree:
+    """Every buffer of blocks in a state, each of its axes in a new order."""
+
+    def take(x: jax.Array, *places: jax.Array) -> jax.Array:
+        return x.at[jnp.ix_(*places)].get(mode="promise_in_bounds")
+
+    def sort(path: Any, x: jax.Array) -> jax.Array:
+        name = getattr(path[-1], "key", None) if path else None
+        if name not in places or x.ndim == 0:
+            return x
+        of_stack = take
+        for _ in range(1 + order(x)):
+            of_stack = jax.vmap(of_stack)
+        return of_stack(x, *places[name])
+
+    return jax.tree_util.tree_map_with_path(sort, state)

@@ -1,0 +1,144 @@
+"""The root of the whole matrix of second moments, or of its blocks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ...core.boxes import refilled
+from ...core.copies import unlike_params
+from ...core.errors import check_state, fail, foreign_state
+from ...core.kinds import Count, NonNegative
+from ...core.numerics import cast, compute_dtype
+from ...core.rules import checked_result, walk
+from ...core.sharding import placed_as, whole, zeros_whole
+from ...core.transformation import GradientTransformation, transformation
+from ...core.tree import PyTree, check_params, leaves_as
+from ...linalg.inverse import bounded, inverse_root_times
+
+LARGEST = 2**28
+"""Bytes of one matrix that nobody is taken to have wanted, having set no block size."""
+
+
+class FullMatrixState(NamedTuple):
+    """State of full-matrix AdaGrad: for each parameter its matrices, one for each block."""
+
+    matrices: PyTree
+
+
+@transformation
+def scale_by_full_matrix(
+    eps: NonNegative = 1e-7, block_size: Count | None = None
+) -> GradientTransformation:
+    r"""Multiply by the inverse root of the sum of outer products so far.
+
+    $G_t = G_{t-1} + g_t g_t^\top$, $u_t = (G_t + \epsilon I)^{-1/2} g_t$, with all numbers of an
+    array, or of a block of them, as one vector.
+
+    Eigenvalues below $n\,\varepsilon\,\lambda_{\max}$, with $n$ numbers in the vector and the
+    spacing $\varepsilon$ of floating-point numbers at 1, are not known from the matrix and count
+    as that; the root of a matrix of zeros counts as one of zeros. Vectors so long that their outer
+    product would overflow (in float32, of norms above $2^{64}$) count as that long, and a
+    sum that would is halved. A NaN in a gradient stays in the sum, and so in all later updates:
+    :func:`skip_nonfinite` keeps it out.
+
+    Args:
+        eps: $\epsilon$, inside the root.
+        block_size: how many numbers a block has at most; arrays are read in order and cut into as
+            few blocks as can be, equal but for the last. None for no blocks.
+
+    Returns:
+        A transformation whose state holds a matrix for each array or block. Complex updates:
+        $g_t g_t^*$.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range; from `init`, if without a block size
+            the matrix of an array would take more than 256 MiB.
+
+    References:
+        Duchi, Hazan & Singer 2011, Adaptive Subgradient Methods for Online Learning and
+        Stochastic Optimization, JMLR 12, where $\epsilon$ is added to the root, as
+        $\delta I + G_t^{1/2}$.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_full_matrix()
+    >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0].round(3)
+    Array([0.6, 0.8], dtype=float32)
+    """
+    if block_size == 0:
+        raise ValueError("scale_by_full_matrix: block_size must be at least 1, got 0")
+
+    def init(params: PyTree) -> FullMatrixState:
+        if block_size is None:
+            _check_sizes(params)
+
+        def zero(p: jax.Array) -> jax.Array:
+            count, width = _cut(p.size, block_size)
+            return zeros_whole(p, (count, width, width), compute_dtype(p.dtype))
+
+        return FullMatrixState(refilled(params, map(zero, jax.tree.leaves(params))))
+
+    def update(
+        updates: PyTree, state: FullMatrixState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, FullMatrixState]:
+        check_state(state, FullMatrixState)
+        check_params(updates, params)
+        leaves, structure = jax.tree.flatten(updates)
+        kept = jax.tree.structure(refilled(updates, leaves))
+        matrices = leaves_as(kept, state.matrices, "state", "updates")
+
+        def step(u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
+            count, width = _cut(u.size, block_size)
+            if matrix.shape != (count, width, width):
+                foreign_state(f"{count} matrices of {width} rows", matrix)
+            dtype = compute_dtype(u.dtype, matrix.dtype)
+
+            def rule(u: jax.Array, matrix: jax.Array, eps: Any) -> tuple[jax.Array, jax.Array]:
+                flat = cast(whole(u), dtype).reshape(-1)
+                g = jnp.pad(flat, (0, count * width - u.size)).reshape(count, width)
+                g = bounded(g)
+                products = g[:, :, None] * g[:, None, :].conj()
+                new = whole(_total(cast(matrix, dtype), products))
+                damped = new + eps * jnp.eye(width, dtype=dtype)[None]
+                out = inverse_root_times(damped, g).reshape(-1)[: u.size].reshape(u.shape)
+                # Of complex parameters, what reaches a link may be real.
+                out = out if jnp.iscomplexobj(u) else out.real
+                return checked_result(out, u, dtype), cast(new, matrix.dtype)
+
+            return placed_as((u, matrix), rule, u, matrix, eps)
+
+        results = walk(step, structure, leaves, matrices)
+        out, new = zip(*results, strict=True) if results else ((), ())
+        return structure.unflatten(out), FullMatrixState(kept.unflatten(new))
+
+    return GradientTransformation(unlike_params(init), update)
+
+
+def _total(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The sum of two stacks of matrices; half of it where it is beyond the range."""
+    half = one / 2 + other / 2
+    largest = jnp.max(jnp.abs(half), (-2, -1), keepdims=True, initial=0)
+    return jnp.where(largest > jnp.finfo(half.dtype).max / 2, half, one + other)
+
+
+def _cut(size: int, block_size: int | None) -> tuple[int, int]:
+    """How many blocks of how many numbers."""
+    count = -(-size // block_size) if block_size else 1
+    return count, -(-size // count) if count else 0
+
+
+def _check_sizes(params: PyTree) -> None:
+    for path, p in jax.tree_util.tree_flatten_with_path(params)[0]:
+        size = p.size**2 * jnp.dtype(compute_dtype(p.dtype)).itemsize
+        if size > LARGEST:
+            where = jax.tree_util.keystr(path)
+            unit = min(int(math.log(size, 1024)), 5)
+            fail(
+                ValueError,
+                f"params{where} has {p.size} numbers, and their matrix would take "
+                f"{size / 1024**unit:.1f} {['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'][unit]}: "
+                "give a block_size, or a window of gradients to full_matrix_adagrad",
+            )

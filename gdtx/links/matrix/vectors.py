@@ -1,0 +1,53 @@
+"""Arrays of one axis, for which matrices of that axis are out of proportion."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+
+import jax
+
+from ...core.errors import where
+from ...core.paths import listed
+from ...core.select import partition
+from ...core.transformation import GradientTransformation
+from ...core.tree import PyTree, leaf_path
+from .blocks import Part
+
+_LARGE = 1000
+
+
+def apart(
+    tx: GradientTransformation, others: GradientTransformation | None
+) -> GradientTransformation:
+    """`tx`, and `others` of arrays of at most one axis, if that is given."""
+    return tx if others is None else partition({"matrices": tx, "others": others}, _by_axes)
+
+
+def _by_axes(params: PyTree) -> PyTree:
+    def label(p: jax.Array) -> str:
+        return "matrices" if sum(size > 1 for size in p.shape) > 1 else "others"
+
+    return jax.tree.map(label, params)
+
+
+def warn_of_size(params: PyTree, layout: dict[str, list[Part]], state: PyTree) -> None:
+    """Warn of arrays whose state, which lies in stacks by name, is out of proportion."""
+    numbers: Counter[str] = Counter()
+    for path, x in jax.tree_util.tree_flatten_with_path(state)[0]:
+        keys = (getattr(key, "key", None) for key in path)
+        numbers.update({key: x.size for key in keys if key in layout})
+    large: dict[str, float] = {}
+    for name, members in layout.items():
+        own = len(members) * math.prod(members[0].counts) * math.prod(members[0].sizes)
+        for part in members if numbers[name] > _LARGE * own else ():
+            path = f"params{leaf_path(params, part.leaf)}"
+            large[path] = max(large.get(path, 0), numbers[name] / own)
+    if large:
+        warnings.warn(
+            f"{where()}: the state takes up to {max(large.values()):,.0f} numbers for each of "
+            f"{listed(large)}. Arrays of one axis, or nearly so, are often left to another method: "
+            "with others=adam(...) or partition",
+            stacklevel=2,
+        )

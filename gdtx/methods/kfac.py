@@ -1,0 +1,191 @@
+"""K-FAC, ready to use, and damping that adapts itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ..core.combine import chain
+from ..core.errors import check_state, describe, fail
+from ..core.kinds import Decay, InnerDecay, NonNegative, Positive, StepCount, one_of
+from ..core.numerics import cast, compute_dtype, increment, inner_product
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, apply_updates, scalar_like, statistic_like
+from ..curvature.blocks import Layout
+from ..curvature.curvature import Curvature
+from ..curvature.factors import DAMPINGS
+from ..curvature.fisher import clip_by_fisher_norm, fisher_square
+from ..curvature.transformation import scale_by_kfac
+from ..links.decay import add_decayed_weights
+from .sgd import sgd
+
+
+@transformation
+def kfac(
+    learning_rate: NonNegative,
+    momentum: Decay | None = 0.9,
+    damping: NonNegative = 1e-3,
+    decay: Decay = 0.95,
+    inverse_every: StepCount = 10,
+    norm_constraint: Positive = 1e-3,
+    weight_decay: NonNegative = 0.0,
+    split: Annotated[str, one_of(*DAMPINGS)] = "factored",
+    layout: Layout = None,
+    fallback: GradientTransformation | None = None,
+) -> GradientTransformation:
+    r"""K-FAC: natural gradient descent with Kronecker-factored curvature.
+
+    :func:`add_decayed_weights`, :func:`scale_by_kfac`, :func:`clip_by_fisher_norm` and
+    :func:`sgd` with momentum.
+
+    Args:
+        learning_rate, momentum: as in :func:`sgd`.
+        damping, decay, inverse_every, split, layout, fallback: as in :func:`scale_by_kfac`.
+        norm_constraint: as in :func:`clip_by_fisher_norm`, in the units of the loss, and of updates
+            before learning rate and momentum. The default suits cross-entropies, means over
+            examples of a few nats; of squared errors it may be far from what they are measured in.
+        weight_decay: as in :func:`add_decayed_weights`, added to the gradient.
+
+    Returns:
+        A transformation whose state is that of :func:`scale_by_kfac` and, with momentum, one buffer
+        per array.
+
+    Raises:
+        TypeError: from `update`, if it is called without `curvature`.
+
+    References:
+        Martens & Grosse 2015, see :func:`scale_by_kfac`.
+
+    >>> from gdtx import kfac
+    >>> tx = kfac.kfac(0.1, damping=1e-2)
+    >>> tx.replace(damping=1e-3) == kfac.kfac(0.1)
+    True
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_kfac(damping, decay, inverse_every, split, layout, fallback),
+        clip_by_fisher_norm(norm_constraint),
+        sgd(learning_rate, momentum),
+    )
+
+
+class LevenbergMarquardtState(NamedTuple):
+    """State of adaptive damping: updates done, the damping, the last ratio, and inner's state."""
+
+    step: jax.Array
+    damping: jax.Array
+    ratio: jax.Array
+    inner: PyTree
+
+
+@transformation
+def levenberg_marquardt(
+    inner: GradientTransformation,
+    damping: Positive = 1.0,
+    path: str = "damping",
+    every: StepCount = 5,
+    factor: InnerDecay = 0.95,
+    min_damping: NonNegative = 1e-8,
+    max_damping: Positive = 1e8,
+) -> GradientTransformation:
+    r"""Adapt the damping to how well the quadratic model predicts the loss.
+
+    Every $T$ updates, with $u$ the update and $g$ the gradient,
+
+    $$\rho = \frac{f(\theta + u) - f(\theta)}{g^T u + \tfrac12 u^T (F + \lambda I) u}, \quad
+    \lambda \leftarrow \begin{cases} \lambda\, \omega^T & \rho > 3/4 \\
+    \lambda\, \omega^{-T} & \rho < 1/4 \\ \lambda & \text{else.} \end{cases}$$
+
+    `update` needs the parameters, `curvature=` and `value_fn=`, the loss of this batch as a
+    function of the parameters.
+
+    Args:
+        inner: transformation of the gradients that has a damping, such as :func:`gdtx.kfac.kfac`.
+        damping: $\lambda$ at first.
+        path: path of the damping in `inner`, as in :func:`hyperparams`.
+        every: $T$.
+        factor: $\omega$.
+        min_damping, max_damping: bounds of $\lambda$.
+
+    Returns:
+        A transformation whose state is that of `inner` and three numbers.
+
+    Raises:
+        TypeError: if `inner` has no such hyperparameter; from `update`, if an extra argument is
+            missing.
+
+    References:
+        Martens & Grosse 2015, see :func:`scale_by_kfac`, section 6.5.
+
+    >>> from gdtx import kfac
+    >>> tx = kfac.levenberg_marquardt(kfac.kfac(1.0), damping=0.1)
+    >>> tx.init({"w": jnp.ones((2, 1))}).damping
+    Array(0.1, dtype=float32)
+    """
+
+    if path not in inner.paths():
+        raise TypeError(
+            f"levenberg_marquardt: path must be one of inner, {', '.join(inner.paths())}, got "
+            f"{path!r}"
+        )
+
+    def init(params: PyTree) -> LevenbergMarquardtState:
+        first, ratio = (statistic_like(params, value, jnp.float32) for value in (damping, jnp.nan))
+        return LevenbergMarquardtState(
+            scalar_like(params, 0, jnp.int32),
+            first,
+            ratio,
+            inner.replace(**{path: first}).init(params),
+        )
+
+    def update(
+        updates: PyTree,
+        state: LevenbergMarquardtState,
+        params: PyTree = None,
+        *,
+        curvature: Curvature | None,
+        value_fn: Any,
+        **extra_args: Any,
+    ) -> tuple[PyTree, LevenbergMarquardtState]:
+        check_state(state, LevenbergMarquardtState)
+        if curvature is not None:
+            _check_function(value_fn)
+        extra_args |= {"curvature": curvature, "value_fn": value_fn}
+        tx = inner.replace(**{path: state.damping})
+        new, inner_state = tx.update(updates, state.inner, params, **extra_args)
+        count = increment(state.step)
+
+        def value_of(params: PyTree) -> jax.Array:
+            value = jnp.asarray(value_fn(params))
+            return cast(value, compute_dtype(value.dtype))
+
+        def measured(curvature: Curvature) -> tuple[jax.Array, jax.Array]:
+            change = value_of(apply_updates(params, new)) - value_of(params)
+            square = fisher_square(curvature, new) + state.damping * _dot(new, new)
+            ratio = change / (_dot(updates, new) + 0.5 * square)
+            power = jnp.where(ratio > 0.75, every, jnp.where(ratio < 0.25, -every, 0))
+            # Not a number: the step led where there is no loss.
+            power = jnp.where(jnp.isfinite(ratio), power, -every)
+            adapted = jnp.clip(state.damping * factor**power, min_damping, max_damping)
+            return adapted.astype(jnp.float32), ratio.astype(jnp.float32)
+
+        adapted, ratio = state.damping, state.ratio
+        if curvature is not None:
+            adapted, ratio = jax.lax.cond(
+                count % every == 0, measured, lambda _: (state.damping, state.ratio), curvature
+            )
+        return new, LevenbergMarquardtState(count, adapted, ratio, inner_state)
+
+    return GradientTransformation(init, update)
+
+
+def _check_function(value_fn: Any) -> None:
+    if not callable(value_fn):
+        what = "a function of the parameters"
+        fail(TypeError, f"value_fn must be {what}, got {describe(value_fn)}")
+
+
+def _dot(one: PyTree, other: PyTree) -> jax.Array:
+    return inner_product(jax.tree.leaves(one), jax.tree.leaves(other))

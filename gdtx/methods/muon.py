@@ -1,0 +1,166 @@
+"""Muon: momentum, made orthogonal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from ..core.combine import chain
+from ..core.errors import fail
+from ..core.kinds import Count, Decay, FloatDType, NonNegative, Period
+from ..core.select import partition
+from ..core.transformation import GradientTransformation, transformation
+from ..core.tree import PyTree, leaf_path
+from ..linalg.polar import Coefficients
+from ..links.arithmetic import scale_by_learning_rate
+from ..links.decay import add_decayed_weights
+from ..links.fraction import first_moment
+from ..links.matrix.axes import among_matrices, axes_of, candidates
+from ..links.matrix.orthogonal import ShapeFactor, orthogonalize, scale_by_shape
+from ..links.moments import trace
+from ._parts import nesterov_mean
+
+
+@transformation
+def scale_by_muon(
+    momentum: Decay = 0.95,
+    *,
+    nesterov: bool = True,
+    bias_correction: bool = False,
+    coefficients: Coefficients = "keller",
+    steps: Count = 5,
+    shape_factor: ShapeFactor = "keller",
+    axes: Any = "io",
+    dtype: FloatDType | None = None,
+    batched: bool = True,
+    batch_size: Period | None = None,
+) -> GradientTransformation:
+    r"""Momentum, made orthogonal, times a factor for the shape.
+
+    $v_t = \mu v_{t-1} + g_t$, $u_t = s \operatorname{NewtonSchulz}(g_t + \mu v_t)$.
+
+    :func:`trace`, :func:`orthogonalize`, :func:`scale_by_shape`. The second takes scale away, so
+    an average (:func:`ema`) in place of the sum gives the same; its bias correction too, but for
+    the part that the gradient has in Nesterov's momentum.
+
+    Args:
+        momentum: $\mu$, as in :func:`trace`.
+        nesterov: as in :func:`trace`.
+        bias_correction: whether gradient and momentum are weighed as in :func:`scale_by_nadam`,
+            which differs in the first steps (Optax's Muon).
+        coefficients, steps, axes, dtype, batched, batch_size: as in :func:`orthogonalize`.
+        shape_factor: as `factor` in :func:`scale_by_shape`.
+
+    Returns:
+        A transformation of matrices whose state holds one buffer per array.
+
+    Raises:
+        ValueError, TypeError: as :func:`orthogonalize` and :func:`scale_by_shape`.
+
+    References:
+        Jordan et al. 2024, see :func:`orthogonalize`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_muon(coefficients="exact")
+    >>> tx.update(jnp.array([[5.0, 0.0]]), tx.init(jnp.zeros((1, 2))))[0].round(3)
+    Array([[1.414, 0.   ]], dtype=float32)
+    """
+    if bias_correction:
+        moment = nesterov_mean(momentum) if nesterov else first_moment(momentum)
+    else:
+        moment = trace(momentum, nesterov)
+    return chain(
+        moment,
+        orthogonalize(coefficients, steps, axes, dtype, batched, batch_size),
+        scale_by_shape(shape_factor, axes),
+    )
+
+
+@transformation
+def muon(
+    learning_rate: NonNegative,
+    matrices: Any = None,
+    others: GradientTransformation | None = None,
+    *,
+    momentum: Decay = 0.95,
+    nesterov: bool = True,
+    bias_correction: bool = False,
+    coefficients: Coefficients = "keller",
+    steps: Count = 5,
+    shape_factor: ShapeFactor = "keller",
+    weight_decay: NonNegative = 0.0,
+    mask: Any = None,
+    dtype: FloatDType | None = None,
+    batched: bool = True,
+    batch_size: Period | None = None,
+) -> GradientTransformation:
+    r"""Muon for matrices, another method for all other parameters.
+
+    $v_t = \mu v_{t-1} + g_t$, $\theta_t = \theta_{t-1} - \eta\,(s
+    \operatorname{NewtonSchulz}(g_t + \mu v_t) + \lambda\,\theta_{t-1})$.
+
+    :func:`scale_by_muon`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`. It is for
+    the matrices between hidden layers. Embeddings and output layers are of two dimensions too, but
+    do better with Adam, and no shape tells them apart: so matrices are those that are named.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`, of the matrices.
+        matrices: which arrays are matrices, and what their axes are, in any form of `axes` of
+            :func:`orthogonalize`: patterns such as `["**/kernel"]`, or False in a tree where an
+            array is none. A function of the parameters is also called with those that are no
+            matrices left out, as None.
+        others: transformation of all other parameters, its learning rate its own; needed if there
+            are any.
+        momentum, nesterov, bias_correction, shape_factor: as in :func:`scale_by_muon`.
+        coefficients, steps, dtype, batched, batch_size: as in :func:`orthogonalize`.
+        weight_decay, mask: as in :func:`add_decayed_weights`, of the matrices.
+
+    Returns:
+        A transformation whose state holds one buffer per matrix, and what `others` keeps.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range; from `init`, if `matrices` is not
+            given (the message lists arrays of two dimensions), an array named as a matrix has not
+            the axes of one, or another array has no method.
+
+    References:
+        Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks;
+        Liu et al. 2025, Muon is Scalable for LLM Training, arXiv:2502.16982.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> params = {"embed": jnp.zeros((9, 3)), "w": jnp.zeros((3, 3)), "b": jnp.zeros(3)}
+    >>> tx = gdtx.muon(0.02, ["w"], others=gdtx.adamw(1e-3), coefficients="exact")
+    >>> gradients = params | {"w": jnp.diag(jnp.array([3.0, 2.0, 1.0])), "b": jnp.ones(3)}
+    >>> updates, state = tx.update(gradients, tx.init(params), params)
+    >>> jnp.diag(updates["w"]), updates["b"]
+    ... # doctest: +NORMALIZE_WHITESPACE
+    (Array([-0.02, -0.02, -0.02], dtype=float32),
+     Array([-0.001, -0.001, -0.001], dtype=float32))
+    """
+    hidden = chain(
+        scale_by_muon(
+            momentum, nesterov=nesterov, bias_correction=bias_correction,
+            coefficients=coefficients, steps=steps, shape_factor=shape_factor,
+            axes=among_matrices(matrices, "matrices"), dtype=dtype, batched=batched,
+            batch_size=batch_size,
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )  # fmt: skip
+
+    def labels(params: PyTree) -> PyTree:
+        if matrices is None:
+            candidates(params, "matrices", "params")
+        axes = axes_of(matrices, params, "matrices", "params")
+        if others is None and None in axes:
+            path = leaf_path(params, axes.index(None))
+            fail(
+                ValueError,
+                f"params{path} is not among the matrices and has no other method: give one, as in "
+                "others=adamw(...)",
+            )
+        return jax.tree.structure(params).unflatten(["matrices" if a else "others" for a in axes])
+
+    rest = {} if others is None else {"others": others}
+    return partition({"matrices": hidden, **rest}, labels)

@@ -1,0 +1,205 @@
+"""Shampoo: gradients divided by roots of what they are along each of their axes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+
+from ..core.combine import chain
+from ..core.graft import graft as grafted
+from ..core.kinds import (
+    Count,
+    Decay,
+    FloatDType,
+    Fraction,
+    NonNegative,
+    Period,
+    Scalar,
+    is_array,
+    is_zero,
+)
+from ..core.numerics import square
+from ..core.rules import elementwise, identity
+from ..core.transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale_by_learning_rate
+from ..links.correction import bias_correction
+from ..links.decay import add_decayed_weights
+from ..links.fraction import first_moment
+from ..links.matrix.blockwise import blockwise
+from ..links.matrix.precondition import METHOD, precondition
+from ..links.matrix.vectors import apart
+from ..links.moments import ema, running_sum
+
+
+@transformation
+def scale_by_shampoo(
+    b1: Decay = 0.9,
+    b2: Fraction = 0.999,
+    eps: NonNegative = 1e-4,
+    block_size: Period = 1024,
+    update_every: Period = 10,
+    start: Period = 1,
+    exponent: Scalar | None = None,
+    graft: GradientTransformation | None = None,
+    relative_eps: NonNegative = 0.0,
+    merge_size: Count = 0,
+    stale: bool = False,
+    method: Annotated[str, METHOD] = "eigh",
+    tolerance: NonNegative = 0.1,
+    statistic_dtype: FloatDType | None = None,
+    root_dtype: FloatDType | None = None,
+    batch_size: Period = 64,
+    stacked: bool = True,
+) -> GradientTransformation:
+    r"""Multiply a matrix from both sides by roots of its second moments; a tensor along all axes.
+
+    Of a matrix $G_t$ with $m_t$ the average of gradients,
+
+    $$u_t = (L_t + \epsilon I)^{-1/4}\, \hat m_t\, (R_t + \epsilon I)^{-1/4}, \quad
+    L_t = \sum_{i \le t} G_i G_i^\top, \quad R_t = \sum_{i \le t} G_i^\top G_i,$$
+
+    or the bias-corrected averages with $\beta_2$ in place of the sums. A tensor of order $k$ has
+    such a matrix, to the power $-1/(2k)$, along each axis; on a vector it is full-matrix AdaGrad.
+    Numbers (of order 0) are vectors of one.
+
+    With `graft`, $u_t$ gets for each array the length of what `graft` makes of the same gradients,
+    and before `start` is that. It is :func:`blockwise` of :func:`precondition`, and :func:`graft`
+    if asked for.
+
+    Args:
+        b1: $\beta_1$, decay of the average of gradients; the constant 0 keeps none.
+        b2: $\beta_2$, decay of the averages of second moments; the constant 1 is the paper's sums.
+        eps: $\epsilon$, in the units of $L$ and $R$, squared gradients. Roots that are some steps
+            old enlarge directions that they have not seen by up to $\epsilon^{-1/2}$: it should not
+            be far below the squares of gradients, unless roots are computed on every step.
+        block_size: longer axes are cut into blocks of at most this size, each a parameter of its
+            own. See :func:`blockwise`.
+        update_every: how many steps apart the roots are computed.
+        start: first step, counted from 1, at which they are.
+        exponent: power of every matrix; None is $-1/(2k)$ for arrays of order $k$.
+        graft: transformation that sets the length, such as :func:`scale_by_adam`; None is the bare
+            direction.
+        relative_eps: share of the largest eigenvalue of each matrix to add to all of them.
+        merge_size: axes are merged while their product is at most this, as those of the kernel of
+            a convolution; 0 merges none.
+        stale, method, tolerance, batch_size: as in :func:`precondition`.
+        statistic_dtype: in which $L$ and $R$ are kept. In bfloat16 every step rounds them by
+            chance, see :func:`recur`: averages are right on average and off by up to
+            $2^{-8} / \sqrt{8 (1 - \beta_2)}$ of each number in root mean square. (Half of the
+            memory and exact is :func:`packed`, in an expression with :func:`precondition`.)
+        root_dtype: in which roots are computed.
+        stacked: as in :func:`blockwise`.
+
+    Returns:
+        A transformation whose state holds for each axis of each block two matrices, statistic and
+        root; one buffer for each array if `b1` is not 0; and the number of roots that failed.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Gupta, Koren & Singer 2018, Shampoo: Preconditioned Stochastic Tensor Optimization,
+        arXiv:1802.09568; Anil et al. 2020, Scalable Second Order Optimization for Deep Learning,
+        arXiv:2002.09018 (blocks, grafting); Shi et al. 2023, A Distributed Data-Parallel PyTorch
+        Implementation of the Distributed Shampoo Optimizer, arXiv:2309.06497 (averages).
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_shampoo()
+    >>> g = jnp.array([[3.0, 1.0], [0.0, 0.5]])
+    >>> u = tx.update(g, tx.init(g))[0]
+    >>> jnp.linalg.svd(u, compute_uv=False).round(3)  # the first step is orthogonal
+    Array([1., 1.], dtype=float32)
+    """
+    mean = identity() if is_zero(b1) else first_moment(b1)
+    if not is_array(b2) and b2 == 1:
+        statistic = running_sum(dtype=statistic_dtype)
+    else:
+        if is_array(b2):  # which may come to 1, where there is no average
+            b2 = jnp.minimum(b2, 1 - jnp.finfo(jnp.result_type(b2, float)).epsneg)
+        statistic = chain(ema(b2, dtype=statistic_dtype), bias_correction(b2))
+    preconditioned = precondition(
+        mean, statistic, eps, relative_eps, exponent, update_every, start, stale, method, tolerance,
+        batch_size, root_dtype,
+    )  # fmt: skip
+    direction = blockwise(preconditioned, block_size, merge_size, stacked)
+    if graft is None:
+        return direction
+    # What is not finite is nothing to the preconditioner, and would be poison to an average.
+    return grafted(direction, chain(elementwise(_finite), graft), start=start)
+
+
+def _finite(u: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(jnp.sum(square(u))), u, 0)
+
+
+@transformation
+def shampoo(
+    learning_rate: NonNegative,
+    b1: Decay = 0.9,
+    b2: Fraction = 0.999,
+    eps: NonNegative = 1e-4,
+    block_size: Period = 1024,
+    update_every: Period = 10,
+    start: Period = 1,
+    exponent: Scalar | None = None,
+    graft: GradientTransformation | None = None,
+    weight_decay: NonNegative = 0.0,
+    mask: Any = None,
+    relative_eps: NonNegative = 0.0,
+    merge_size: Count = 0,
+    stale: bool = False,
+    method: Annotated[str, METHOD] = "eigh",
+    tolerance: NonNegative = 0.1,
+    statistic_dtype: FloatDType | None = None,
+    root_dtype: FloatDType | None = None,
+    batch_size: Period = 64,
+    stacked: bool = True,
+    others: GradientTransformation | None = None,
+) -> GradientTransformation:
+    r"""Shampoo, with decoupled weight decay if asked for.
+
+    $\theta_t = \theta_{t-1} - \eta\,(u_t + \lambda\,\theta_{t-1})$ with $u_t$ that of
+    :func:`scale_by_shampoo`.
+
+    :func:`scale_by_shampoo`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
+        b1, b2, eps, block_size, update_every, start, exponent, graft, relative_eps, merge_size,
+            stale, method, tolerance, statistic_dtype, root_dtype, batch_size, stacked: as in
+            :func:`scale_by_shampoo`.
+        others: transformation of arrays of at most one axis longer than 1, such as biases, its
+            learning rate its own; None is this method for them too. Of a vector of $n$ numbers
+            statistics and roots are $2n^2$, or of a longer one 2 `block_size` for each, and a
+            warning says so where that is much.
+
+    Returns:
+        A transformation with the state of :func:`scale_by_shampoo`, and what `others` keeps.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Gupta, Koren & Singer 2018, see :func:`scale_by_shampoo`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.shampoo(0.1, b1=0.0, b2=1.0)
+    >>> g = jnp.array([[0.0, 3.0], [0.5, 0.0]])
+    >>> tx.update(g, tx.init(g))[0][::-1].round(3)
+    Array([[-0.1, -0. ],
+           [-0. , -0.1]], dtype=float32)
+    """
+    method_of_matrices = chain(
+        scale_by_shampoo(
+            b1, b2, eps, block_size, update_every, start, exponent, graft, relative_eps, merge_size,
+            stale, method, tolerance, statistic_dtype, root_dtype, batch_size, stacked,
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )  # fmt: skip
+    return apart(method_of_matrices, others)

@@ -1,0 +1,155 @@
+"""SOAP: Adam in the eigenbasis of Shampoo."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from ..core.combine import chain
+from ..core.kinds import Count, Decay, FloatDType, NonNegative, Period
+from ..core.transformation import GradientTransformation, transformation
+from ..links.arithmetic import scale_by_learning_rate
+from ..links.decay import add_decayed_weights
+from ..links.fraction import first_moment, root, second_moment
+from ..links.matrix.blockwise import blockwise
+from ..links.matrix.eigenbasis import METHOD, in_eigenbasis
+from ..links.matrix.vectors import apart
+from ..links.moments import ema
+
+
+@transformation
+def scale_by_soap(
+    b1: Decay = 0.95,
+    b2: Decay = 0.95,
+    eps: NonNegative = 1e-8,
+    block_size: Period = 1024,
+    update_every: Period = 10,
+    start: Period = 1,
+    b3: Decay | None = None,
+    merge_size: Count = 0,
+    stale: bool = True,
+    method: Annotated[str, METHOD] = "qr",
+    statistic_dtype: FloatDType | None = None,
+    basis_dtype: FloatDType | None = None,
+    batch_size: Period = 64,
+    stacked: bool = True,
+) -> GradientTransformation:
+    r"""Adam's step, taken in the eigenbasis of the second moments along each axis.
+
+    Of a matrix $G_t$, with $\hat m_t$ the average of gradients without its bias,
+
+    $$u_t = Q_L\,\frac{Q_L^\top \hat m_t\, Q_R}{\sqrt{\hat v_t} + \epsilon}\,Q_R^\top, \quad
+    v_t = \beta_2 v_{t-1} + (1 - \beta_2)\,(Q_L^\top G_t\, Q_R)^2,$$
+
+    where $Q_L$ and $Q_R$ are eigenvectors of the averages $L$ and $R$ of $G G^\top$ and
+    $G^\top G$, with the decay $\beta_3$. $v$ is updated on every step, whatever the age of the
+    basis, and sorted with it when it is turned. With the identity as basis it is Adam, which is
+    what the first step, before any basis is known, takes. It is :func:`blockwise` of
+    :func:`in_eigenbasis`.
+
+    Args:
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, outside the root.
+        block_size: longer axes are cut into blocks of at most this size, each a parameter of its
+            own. See :func:`blockwise`.
+        update_every: how many steps apart the basis is turned.
+        start: first step, counted from 1, after which it is.
+        b3: $\beta_3$; None is $\beta_2$.
+        merge_size: axes are merged while their product is at most this; 0 merges none.
+        stale, method, batch_size: as in :func:`in_eigenbasis`.
+        statistic_dtype: in which $L$ and $R$ are kept, see :func:`scale_by_shampoo`.
+        basis_dtype: in which bases are computed.
+        stacked: as in :func:`blockwise`.
+
+    Returns:
+        A transformation whose state holds two buffers for each array, for each axis of each block
+        two matrices, average and basis, and the number of bases that failed.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Vyas et al. 2024, SOAP: Improving and Stabilizing Shampoo using Adam, arXiv:2409.11321.
+        (The authors' program takes no step at the first gradient; here that step is Adam's.)
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.scale_by_soap()
+    >>> g = jnp.array([[1.0, 1.0], [-1.0, 3.0]])
+    >>> tx.update(g, tx.init(g))[0].round(3)
+    Array([[ 1.,  1.],
+           [-1.,  1.]], dtype=float32)
+    """
+    statistic = ema(b2 if b3 is None else b3, dtype=statistic_dtype)
+    magnitude = chain(second_moment(b2), root(eps))
+    turned = in_eigenbasis(
+        first_moment(b1), magnitude, statistic, update_every, start, stale, method, batch_size,
+        basis_dtype,
+    )  # fmt: skip
+    return blockwise(turned, block_size, merge_size, stacked)
+
+
+@transformation
+def soap(
+    learning_rate: NonNegative,
+    b1: Decay = 0.95,
+    b2: Decay = 0.95,
+    eps: NonNegative = 1e-8,
+    block_size: Period = 1024,
+    update_every: Period = 10,
+    start: Period = 1,
+    weight_decay: NonNegative = 0.0,
+    mask: Any = None,
+    b3: Decay | None = None,
+    merge_size: Count = 0,
+    stale: bool = True,
+    method: Annotated[str, METHOD] = "qr",
+    statistic_dtype: FloatDType | None = None,
+    basis_dtype: FloatDType | None = None,
+    batch_size: Period = 64,
+    stacked: bool = True,
+    others: GradientTransformation | None = None,
+) -> GradientTransformation:
+    r"""SOAP, with decoupled weight decay if asked for.
+
+    $\theta_t = \theta_{t-1} - \eta\,(u_t + \lambda\,\theta_{t-1})$ with $u_t$ that of
+    :func:`scale_by_soap`.
+
+    :func:`scale_by_soap`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`.
+
+    Args:
+        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
+        b1, b2, eps, block_size, update_every, start, b3, merge_size, stale, method,
+            statistic_dtype, basis_dtype, batch_size, stacked: as in :func:`scale_by_soap`.
+        others: transformation of arrays of at most one axis longer than 1, such as biases, its
+            learning rate its own; None is this method for them too. Of a vector of $n$ numbers
+            statistics and roots are $2n^2$, or of a longer one 2 `block_size` for each, and a
+            warning says so where that is much.
+
+    Returns:
+        A transformation with the state of :func:`scale_by_soap`, and what `others` keeps.
+
+    Raises:
+        ValueError: if a hyperparameter is out of its range.
+        TypeError: from `update`, for complex updates.
+
+    References:
+        Vyas et al. 2024, see :func:`scale_by_soap`.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.soap(0.1)
+    >>> g = jnp.array([[3.0, -0.5], [1.0, 2.0]])
+    >>> tx.update(g, tx.init(g))[0].round(3)
+    Array([[-0.1,  0.1],
+           [-0.1, -0.1]], dtype=float32)
+    """
+    method_of_matrices = chain(
+        scale_by_soap(
+            b1, b2, eps, block_size, update_every, start, b3, merge_size, stale, method,
+            statistic_dtype, basis_dtype, batch_size, stacked,
+        ),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )  # fmt: skip
+    return apart(method_of_matrices, others)
