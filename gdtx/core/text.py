@@ -15,8 +15,13 @@ class Printed:
 
     __slots__ = ()
 
-    signature: Signature
-    arguments: Mapping[str, Any]
+    @property
+    def signature(self) -> Signature:
+        raise NotImplementedError
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         """The call with all of its arguments, by name."""
