@@ -350,3 +350,33 @@ def test_a_scan_that_runs_backward():
     captured = kfac.capture(model)
     taps = {layer.weight: layer.statistics(STACK) for layer in captured.layout(STACK, X)}
     same(captured.apply(STACK, X, taps), model(STACK, X))
+
+
+def convolution(params, x):
+    """Nothing of it is the same along its two axes."""
+    y = jax.lax.conv_general_dilated(
+        x, params["w"], (2, 1), ((0, 1), (2, 0)), lhs_dilation=(2, 1), rhs_dilation=(1, 2),
+        dimension_numbers=("NHWC", "WOHI", "NHWC"),
+    )  # fmt: skip
+    return jnp.tanh(y).sum((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "weight"),
+    [
+        (convolution, (N, 3, 5, 2), (3, 4, 2, 2)),
+        (lambda p, x: jnp.einsum("nab,boa->no", x, p["w"]), (N, 3, 2), (2, 4, 3)),
+    ],
+    ids=["convolution", "two axes"],
+)
+def test_rows_and_columns_are_in_the_order_of_the_weight(model, inputs, weight):
+    """The products of inputs and cotangents, added up, are the gradient."""
+    x, params = jnp.asarray(some(*inputs)), {"w": jnp.asarray(some(*weight, seed=1))}
+    captured = kfac.capture(model)
+    (layer,) = captured.layout(params, x)
+    _, rows, columns = layer.sizes(params)
+    taps = {"w": layer.statistics(params) | {"G": jnp.zeros((rows, columns))}}
+    grads, found = jax.grad(lambda *p: jnp.sum(captured.apply(p[0], x, p[1]) ** 2), (0, 1))(
+        params, taps
+    )
+    same(found["w"]["G"], layer.matrix(grads))

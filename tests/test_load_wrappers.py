@@ -38,8 +38,8 @@ CASES = {
                        optax.MultiSteps(sgd(optax, THEIR_RATE), 3)),
     "one step": Case(gdtx.accumulate_gradients(sgd(gdtx, RATE), 1), sgd(optax, THEIR_RATE)),
     "MultiSteps in a chain": Case(
-        gdtx.chain(gdtx.trace(0.5), gdtx.accumulate_gradients(sgd(gdtx, RATE), 2), gdtx.sgd(RATE)),
-        optax.chain(optax.trace(0.5), optax.MultiSteps(sgd(optax, THEIR_RATE), 2)
+        gdtx.chain(gdtx.trace(0.5), gdtx.accumulate_gradients(sgd(gdtx, RATE), 3), gdtx.sgd(RATE)),
+        optax.chain(optax.trace(0.5), optax.MultiSteps(sgd(optax, THEIR_RATE), 3)
                     .gradient_transformation(), optax.sgd(THEIR_RATE)),
     ),
     "apply_if_finite": Case(gdtx.skip_nonfinite(sgd(gdtx, RATE), 9),
@@ -70,7 +70,7 @@ CASES = {
     "yogi": Case(gdtx.yogi(RATE, initial_mean=1e-6), optax.yogi(THEIR_RATE), 3e-5),
     "lamb": Case(gdtx.lamb(0.1), optax.lamb(0.1), 3e-5),
 }  # fmt: skip
-BEGIN, AFTER = (0, 1, 4), 5
+BEGIN, AFTER = (0, 1, 5), 5  # with none, one and two gradients in the mean of three
 # The others have all that these have.
 AT_NIGHT = {"MultiSteps", "one step", "adafactor", "adafactor in MultiSteps", "lamb"}
 
@@ -134,6 +134,13 @@ def test_a_run_goes_on(name):
             for leaf in PARAMS:
                 slow = gdtx.eval_params(ours, mine, found[-1])[leaf]
                 np.testing.assert_allclose(slow, last.slow[leaf], rtol=rtol)
+
+
+def test_counts_of_skips():
+    theirs = optax.apply_if_finite(optax.sgd(0.1), 9).init(PARAMS)
+    theirs = theirs._replace(total_notfinite=jnp.asarray(5), notfinite_count=jnp.asarray(2))
+    mine = load_optax_state(gdtx.skip_nonfinite(gdtx.sgd(0.1), 9), theirs, PARAMS)
+    assert (mine.skipped, mine.consecutive) == (5, 2)
 
 
 def begun(tx, params=PARAMS):
