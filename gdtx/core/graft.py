@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from .combine import join
 from .kinds import Count, one_of
 from .memory import counted
-from .numerics import scaled_norms
+from .norms import scaled_norms
 from .sharding import placed_as
 from .transformation import GradientTransformation, transformation
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .numerics import cast, power_below
+from .norms import power_below
+from .numerics import cast
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -11,7 +11,8 @@ from jax.sharding import NamedSharding
 
 from ..core.combine import chain
 from ..core.errors import describe, fail
-from ..core.numerics import cast, compute_dtype, increment, is_finite
+from ..core.norms import is_finite
+from ..core.numerics import cast, compute_dtype, increment
 from ..core.sharding import placed, placement, zeros_at
 from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, scalar_like, statistic_like, varying_like

@@ -12,7 +12,8 @@ from jax.flatten_util import ravel_pytree
 from ..core.combine import chain
 from ..core.errors import at_work, check_state, describe, fail
 from ..core.kinds import NonNegative, Positive
-from ..core.numerics import cast, compute_dtype, scaled_norm, sqrt
+from ..core.norms import scaled_norm
+from ..core.numerics import cast, compute_dtype, sqrt
 from ..core.rules import each_leaf
 from ..core.sharding import placed_as
 from ..core.transformation import GradientTransformation, transformation

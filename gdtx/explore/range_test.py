@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.apply_updates import apply_updates
 from ..core.numerics import compute_dtype, one_minus_power
-from ..core.tree import PyTree, apply_updates
+from ..core.tree import PyTree
 from .plots import new_axes
 from .suggest import RULES, suggest
 

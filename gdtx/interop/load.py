@@ -18,7 +18,8 @@ from ..wrappers.accumulate_gradients import AccumulateState
 from ..wrappers.lookahead import LookaheadState, lookahead
 from ..wrappers.skip import SkipState, skip_when
 from ..wrappers.tunable import TunableState, tunable
-from .optax_state import OptaxState, buffer_like, copied
+from .buffers import buffer_like, copied
+from .optax_state import OptaxState
 
 
 def load_optax_state(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.numerics import scaled_norms, shortened
+from ..core.norms import scaled_norms, shortened
 from .decompositions import eigh
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ..core.kinds import Kind, is_array
-from ..core.numerics import cast, compute_dtype, scaled_norm
+from ..core.norms import scaled_norm
+from ..core.numerics import cast, compute_dtype
 from .decompositions import svd
 
 _SAFETY = 1.01

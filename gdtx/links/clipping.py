@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ..core import numerics as _numerics
+from ..core import norms as _norms
 from ..core.dispatch import one_program
 from ..core.errors import LeafError, at_work
 from ..core.kinds import Bound, NonNegative
@@ -40,7 +40,7 @@ def global_norm(updates: PyTree) -> jax.Array:
 
 @one_program
 def _norm(updates: PyTree) -> jax.Array:
-    return _numerics.unscaled(*_numerics.scaled_norm(jax.tree.leaves(updates)))
+    return _norms.unscaled(*_norms.scaled_norm(jax.tree.leaves(updates)))
 
 
 @transformation
@@ -60,8 +60,8 @@ def clip_by_global_norm(max_norm: Bound) -> GradientTransformation:
     """
 
     def shorten(updates: PyTree) -> PyTree:
-        power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
-        return jax.tree.map(lambda u: _numerics.shortened(u, power, scaled, max_norm), updates)
+        power, scaled = _norms.scaled_norm(jax.tree.leaves(updates))
+        return jax.tree.map(lambda u: _norms.shortened(u, power, scaled, max_norm), updates)
 
     return treewise(shorten)
 
@@ -77,7 +77,7 @@ def clip_by_norm(max_norm: Bound) -> GradientTransformation:
     >>> gdtx.clip_by_norm(1.0).update({"a": jnp.array([3.0, 4.0]), "b": jnp.array([0.5])}, ())[0]
     {'a': Array([0.6, 0.8], dtype=float32), 'b': Array([0.5], dtype=float32)}
     """
-    return elementwise(lambda u: _numerics.shortened(u, *_numerics.scaled_norm([u]), max_norm))
+    return elementwise(lambda u: _norms.shortened(u, *_norms.scaled_norm([u]), max_norm))
 
 
 @transformation
@@ -99,7 +99,7 @@ def clip_by_block_rms(threshold: Bound) -> GradientTransformation:
     """
 
     def rule(u: jax.Array) -> jax.Array:
-        return _numerics.shortened(u, *_numerics.scaled_norm([u]), threshold * math.sqrt(u.size))
+        return _norms.shortened(u, *_norms.scaled_norm([u]), threshold * math.sqrt(u.size))
 
     return elementwise(rule)
 
@@ -139,9 +139,9 @@ def adaptive_grad_clip(clipping: Bound, eps: NonNegative = 1e-3) -> GradientTran
 
     def rule(u: jax.Array, p: jax.Array) -> jax.Array:
         axes = _unit_axes(u.shape)
-        norm = _numerics.unscaled(*_numerics.scaled_norms(p, axes))
+        norm = _norms.unscaled(*_norms.scaled_norms(p, axes))
         longest = clipping * jnp.maximum(norm, eps)
-        return _numerics.shortened(u, *_numerics.scaled_norms(u, axes), longest)
+        return _norms.shortened(u, *_norms.scaled_norms(u, axes), longest)
 
     return with_params(rule)
 

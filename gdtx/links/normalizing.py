@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from ..core import norms as _norms
 from ..core import numerics as _numerics
 from ..core.errors import LeafError
 from ..core.kinds import NonNegative
@@ -27,7 +28,7 @@ def normalize_by_global_norm() -> GradientTransformation:
     """
 
     def normalize(updates: PyTree) -> PyTree:
-        power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
+        power, scaled = _norms.scaled_norm(jax.tree.leaves(updates))
         length = jnp.where(scaled == 0, 1, scaled)
 
         def normalized(u: jax.Array) -> jax.Array:
@@ -100,4 +101,4 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> GradientTransform
     >>> tx.update(jnp.array([0.5, 1.0]), (), jnp.array([-3.0, 3.0]))[0].round(5)
     Array([1.5, 3. ], dtype=float32)
     """
-    return with_params(lambda u, p: u * jnp.maximum(_numerics.root_mean_square(p), min_scale))
+    return with_params(lambda u, p: u * jnp.maximum(_norms.root_mean_square(p), min_scale))

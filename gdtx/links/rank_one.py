@@ -12,7 +12,8 @@ from ..core.boxes import refilled
 from ..core.copies import unlike_params
 from ..core.errors import LeafError
 from ..core.kinds import Count
-from ..core.numerics import cast, compute_dtype, quotient, saturated
+from ..core.norms import quotient, saturated
+from ..core.numerics import cast, compute_dtype
 from ..core.rules import checked_result, walk
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_params, leaves_as

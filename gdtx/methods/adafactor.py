@@ -14,7 +14,7 @@ from ..links.decay import add_decayed_weights
 from ..links.moments import ema
 from ..links.normalizing import scale_by_param_block_rms
 from ..links.rank_one import rank_one
-from ..schedules.basic import inverse_power_schedule
+from ..schedules.decay import inverse_power_schedule
 
 
 @transformation

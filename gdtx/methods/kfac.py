@@ -7,12 +7,14 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.apply_updates import apply_updates
 from ..core.combine import chain
 from ..core.errors import check_state, describe, fail
 from ..core.kinds import Decay, InnerDecay, NonNegative, Positive, StepCount, one_of
-from ..core.numerics import cast, compute_dtype, increment, inner_product
+from ..core.norms import inner_product
+from ..core.numerics import cast, compute_dtype, increment
 from ..core.transformation import GradientTransformation, transformation
-from ..core.tree import PyTree, apply_updates, scalar_like, statistic_like
+from ..core.tree import PyTree, scalar_like, statistic_like
 from ..curvature.blocks import Layout
 from ..curvature.curvature import Curvature
 from ..curvature.factors import DAMPINGS

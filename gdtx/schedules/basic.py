@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from ..core.kinds import SCALAR, Count, Kind, NonNegative, Positive, Scalar, StepCount, checked
+from ..core.kinds import SCALAR, Count, Kind, Positive, Scalar, StepCount, checked
 from ..core.schedule import Rule, schedule
 
 V = TypeVar("V")
@@ -32,13 +32,13 @@ def choice(label: str, options: Mapping[str, V], name: str) -> V:
 # with, not float32.
 
 
-def _shares(step: jax.Array, steps: Any, begin: Any = 0) -> tuple[jax.Array, jax.Array]:
+def shares(step: jax.Array, steps: Any, begin: Any = 0) -> tuple[jax.Array, jax.Array]:
     """How much of `steps` is done, from 0 to 1, and how much is left."""
     done = jnp.clip(step - begin, 0, steps)
     return 1.0 * done / steps, 1.0 * (steps - done) / steps
 
 
-def _passed(step: jax.Array, steps: Any, staircase: bool) -> jax.Array:
+def passed(step: jax.Array, steps: Any, staircase: bool) -> jax.Array:
     """How often `steps` have passed, in full if it is a staircase."""
     return 1.0 * (step // steps) if staircase else 1.0 * step / steps
 
@@ -84,7 +84,7 @@ def linear_schedule(
 
     def at(step: jax.Array) -> jax.Array:
         # Not init + (end - init) * done, which rounds a small value to the precision of a large.
-        done, left = _shares(step, transition_steps, transition_begin)
+        done, left = shares(step, transition_steps, transition_begin)
         return init_value * left + end_value * done
 
     return at
@@ -113,122 +113,8 @@ def polynomial_schedule(
     """
 
     def at(step: jax.Array) -> jax.Array:
-        share = _shares(step, transition_steps, transition_begin)[1] ** power
+        share = shares(step, transition_steps, transition_begin)[1] ** power
         return init_value * share + end_value * (1 - share)
-
-    return at
-
-
-@schedule
-def exponential_decay(
-    init_value: Scalar,
-    transition_steps: StepCount,
-    decay_rate: Positive,
-    transition_begin: Count = 0,
-    staircase: bool = False,
-    end_value: Scalar | None = None,
-) -> Rule:
-    r"""$s(t) = a\,r^{(t - t_0)/T}$ from $t_0$ on, $a$ before.
-
-    Args:
-        init_value: $a$, the value until step $t_0$.
-        transition_steps: $T$, the steps in which the value changes by the factor $r$.
-        decay_rate: $r$.
-        transition_begin: $t_0$.
-        staircase: whether to change every $T$ steps only, $\lfloor (t - t_0)/T \rfloor$.
-        end_value: where to stop: the smallest value if $r < 1$, the largest if $r > 1$.
-
-    >>> import gdtx
-    >>> halving = gdtx.exponential_decay(1.0, transition_steps=10, decay_rate=0.5)
-    >>> float(halving(0)), float(halving(20))
-    (1.0, 0.25)
-    """
-
-    def at(step: jax.Array) -> jax.Array:
-        done = _passed(jnp.maximum(step - transition_begin, 0), transition_steps, staircase)
-        value = init_value * exact_power(decay_rate, done)
-        if end_value is None:
-            return value
-        bounded = jnp.where(
-            jnp.asarray(decay_rate) < 1,
-            jnp.maximum(value, end_value),
-            jnp.minimum(value, end_value),
-        )
-        return bounded
-
-    return at
-
-
-@schedule
-def inverse_time_decay(
-    init_value: Scalar, transition_steps: StepCount, decay_rate: Positive, staircase: bool = False
-) -> Rule:
-    r"""$s(t) = a / (1 + r\,t / T)$: the $O(1/t)$ that the theory of stochastic descent asks for.
-
-    Args:
-        init_value: $a$, the value at step 0.
-        transition_steps: $T$.
-        decay_rate: $r$.
-        staircase: whether to change every $T$ steps only, $\lfloor t/T \rfloor$.
-
-    References:
-        Robbins & Monro 1951, A Stochastic Approximation Method.
-
-    >>> import gdtx
-    >>> float(gdtx.inverse_time_decay(1.0, transition_steps=1, decay_rate=1.0)(3))
-    0.25
-    """
-
-    def at(step: jax.Array) -> jax.Array:
-        return init_value / (1 + decay_rate * _passed(step, transition_steps, staircase))
-
-    return at
-
-
-@schedule
-def inverse_power_schedule(init_value: Scalar, power: NonNegative) -> Rule:
-    r"""$s(t) = a\,(1 + t)^{-p}$.
-
-    With $p = 1/2$ the rates of online learning. One minus it, with $a = 1$, is a decay for averages
-    that become longer: with $p = 1$ the plain mean of all so far.
-
-    Args:
-        init_value: $a$, the value at step 0.
-        power: $p$.
-
-    >>> import gdtx
-    >>> lr = gdtx.inverse_power_schedule(1.0, power=0.5)
-    >>> float(lr(0)), float(lr(3))
-    (1.0, 0.5)
-    """
-    return lambda step: init_value * (1.0 * step + 1) ** -power
-
-
-@schedule
-def cosine_decay_schedule(
-    init_value: Scalar, decay_steps: StepCount, alpha: Scalar = 0.0, exponent: Positive = 1.0
-) -> Rule:
-    r"""$s(t) = a\,((1 - \alpha)\,c^p + \alpha)$, $c = (1 + \cos(\pi \min(t/T, 1)))/2$.
-
-    Args:
-        init_value: $a$, the value at step 0.
-        decay_steps: $T$; from then on the value is $\alpha a$.
-        alpha: $\alpha$, the final value as a fraction of the first.
-        exponent: $p$.
-
-    References:
-        Loshchilov & Hutter 2017, SGDR: Stochastic Gradient Descent with Warm Restarts,
-        arXiv:1608.03983.
-
-    >>> import gdtx
-    >>> round(float(gdtx.cosine_decay_schedule(1.0, decay_steps=10)(5)), 6)
-    0.5
-    """
-
-    def at(step: jax.Array) -> jax.Array:
-        # (1 + cos(pi f)) / 2 without its cancellation toward the end.
-        cosine = jnp.sin(0.5 * jnp.pi * _shares(step, decay_steps)[1]) ** 2
-        return init_value * ((1 - alpha) * cosine**exponent + alpha)
 
     return at
 

@@ -12,13 +12,8 @@ import numpy as np
 
 from ..core.kinds import NON_NEGATIVE, STEP_FUNCTION, Scalar, at_hand, checked, one_of
 from ..core.schedule import Rule, Schedule, schedule
-from .basic import (
-    Factors,
-    constant_schedule,
-    cosine_decay_schedule,
-    linear_schedule,
-    steps_and_factors,
-)
+from .basic import Factors, constant_schedule, linear_schedule, steps_and_factors
+from .decay import cosine_decay_schedule
 
 
 @schedule

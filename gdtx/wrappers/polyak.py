@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core.kinds import NonNegative, Positive, Scalar
-from ..core.numerics import inner_product
+from ..core.norms import inner_product
 from ..core.rules import each_leaf, identity
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaves_as, real_scalar

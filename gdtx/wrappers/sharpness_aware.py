@@ -8,13 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core import norms as _norms
 from ..core import numerics as _numerics
+from ..core.apply_updates import apply_updates
 from ..core.errors import calling
 from ..core.handover import elsewhere
 from ..core.kinds import NonNegative
 from ..core.rules import needed
 from ..core.transformation import GradientTransformation, transformation
-from ..core.tree import PyTree, apply_updates, check_shapes, leaves_as
+from ..core.tree import PyTree, check_shapes, leaves_as
 
 
 @transformation
@@ -71,7 +73,7 @@ def sharpness_aware(
 
 def _uphill(updates: PyTree, rho: Any) -> PyTree:
     """The updates brought to this global norm; 0 stays 0."""
-    power, scaled = _numerics.scaled_norm(jax.tree.leaves(updates))
+    power, scaled = _norms.scaled_norm(jax.tree.leaves(updates))
     ratio = rho / jnp.where(scaled == 0, 1, scaled)
 
     def step(u: jax.Array) -> jax.Array:

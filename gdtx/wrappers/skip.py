@@ -10,7 +10,8 @@ import numpy as np
 
 from ..core.errors import calling, check_state, describe, fail
 from ..core.kinds import Count, Positive, TreeFunction, is_array
-from ..core.numerics import increment, is_squarable
+from ..core.norms import is_squarable
+from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, statistic_like
 from ..links.clipping import global_norm

@@ -1,0 +1,130 @@
+"""Norms that no finite number makes infinite, and what is kept within the range of its dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .numerics import cast, compute_dtype, sqrt, square
+
+
+def is_finite(tree: Any) -> jax.Array:
+    """Whether no number of a tree is infinite or not a number."""
+    return _all(jnp.isfinite, tree)
+
+
+def is_squarable(tree: Any) -> jax.Array:
+    """Whether all numbers are finite, and so are the squares of eight times each.
+
+    Eight times, because what is squared may be a difference of such or a little more.
+    """
+
+    def is_in_range(x: jax.Array) -> jax.Array:
+        x = cast(x, compute_dtype(x.dtype))
+        return jnp.abs(x) <= 2.0 ** (jnp.finfo(x.dtype).maxexp // 2 - 3)
+
+    return _all(is_in_range, tree)
+
+
+def _all(is_good: Callable[[jax.Array], jax.Array], tree: Any) -> jax.Array:
+    good = [jnp.all(is_good(x)) for x in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(good)) if good else jnp.asarray(True)
+
+
+def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
+    """A power of two that brings the largest magnitude near 1, and the norm times that power.
+
+    Squares near 1 do not overflow, and those that underflow are too small to count. A power of two
+    rounds nothing, and multiplying by it is safe where dividing by the largest is not: the
+    reciprocal of a number near the end of the range is subnormal, which compilers flush to 0.
+    """
+    leaves = [cast(x, compute_dtype(x.dtype)) for x in leaves if x.size]
+    dtype = jnp.finfo(compute_dtype(*(x.dtype for x in leaves))).dtype
+    largest = jnp.zeros((), dtype)
+    for x in leaves:
+        largest = jnp.maximum(largest, jnp.max(jnp.abs(jax.lax.stop_gradient(x))).astype(dtype))
+    # In the range of every leaf, so that the power is a normal number there too.
+    power = _toward_one(largest, min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128))
+    total = jnp.zeros((), dtype)
+    for x in leaves:
+        total = total + jnp.sum(square(x * power.astype(jnp.finfo(x.dtype).dtype))).astype(dtype)
+    return power, sqrt(total)
+
+
+def scaled_norms(x: jax.Array, axes: Any = None) -> tuple[jax.Array, jax.Array]:
+    """The same for one array over some of its axes, all by default; those are kept, of length 1."""
+    x = cast(x, compute_dtype(x.dtype))
+    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axes, keepdims=True, initial=0)
+    power = _toward_one(largest, jnp.finfo(x.dtype).maxexp)
+    return power, sqrt(jnp.sum(square(x * power), axes, keepdims=True))
+
+
+def unscaled(power: jax.Array, scaled: jax.Array) -> jax.Array:
+    """A norm from what it is times that power; one beyond the dtype's range is its largest."""
+    norm = scaled / power
+    return jnp.where(jnp.isfinite(scaled), jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)
+
+
+def shortened(u: jax.Array, power: jax.Array, scaled: jax.Array, max_norm: Any) -> jax.Array:
+    """`u` times what makes a norm, given as by `scaled_norm`, no longer than `max_norm`."""
+    wide = compute_dtype(u.dtype)
+    real = jnp.finfo(wide).dtype
+    # Both sides times the power: the norm itself may be beyond the range of the dtype. Not whether
+    # it is too long: a NaN is neither, and must not pass.
+    within = scaled <= max_norm * power
+    ratio = max_norm / jnp.where(within, 1, scaled)
+    u = u.astype(wide)
+    return jnp.where(within, u, u * power.astype(real) * ratio.astype(real))
+
+
+def saturated(x: jax.Array) -> jax.Array:
+    """The largest finite numbers in place of infinite ones; NaN stays."""
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(saturated(x.real), saturated(x.imag))
+    return jnp.clip(x, jnp.finfo(x.dtype).min, jnp.finfo(x.dtype).max)
+
+
+def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
+    """$x / y$ for $y > 0$ up to the end of the range.
+
+    Compilers multiply by the reciprocal, and that of the largest numbers they flush to 0.
+    """
+    half = jnp.finfo(y.dtype).maxexp // 2
+    small = jnp.where(y > 2.0**half, 2.0**-half, 1).astype(y.dtype)
+    return x * small / (y * small)
+
+
+def inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
+    """The real inner product of all numbers together, in at least float32."""
+    total = jnp.zeros((), jnp.float32)
+    for a, b in zip(one, other, strict=True):
+        wide = compute_dtype(a.dtype, b.dtype)
+        total = total + jnp.sum((jnp.conj(cast(a, wide)) * cast(b, wide)).real)
+    return total
+
+
+def root_mean_square(x: jax.Array) -> jax.Array:
+    """Of all numbers of an array, real, and 0 of none."""
+    power, scaled = scaled_norms(x)
+    return unscaled(power, scaled / max(x.size, 1) ** 0.5).reshape(())
+
+
+def _toward_one(largest: jax.Array, maxexp: int) -> jax.Array:
+    """The power of two that brings a magnitude near 1, as far as it is a normal number; 1 for 0."""
+    power = 1 / jnp.clip(power_below(largest), 2.0 ** (2 - maxexp), 2.0 ** (maxexp - 2))
+    # Of constant zeros, compilers compute (0 p)(0 p) as 0 p^2, and p^2 is infinite.
+    return jnp.where(largest > 0, power, 1)
+
+
+def power_below(x: jax.Array) -> jax.Array:
+    """The power of two at a magnitude or below: the number with sign and fraction cut off.
+
+    Three operations, where frexp and ldexp are a hundred.
+    """
+    finfo = jnp.finfo(x.dtype)
+    bits = jnp.dtype(f"uint{finfo.bits}")
+    exponent = jnp.array(((1 << finfo.nexp) - 1) << finfo.nmant, bits)
+    return jax.lax.bitcast_convert_type(jax.lax.bitcast_convert_type(x, bits) & exponent, x.dtype)
