@@ -277,13 +277,14 @@ def test_parameters_that_no_layer_has():
     )
     batch = (X, some(N, 4))
     _, grads, curvature = measured(model, params, batch)
-    tx = gdtx.scale_by_kfac(
-        layout=model.layout(arrays(params), X), fallback=gdtx.trace(0.9), inverse_every=1
-    )
+    fallback = gdtx.chain(gdtx.add_decayed_weights(0.5), gdtx.trace(0.9))
+    layout = model.layout(arrays(params), X)
+    tx = gdtx.scale_by_kfac(layout=layout, fallback=fallback, inverse_every=1)
     state = tx.init(arrays(params))
     for _ in range(2):
-        updates, state = tx.update(grads, state, curvature=curvature)
-    np.testing.assert_allclose(updates["table"], 1.9 * grads["table"], rtol=1e-6)
+        updates, state = tx.update(grads, state, arrays(params), curvature=curvature)
+    decayed = grads["table"] + 0.5 * arrays(params)["table"]
+    np.testing.assert_allclose(updates["table"], 1.9 * decayed, rtol=1e-6)
     assert hash(tx) == hash(tx.replace(damping=1e-3))
     assert eval(repr(tx), {**vars(gdtx), "Layer": kfac.Layer}) == tx
 
@@ -381,6 +382,13 @@ def test_damping_adapts_to_the_ratio(x64):
     np.testing.assert_allclose(after(value(0.1)).damping, 0.5 / 0.9, rtol=1e-6)
     np.testing.assert_allclose(after(lambda p: jnp.nan).damping, 0.5 / 0.9, rtol=1e-6)
     np.testing.assert_allclose(after(value(0.3)).damping, 0.5, rtol=1e-6)
+    seldom = tx.replace(every=2)
+    state = seldom.init(arrays(params))
+    for expected in (0.5, 0.5 * 0.9**2):
+        state = seldom.update(
+            grads, state, arrays(params), curvature=curvature, value_fn=value(1.0)
+        )[1]
+        np.testing.assert_allclose(state.damping, expected, rtol=1e-6)
 
 
 def bad_shape(curvature):
