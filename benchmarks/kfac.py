@@ -92,7 +92,7 @@ def all_methods() -> dict[str, Method]:
             curved=True,
         ),
         "Shampoo": Method(
-            partial(gdtx.shampoo, update_every=BASES_EVERY, graft=gdtx.scale_by_adam()),
+            partial(gdtx.shampoo, roots=gdtx.Roots(BASES_EVERY), graft=gdtx.scale_by_adam()),
             {"learning_rate": [0.002, 0.004, 0.008], "relative_eps": [1e-6, 1e-3]},
             "#cc79a7",
         ),

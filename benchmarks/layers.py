@@ -38,7 +38,9 @@ def are_matrices(params: Any) -> Any:
 METHODS = {
     "adam": gdtx.adam(1e-3),
     "muon": gdtx.muon(0.02, are_matrices, others=gdtx.adam(1e-3)),
-    "muon, alone": gdtx.muon(0.02, are_matrices, others=gdtx.adam(1e-3), batched=False),
+    "muon, alone": gdtx.muon(
+        0.02, are_matrices, others=gdtx.adam(1e-3), polar=gdtx.Polar(batched=False)
+    ),
     "optax adam": optax.adam(1e-3),
     "optax muon": optax.contrib.muon(0.02),
 }

@@ -50,8 +50,8 @@ def methods() -> dict[str, Any]:
 
     return {
         "adam": gdtx.adam(1e-3),
-        "shampoo": gdtx.shampoo(1e-3, update_every=EVERY),
-        "soap": gdtx.soap(1e-3, update_every=EVERY),
+        "shampoo": gdtx.shampoo(1e-3, roots=gdtx.Roots(EVERY)),
+        "soap": gdtx.soap(1e-3, bases=gdtx.Bases(EVERY)),
         "muon": gdtx.muon(1e-3, matrices, gdtx.adamw(1e-3)),
         "optax muon": optax.contrib.muon(1e-3),
     }

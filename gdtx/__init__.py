@@ -39,6 +39,7 @@ from .core.memory import RecurState as RecurState
 from .core.memory import accumulate as accumulate
 from .core.memory import counted as counted
 from .core.memory import recur as recur
+from .core.options import Options as Options
 from .core.random import randomized as randomized
 from .core.reading import hyperparams as hyperparams
 from .core.rules import elementwise as elementwise
@@ -98,9 +99,11 @@ from .links.differences import wait as wait
 from .links.fraction import first_moment as first_moment
 from .links.fraction import root as root
 from .links.fraction import second_moment as second_moment
+from .links.matrix.blockwise import Blocks as Blocks
 from .links.matrix.blockwise import blockwise as blockwise
 from .links.matrix.cover import CoverState as CoverState
 from .links.matrix.cover import running_cover as running_cover
+from .links.matrix.eigenbasis import Bases as Bases
 from .links.matrix.eigenbasis import EigenbasisState as EigenbasisState
 from .links.matrix.eigenbasis import in_eigenbasis as in_eigenbasis
 from .links.matrix.full_matrix import FullMatrixState as FullMatrixState
@@ -108,7 +111,9 @@ from .links.matrix.full_matrix import scale_by_full_matrix as scale_by_full_matr
 from .links.matrix.orthogonal import orthogonalize as orthogonalize
 from .links.matrix.orthogonal import scale_by_shape as scale_by_shape
 from .links.matrix.packed import packed as packed
+from .links.matrix.polynomials import Polar as Polar
 from .links.matrix.precondition import PreconditionState as PreconditionState
+from .links.matrix.precondition import Roots as Roots
 from .links.matrix.precondition import precondition as precondition
 from .links.matrix.window import WindowState as WindowState
 from .links.matrix.window import scale_by_window as scale_by_window

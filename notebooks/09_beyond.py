@@ -428,7 +428,7 @@ claim(
 
 # %%
 eps = 1e-6
-shampoo = gdtx.shampoo(1.0, b1=0.0, b2=1.0, eps=eps, update_every=1)
+shampoo = gdtx.shampoo(1.0, b1=0.0, b2=1.0, eps=eps, roots=gdtx.Roots(every=1))
 shampoo
 
 # %% [markdown]

@@ -161,13 +161,13 @@ EVERY = {
     "schedule_free_adamw": gdtx.schedule_free_adamw(0.1, 2),
     "schedule_free_sgd": gdtx.schedule_free_sgd(),
     "sgd": gdtx.sgd(0.1, 0.9),
-    "shampoo": gdtx.shampoo(0.1, graft=gdtx.scale_by_adam(), block_size=3),
+    "shampoo": gdtx.shampoo(0.1, graft=gdtx.scale_by_adam(), blocks=gdtx.Blocks(3)),
     "signum": gdtx.signum(0.1),
     "sm3": gdtx.sm3(0.1),
     "soap": gdtx.soap(0.1, weight_decay=0.1, mask=MASK),
     "yogi": gdtx.yogi(0.1),
     # of blocks and matrices, as methods put them together
-    "blockwise": gdtx.blockwise(gdtx.trace(0.9), 2),
+    "blockwise": gdtx.blockwise(gdtx.trace(0.9), gdtx.Blocks(2)),
     "precondition": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.running_sum())),
     "in_eigenbasis": gdtx.blockwise(
         gdtx.in_eigenbasis(gdtx.identity(), gdtx.add(1.0), gdtx.ema(0.9))

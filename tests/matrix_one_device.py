@@ -3,6 +3,7 @@
 The other tests have eight devices, where stacks stay stacks. `test_matrix_one_device.py` runs this.
 """
 
+import functools
 import re
 
 import jax
@@ -11,7 +12,9 @@ import numpy as np
 import oracles_matrix
 from matrix_samples import QUICKLY, gradients_and_params, near, trajectory
 from test_shampoo import SETTINGS as SHAMPOO
+from test_shampoo import shampoo
 from test_soap import SETTINGS as SOAP
+from test_soap import soap
 
 import gdtx
 
@@ -19,10 +22,10 @@ import gdtx
 def follows_the_papers():
     gradients, params = gradients_and_params(few=True)
     for make, oracle, settings in (
-        (gdtx.shampoo, oracles_matrix.shampoo, SHAMPOO["stale"]),
-        (gdtx.soap, oracles_matrix.soap, SOAP["usual"]),
+        (shampoo, oracles_matrix.shampoo, SHAMPOO["stale"]),
+        (soap, oracles_matrix.soap, SOAP["usual"]),
     ):
-        got, state = trajectory(make(0.1, **settings), gradients, params)
+        got, state = trajectory(make(**settings), gradients, params)
         assert gdtx.find(state, "failures") == 0
         for leaf, g in gradients.items():
             want = oracle(g, params[leaf], 0.1, **settings)
@@ -31,9 +34,9 @@ def follows_the_papers():
 
 def blocks_are_parameters():
     g = np.random.default_rng(5).normal(size=(40, 5, 4))
-    for make, oracle in ((gdtx.shampoo, oracles_matrix.shampoo), (gdtx.soap, oracles_matrix.soap)):
-        settings = {"eps": 1e-3, "update_every": 7, "start": 8}
-        got, _ = trajectory(make(0.1, **settings, block_size=2), {"w": g}, {"w": g[0]})
+    for make, oracle in ((shampoo, oracles_matrix.shampoo), (soap, oracles_matrix.soap)):
+        settings = {"eps": 1e-3, "every": 7, "start": 8}
+        got, _ = trajectory(make(**settings, blocks=gdtx.Blocks(2)), {"w": g}, {"w": g[0]})
         for i in (0, 2, 4):
             for j in (0, 2):
                 here = (slice(None), slice(i, i + 2), slice(j, j + 2))
@@ -46,8 +49,11 @@ def failures_are_counted_and_the_last_good_stay():
     rng = np.random.default_rng(2)
     gradients = [{k: jnp.asarray(rng.normal(size=p.shape)) for k, p in params.items()}
                  for _ in range(5)]  # fmt: skip
-    for make, key in ((gdtx.scale_by_shampoo, "roots"), (gdtx.scale_by_soap, "basis")):
-        tx = make(eps=1e-6, update_every=3, block_size=3)
+    blocks = gdtx.Blocks(3)
+    for tx, key in (
+        (gdtx.scale_by_shampoo(eps=1e-6, roots=gdtx.Roots(3), blocks=blocks), "roots"),
+        (gdtx.scale_by_soap(eps=1e-6, bases=gdtx.Bases(3), blocks=blocks), "basis"),
+    ):
         update = jax.jit(tx.update, compiler_options=QUICKLY)
         _, state = update(gradients[0], tx.init(params), params)
         good = gdtx.find(state, key)
@@ -81,14 +87,15 @@ def maps_and_derivatives():
 
     h = 1e-6
     rates = jnp.array([0.1 - h, 0.1, 0.1 + h])
-    for make in (gdtx.shampoo, gdtx.soap):
+    of_shampoo = functools.partial(gdtx.shampoo, roots=gdtx.Roots(2))
+    for make in (of_shampoo, functools.partial(gdtx.soap, bases=gdtx.Bases(2))):
         alone = run(loss)
-        each = [alone(make(rate, eps=rate, update_every=2)) for rate in rates]
-        mapped = jax.vmap(lambda rate, make=make: loss(make(rate, eps=rate, update_every=2)))
-        np.testing.assert_allclose(run(mapped)(rates), each, rtol=1e-9, err_msg=make.__name__)
-    shampoo = gdtx.shampoo(rates[1], eps=rates[1], update_every=2)
-    by_rate, by_eps = (run(jax.grad(loss))(shampoo).arguments[x] for x in ("learning_rate", "eps"))
-    each = [run(loss)(gdtx.shampoo(rate, eps=rate, update_every=2)) for rate in rates]
+        each = [alone(make(rate, eps=rate)) for rate in rates]
+        mapped = jax.vmap(lambda rate, make=make: loss(make(rate, eps=rate)))
+        np.testing.assert_allclose(run(mapped)(rates), each, rtol=1e-9, err_msg=str(make))
+    tx = of_shampoo(rates[1], eps=rates[1])
+    by_rate, by_eps = (run(jax.grad(loss))(tx).arguments[x] for x in ("learning_rate", "eps"))
+    each = [run(loss)(of_shampoo(rate, eps=rate)) for rate in rates]
     np.testing.assert_allclose(by_rate + by_eps, (each[2] - each[0]) / (2 * h), rtol=1e-5)
 
 

@@ -35,12 +35,12 @@ def as_tensors(gradients):
     return gradients if gradients.ndim > 1 else gradients[:, None]
 
 
-def due(t, start, update_every):
-    return t >= start and (t - start) % update_every == 0
+def due(t, start, every):
+    return t >= start and (t - start) % every == 0
 
 
 def shampoo_directions(
-    gradients, b1=0.9, b2=0.999, eps=1e-12, update_every=10, start=1, exponent=None, stale=False
+    gradients, b1=0.9, b2=0.999, eps=1e-12, every=10, start=1, exponent=None, stale=False
 ):
     """X_t = m_t x_1 P_1 ... x_k P_k with P_i = (eps I + H_i)^(-1/2k), H_i = sum G_(i) G_(i)^T.
 
@@ -60,7 +60,7 @@ def shampoo_directions(
     out = np.empty_like(g)
     for t in range(1, len(g) + 1):
         used = roots
-        if due(t, start, update_every):
+        if due(t, start, every):
             alpha = -1 / (2 * k) if exponent is None else exponent
             roots = [power(h[t - 1] + eps * np.eye(len(h[0])), alpha) for h in statistics]
         used = used if stale else roots
@@ -92,7 +92,7 @@ def grafted_shampoo(
 
 
 def soap(
-    gradients, theta, learning_rate, b1=0.95, b2=0.95, eps=1e-8, update_every=10, start=1, b3=None,
+    gradients, theta, learning_rate, b1=0.95, b2=0.95, eps=1e-8, every=10, start=1, b3=None,
     stale=True, weight_decay=0.0,
 ):  # fmt: skip
     """Vyas et al. 2024, arXiv:2409.11321, algorithms 3 and 4, with Adam's bias corrections.
@@ -130,11 +130,11 @@ def soap(
         return v
 
     for t in range(1, len(g) + 1):
-        if not stale and due(t, start, update_every):
+        if not stale and due(t, start, every):
             v = refresh(t, v)
         v = b2 * v + (1 - b2) * turned(g[t - 1]) ** 2
         step = turned(m[t - 1]) / (np.sqrt(v / weights[t - 1]) + eps)
         out[t - 1] = turned(step, back=True)
-        if stale and due(t, start, update_every):
+        if stale and due(t, start, every):
             v = refresh(t, v)
     return descend(out.reshape(np.shape(gradients)), theta, learning_rate, weight_decay)

@@ -175,6 +175,8 @@ def called(factory: str, name: str, value):
         tx = make(*given.values(), value)
     else:
         tx = make(**given | {name: value})
+    if isinstance(tx, gdtx.Options):
+        return tx
     if isinstance(tx, gdtx.Schedule):
         return tx(3)
     if factory in ("precondition", "in_eigenbasis"):

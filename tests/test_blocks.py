@@ -18,10 +18,11 @@ import gdtx
 from gdtx.links.matrix.blocks import groups, stack, unstack
 
 METHODS = {
-    "shampoo": gdtx.shampoo(0.1, eps=1e-4, update_every=2),
-    "grafted": gdtx.shampoo(0.1, eps=1e-4, update_every=2, graft=gdtx.scale_by_rss()),
-    "soap": gdtx.soap(0.1, update_every=2),
+    "shampoo": gdtx.shampoo(0.1, eps=1e-4, roots=gdtx.Roots(2)),
+    "grafted": gdtx.shampoo(0.1, eps=1e-4, roots=gdtx.Roots(2), graft=gdtx.scale_by_rss()),
+    "soap": gdtx.soap(0.1, bases=gdtx.Bases(2)),
 }
+WHEN = {"shampoo": "roots", "soap": "bases"}
 by_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -75,7 +76,10 @@ WORK = ("dot", "custom-call", "while", "conditional", "sort", "reduce")
 
 @pytest.mark.parametrize("name", ["shampoo", "soap"])
 def test_a_program_has_as_much_to_do_for_48_layers_as_for_12(name):
-    tx = METHODS[name].replace(batch_size=6)  # in bounded batches, whatever their number
+    when = WHEN[name]
+    tx = METHODS[name].replace(
+        **{f"{when}.batch_size": 6}
+    )  # in bounded batches, whatever their number
     few, many = (operations(tx, layers) for layers in (12, 48))
     assert few["dot"] > 0
     assert few["conditional"] > 0
@@ -117,16 +121,15 @@ def test_roots_are_computed_inside_a_conditional():
 @pytest.mark.parametrize("name", ["shampoo", "soap"])
 def test_stacks_change_no_number_and_batches_none(name):
     params = {str(i): np.float32(np.random.default_rng(i).normal(size=(4, 3))) for i in range(10)}
-    settings = {"stacked": False, "batch_size": 1}
-    make = getattr(gdtx, name)
-    usual = make(0.1, eps=1e-4, update_every=2, start=3)
-    apart = make(0.1, eps=1e-4, update_every=2, start=3, **settings)
+    when = WHEN[name]
+    usual = METHODS[name].replace(eps=1e-4, **{f"{when}.start": 3})
+    apart = usual.replace(**{"blocks.stacked": False, f"{when}.batch_size": 1})
     together, one_by_one = (
         jax.jit(lambda p, tx=tx: trained(tx, p)[0], compiler_options=QUICKLY)(params)
         for tx in (usual, apart)
     )
     chex.assert_trees_all_close(together, one_by_one, rtol=1e-3, atol=1e-4)
-    batched = make(0.1, eps=1e-4, update_every=2, start=3, batch_size=4)
+    batched = usual.replace(**{f"{when}.batch_size": 4})
     batched = jax.jit(lambda p: trained(batched, p)[0], compiler_options=QUICKLY)(params)
     chex.assert_trees_all_close(together, batched, rtol=1e-4, atol=1e-5)
 

@@ -17,12 +17,12 @@ from gdtx import kfac
 
 # Sides of 8 and 4, cut into blocks of 2: of some arrays several blocks are on each device.
 METHODS = {
-    "shampoo": lambda: gdtx.scale_by_shampoo(block_size=2),
-    "soap": lambda: gdtx.scale_by_soap(block_size=2),
-    "soap eigh": lambda: gdtx.scale_by_soap(block_size=2, method="eigh"),
+    "shampoo": lambda: gdtx.scale_by_shampoo(blocks=gdtx.Blocks(2)),
+    "soap": lambda: gdtx.scale_by_soap(blocks=gdtx.Blocks(2)),
+    "soap eigh": lambda: gdtx.scale_by_soap(blocks=gdtx.Blocks(2), bases=gdtx.Bases(method="eigh")),
     "full matrix": lambda: gdtx.scale_by_full_matrix(block_size=4),
     "window": lambda: gdtx.scale_by_window(3),
-    "exact": lambda: gdtx.orthogonalize("exact", axes="io"),
+    "exact": lambda: gdtx.orthogonalize(gdtx.Polar("exact"), axes="io"),
 }
 PLACED = ["uncommitted", "automatic", "explicit"]
 
@@ -94,8 +94,8 @@ g = {k: jax.device_put(np.random.default_rng(k).normal(size=(512, 256)).astype("
      for k in range(2)}
 small = {k: x[:16, :8] for k, x in g.items()}
 for tx, g in (
-    (gdtx.scale_by_soap(update_every=1, block_size=128), g),
-    (gdtx.scale_by_shampoo(update_every=1, block_size=128), g),
+    (gdtx.scale_by_soap(bases=gdtx.Bases(1), blocks=gdtx.Blocks(128)), g),
+    (gdtx.scale_by_shampoo(roots=gdtx.Roots(1), blocks=gdtx.Blocks(128)), g),
     (gdtx.scale_by_full_matrix(block_size=64), small),
 ):
     state = tx.init(g)

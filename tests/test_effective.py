@@ -146,7 +146,7 @@ def by_hand():
                  ETA * 0.2 / (1 - 0.8 ** (n + 1)) * np.diag(1 / (corrected**0.5 + eps))),
         "full matrix": (gdtx.full_matrix_adagrad(ETA, eps=eps),
                         ETA * blocks(*(inverse_root(g + eps * np.eye(len(g))) for g in full))),
-        "shampoo": (gdtx.shampoo(ETA, b1=0.0, b2=1.0, eps=eps, update_every=1),
+        "shampoo": (gdtx.shampoo(ETA, b1=0.0, b2=1.0, eps=eps, roots=gdtx.Roots(1)),
                     ETA * blocks(inverse_root(full[0] + eps * np.eye(2)),
                                  np.kron(inverse_root(left, -0.25), inverse_root(right, -0.25)))),
     }  # fmt: skip

@@ -9,10 +9,10 @@ from matrix_samples import QUICKLY, near, trajectory
 import gdtx
 
 METHODS = {
-    "shampoo": gdtx.scale_by_shampoo(eps=1e-6, update_every=3),
-    "newton": gdtx.scale_by_shampoo(eps=1e-6, update_every=3, method="newton"),
-    "grafted": gdtx.scale_by_shampoo(eps=1e-6, update_every=3, graft=gdtx.scale_by_adam()),
-    "soap": gdtx.scale_by_soap(update_every=3),
+    "shampoo": gdtx.scale_by_shampoo(eps=1e-6, roots=gdtx.Roots(3)),
+    "newton": gdtx.scale_by_shampoo(eps=1e-6, roots=gdtx.Roots(3, method="newton")),
+    "grafted": gdtx.scale_by_shampoo(eps=1e-6, roots=gdtx.Roots(3), graft=gdtx.scale_by_adam()),
+    "soap": gdtx.scale_by_soap(bases=gdtx.Bases(3)),
 }
 SHAPES = {"w": (4, 3), "other": (4, 3), "v": (3,), "s": ()}
 by_method = pytest.mark.parametrize("name", METHODS)
@@ -81,7 +81,8 @@ def test_a_root_that_fails_is_counted_and_the_last_good_one_stays(name):
 
 
 def test_a_root_with_too_large_an_error_is_not_taken():
-    tx = gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.running_sum(), tolerance=0.0))
+    roots = gdtx.Roots(1, tolerance=0.0)
+    tx = gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.running_sum(), roots=roots))
     params = {"w": jnp.asarray(np.random.default_rng(3).normal(size=(3, 3)), jnp.float32)}
     updates, state = tx.update(params, tx.init(params))
     assert state.failures == 2

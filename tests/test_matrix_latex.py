@@ -10,10 +10,10 @@ from test_latex import evaluated, sample
 import gdtx
 
 CASES = {
-    "sums": gdtx.shampoo(0.1, b1=0.0, b2=1.0, eps=0.5, update_every=1),
-    "averages": gdtx.shampoo(0.1, b1=0.8, b2=0.9, eps=0.5, weight_decay=0.1, update_every=1),
-    "exponent": gdtx.shampoo(0.1, b1=0.0, eps=0.5, exponent=-0.75, update_every=1),
-    "soap": gdtx.soap(0.1, b1=0.8, b2=0.9, update_every=1),
+    "sums": gdtx.shampoo(0.1, b1=0.0, b2=1.0, eps=0.5, roots=gdtx.Roots(1)),
+    "averages": gdtx.shampoo(0.1, b1=0.8, b2=0.9, eps=0.5, weight_decay=0.1, roots=gdtx.Roots(1)),
+    "exponent": gdtx.shampoo(0.1, b1=0.0, eps=0.5, exponent=-0.75, roots=gdtx.Roots(1)),
+    "soap": gdtx.soap(0.1, b1=0.8, b2=0.9, bases=gdtx.Bases(1)),
     "window": gdtx.full_matrix_adagrad(0.1, eps=0.1, window=3),
 }
 
@@ -60,7 +60,7 @@ def test_formulas_are_those_of_the_papers():
     assert r"Q_{L,t} &= \operatorname{eigenvectors}\left( L_{t-1} \right)" in soap
     assert r"\tilde{g}_t &= Q_{L,t}^{\top} g_t Q_{R,t}" in soap
     assert Equations(of_numbers(soap), {})
-    fresh = gdtx.latex(gdtx.soap(0.1, stale=False))
+    fresh = gdtx.latex(gdtx.soap(0.1, bases=gdtx.Bases(stale=False)))
     assert r"\operatorname{eigenvectors}\left( R_t \right)" in fresh
     damped = gdtx.latex(gdtx.shampoo(0.1, b1=0.0, b2=1.0, relative_eps=0.1), values=True)
     assert r"\lambda_{\max}\left( L_t \right)" in damped

@@ -34,9 +34,10 @@ def layer_axes(params):
 @pytest.mark.parametrize("coefficients", ["keller", "exact"])
 def test_matrices_together_are_as_alone(coefficients, x64):
     updates = stack_of_layers(3)
-    alone = gdtx.orthogonalize(coefficients, axes=layer_axes, batched=False).update(updates, ())[0]
+    tx = gdtx.orthogonalize(gdtx.Polar(coefficients, batched=False), axes=layer_axes)
+    alone = tx.update(updates, ())[0]
     for settings in ({}, {"batch_size": 4}, {"batched": False, "batch_size": 1}):
-        tx = gdtx.orthogonalize(coefficients, axes=layer_axes, **settings)
+        tx = gdtx.orthogonalize(gdtx.Polar(coefficients, **settings), axes=layer_axes)
         got = tx.update(updates, ())[0]
         chex.assert_trees_all_close(got, alone, rtol=0, atol=1e-12)
 
@@ -67,7 +68,10 @@ def test_program_does_not_grow_with_the_layers():
 
     muon, adam = gdtx.muon(0.1, True), gdtx.adam(0.1)
     assert growth(muon, products) == [3, 3]
-    assert growth(gdtx.muon(0.1, True, batched=False), products) == [3 * 3, 12 * 3]
+    assert growth(gdtx.muon(0.1, True, polar=gdtx.Polar(batched=False)), products) == [
+        3 * 3,
+        12 * 3,
+    ]
     for count in (operations, compiled):
         small, large = growth(muon, count)
         adams_small, adams_large = growth(adam, count)
@@ -136,7 +140,7 @@ def test_sharded_matrices(kind, batched):
         {k: rng.normal(size=s).astype(np.float32) for k, s in SHARDED.items()} for _ in range(4)
     )
     axes = {"k": "io", "up": "io", "down": "oi", "heads": "bio"}
-    tx = gdtx.muon(0.1, axes, batched=batched)
+    tx = gdtx.muon(0.1, axes, polar=gdtx.Polar(batched=batched))
 
     def step(params, state, g):
         updates, state = tx.update(g, state, params)

@@ -15,10 +15,12 @@ import gdtx
 
 METHODS = {
     "shampoo": lambda rate, **settings: gdtx.shampoo(
-        rate, eps=1e-3, update_every=2, graft=gdtx.scale_by_adam(), **settings
+        rate, eps=1e-3, roots=gdtx.Roots(2), graft=gdtx.scale_by_adam(), **settings
     ),
     # From step 4 on no eigenvector of the statistics is anyone's choice.
-    "soap": lambda rate, **settings: gdtx.soap(rate, eps=1e-3, update_every=2, start=4, **settings),
+    "soap": lambda rate, **settings: gdtx.soap(
+        rate, eps=1e-3, bases=gdtx.Bases(2, start=4), **settings
+    ),
 }
 STEPS = 6
 # What moves numbers from device to device.
@@ -75,7 +77,7 @@ def test_whole_blocks_are_where_their_parameters_are_and_stay_there(name, axis_t
     with on_mesh(axis_type) as put:
         params = put({"w": np.ones((8, 4), np.float32)})
         # Without a graft, which needs the norms of whole arrays.
-        tx = getattr(gdtx, name)(0.1, block_size=2)
+        tx = getattr(gdtx, name)(0.1, blocks=gdtx.Blocks(2))
         text, state = compiled(tx, params)
         expected = PartitionSpec(None, "data", "model")
         kept = [x for x in jax.tree.leaves(state) if x.ndim > 2]

@@ -13,14 +13,14 @@ from latex_equations import Equations
 from test_orthogonalize import KELLER, composed
 
 import gdtx
-from gdtx.linalg.polar import COEFFICIENTS
+from gdtx.links.matrix.polynomials import COEFFICIENTS
 
 SETTINGS = [
     {},
-    {"nesterov": False, "coefficients": "exact"},
-    {"momentum": 0.0, "coefficients": "convergent", "steps": 8},
-    {"coefficients": (1.5, -0.5, 0.0), "steps": 3},
-    {"coefficients": "polar_express", "steps": 7, "shape_factor": "moonshot"},
+    {"nesterov": False, "polar": gdtx.Polar("exact")},
+    {"momentum": 0.0, "polar": gdtx.Polar("convergent", 8)},
+    {"polar": gdtx.Polar((1.5, -0.5, 0.0), 3)},
+    {"polar": gdtx.Polar("polar_express", 7), "shape_factor": "moonshot"},
     {"weight_decay": 0.1, "shape_factor": "moonshot", "momentum": 0.8},
 ]
 
@@ -50,11 +50,12 @@ def trajectory(tx, gradients, params):
 def test_trajectory(settings, x64):
     gradients, params = problem()
     got = trajectory(gdtx.muon(0.1, "io", **settings), gradients, params)
-    theirs = dict(settings)
+    theirs = {name: value for name, value in settings.items() if name != "polar"}
+    if polar := settings.get("polar"):
+        theirs |= {"coefficients": polar.coefficients, "steps": polar.steps}
     if theirs.get("coefficients") in ("convergent", "polar_express"):
-        theirs["coefficients"] = np.array(
-            (COEFFICIENTS[theirs["coefficients"]] * theirs["steps"])[: theirs["steps"]]
-        )
+        rows = COEFFICIENTS[polar.coefficients] * polar.steps
+        theirs["coefficients"] = np.array(rows[: polar.steps])
     for name in params:
         want = oracles.muon(gradients[name], params[name], 0.1, **theirs)
         # Rounding of the smallest singular value grows by the slope of the polynomials at 0, or by
@@ -85,7 +86,7 @@ PEERS = [
     ({"nesterov": False, "shape_factor": "moonshot"}, {"nesterov": False, "consistent_rms": 0.2}),
     ({"bias_correction": True, "weight_decay": 0.1}, {"weight_decay": 0.1}),
     (
-        {"nesterov": False, "steps": 3, "coefficients": (1.5, -0.5, 0.0)},
+        {"nesterov": False, "polar": gdtx.Polar((1.5, -0.5, 0.0), steps=3)},
         {"nesterov": False, "ns_steps": 3, "ns_coeffs": (1.5, -0.5, 0.0)},
     ),
 ]
@@ -157,7 +158,7 @@ def test_torch():
         p.grad = torch.tensor(g)
         optimizer.step()
         path.append(p.detach().numpy().copy())
-    tx = gdtx.muon(0.1, "oi", weight_decay=0.1, dtype="bfloat16")
+    tx = gdtx.muon(0.1, "oi", weight_decay=0.1, polar=gdtx.Polar(dtype="bfloat16"))
     got = trajectory(tx, gradients.astype(np.float32), theta.astype(np.float32))
     np.testing.assert_allclose(got, np.diff(path, axis=0), atol=0.05 * np.abs(got).max())
 
@@ -168,7 +169,7 @@ def test_hypergradient_equals_finite_differences(coefficients, x64):
 
     @jax.jit
     def final(rate):
-        tx = gdtx.muon(rate, True, coefficients=coefficients)
+        tx = gdtx.muon(rate, True, polar=gdtx.Polar(coefficients))
         p, state = x, tx.init(x)
         for _ in range(3):
             updates, state = tx.update(p, state, p)
@@ -196,7 +197,7 @@ def test_laws(x64):
             trajectory(tx, gradients, params), trajectory(trace, gradients, params), atol=1e-12
         )
     first = trajectory(
-        gdtx.muon(1.0, True, coefficients="exact", shape_factor=None), gradients, params
+        gdtx.muon(1.0, True, polar=gdtx.Polar("exact"), shape_factor=None), gradients, params
     )
     for name, g in gradients.items():
         u, _, v = np.linalg.svd(g[0], full_matrices=False)
@@ -276,14 +277,16 @@ def test_errors():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: gdtx.orthogonalize("kellar"), ValueError,
+        (lambda: gdtx.Polar("kellar"), ValueError,
          "must be 'keller', 'polar_express', .*'exact' or the numbers .*, got 'kellar'"),
-        (lambda: gdtx.orthogonalize(()), TypeError, "coefficients must be .* or the numbers"),
-        (lambda: gdtx.orthogonalize(3.0), TypeError, "coefficients must be .* or the numbers"),
-        (lambda: gdtx.orthogonalize([(1.0, 2.0), "x"]), TypeError, "or the numbers"),
-        (lambda: gdtx.orthogonalize([KELLER] * 3, 2), ValueError, "given for 3 steps, steps is 2"),
-        (lambda: gdtx.orthogonalize(batch_size=0), ValueError, "batch_size must be a positive"),
-        (lambda: gdtx.orthogonalize(steps=-1), ValueError, "steps must be a non-negative integer"),
+        (lambda: gdtx.Polar(()), TypeError, "coefficients must be .* or the numbers"),
+        (lambda: gdtx.Polar(3.0), TypeError, "coefficients must be .* or the numbers"),
+        (lambda: gdtx.Polar([(1.0, 2.0), "x"]), TypeError, "or the numbers"),
+        (lambda: gdtx.Polar([KELLER] * 3, 2), ValueError, "Polar: .* for 3 steps, steps is 2"),
+        (lambda: gdtx.Polar(batch_size=0), ValueError, "Polar: batch_size must be a positive"),
+        (lambda: gdtx.Polar(steps=-1), ValueError, "steps must be a non-negative integer"),
+        (lambda: gdtx.orthogonalize("exact"), TypeError,
+         r"orthogonalize: polar must be Polar\(...\), got 'exact'"),
         (lambda: gdtx.scale_by_shape("kellar"), ValueError, "be 'keller', 'moonshot', None or"),
         (lambda: gdtx.muon(0.1, momentum=1.0), ValueError, r"muon: momentum must be in \[0, 1\)"),
         (lambda: gdtx.muon(0.1, others=3), TypeError, "muon: others must be a transformation"),
@@ -295,8 +298,8 @@ def test_arguments_are_checked(make, error, message):
 
 
 def test_is_data():
-    tx = mixed(coefficients=[KELLER, (1.5, -0.5)])
-    same = mixed(coefficients=[KELLER, (1.5, -0.5)])
+    tx = mixed(polar=gdtx.Polar([KELLER, (1.5, -0.5)]))
+    same = mixed(polar=gdtx.Polar([KELLER, (1.5, -0.5)]))
     assert tx == same
     assert hash(tx) == hash(same)
     assert eval(repr(tx), vars(gdtx)) == tx
@@ -351,7 +354,7 @@ def test_latex():
         gdtx.scale_by_muon()
     )
     assert (
-        gdtx.latex(gdtx.orthogonalize("exact")).splitlines()[-2]
+        gdtx.latex(gdtx.orthogonalize(gdtx.Polar("exact"))).splitlines()[-2]
         == r"u_t &= \operatorname{polar}\left( g_t \right)"
     )
     assert r"s &= 0.2 \sqrt{\max\left( n_{\mathrm{in}}" in gdtx.latex(

@@ -9,7 +9,7 @@ import pytest
 from compilations import counted_compilations
 
 import gdtx
-from gdtx.linalg.polar import COEFFICIENTS
+from gdtx.links.matrix.polynomials import COEFFICIENTS
 
 KELLER = (3.4445, -4.7750, 2.0315)
 
@@ -20,8 +20,8 @@ def matrix(rng, shape, singular):
     return u * np.asarray(singular) @ v.T
 
 
-def orthogonalized(x, *args, **settings):
-    tx = gdtx.orthogonalize(*args, **settings)
+def orthogonalized(x, *args, axes="io", **settings):
+    tx = gdtx.orthogonalize(gdtx.Polar(*args, **settings), axes)
     return jax.device_get(tx.update(jax.tree.map(jnp.asarray, x), ())[0])
 
 
@@ -166,14 +166,15 @@ def test_other_coefficients(x64):
 
 
 def test_arrays_as_coefficients_change_without_compiling():
-    x, tx = jnp.ones((2, 3)), gdtx.orthogonalize(tuple(jnp.array(c) for c in KELLER))
+    x, tx = jnp.ones((2, 3)), gdtx.orthogonalize(gdtx.Polar(tuple(map(jnp.array, KELLER))))
     first = tx.update(x, ())[0]
     with counted_compilations() as compilations:
-        other = tx.replace(coefficients=tuple(jnp.array(c) for c in (1.5, -0.5, 0.0)))
+        cubic = tuple(map(jnp.array, (1.5, -0.5, 0.0)))
+        other = tx.replace(**{"polar.coefficients": cubic})
         assert not np.allclose(other.update(x, ())[0], first)
     assert compilations == []
     # They make nothing of a narrower dtype wider.
-    assert tx.replace(dtype="bfloat16").update(x, ())[0].dtype == jnp.float32
+    assert tx.replace(**{"polar.dtype": "bfloat16"}).update(x, ())[0].dtype == jnp.float32
 
 
 AXES = {
@@ -248,7 +249,7 @@ def test_axes_by_tree_function_prefix_and_patterns():
 
 def test_parameters_named_like_axes():
     x = {"io": jnp.ones((2, 2)), "b": jnp.ones((2, 2))}
-    got = gdtx.orthogonalize("exact", axes=["io"]).update(x, ())[0]
+    got = gdtx.orthogonalize(gdtx.Polar("exact"), axes=["io"]).update(x, ())[0]
     np.testing.assert_allclose(got["io"], jnp.full((2, 2), 0.5), atol=1e-6)
     np.testing.assert_array_equal(got["b"], x["b"])
 
@@ -284,7 +285,7 @@ def test_narrow_dtypes(name):
 def test_derivatives(coefficients, x64):
     """By finite differences, of matrices with more rows, more columns and as many; 0 at 0."""
     rng = np.random.default_rng(13)
-    tx = gdtx.orthogonalize(coefficients)
+    tx = gdtx.orthogonalize(gdtx.Polar(coefficients))
     f = jax.jit(lambda x: tx.update(x, ())[0])
 
     def draw():

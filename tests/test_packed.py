@@ -35,15 +35,15 @@ def packed_or_not(wrap):
     mean = gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9))
     size = gdtx.chain(gdtx.square(), gdtx.ema(0.9), gdtx.sqrt(), gdtx.add(1e-3))
     return {
-        "shampoo": gdtx.precondition(mean, wrap(gdtx.running_sum()), 1e-3, update_every=3),
-        "soap": gdtx.in_eigenbasis(mean, size, wrap(gdtx.ema(0.9)), update_every=3, start=6),
+        "shampoo": gdtx.precondition(mean, wrap(gdtx.running_sum()), 1e-3, roots=gdtx.Roots(3)),
+        "soap": gdtx.in_eigenbasis(mean, size, wrap(gdtx.ema(0.9)), gdtx.Bases(3, start=6)),
     }
 
 
 @pytest.mark.parametrize("name", ["shampoo", "soap"])
 def test_methods_do_not_notice(name, x64):
     gradients, params = gradients_and_params(few=True, steps=12)
-    plain, packed = (gdtx.blockwise(packed_or_not(wrap)[name], block_size=3)
+    plain, packed = (gdtx.blockwise(packed_or_not(wrap)[name], gdtx.Blocks(3))
                      for wrap in (lambda link: link, gdtx.packed))  # fmt: skip
     want, _ = trajectory(plain, gradients, params)
     got, _ = trajectory(packed, gradients, params)
@@ -59,7 +59,7 @@ def test_methods_do_not_notice(name, x64):
 def test_triangles_are_where_the_blocks_are(axis_type):
     with on_mesh(axis_type) as put:
         params = put({"w": np.ones((8, 4), np.float32)})
-        tx = gdtx.blockwise(packed_or_not(gdtx.packed)["shampoo"], block_size=2)
+        tx = gdtx.blockwise(packed_or_not(gdtx.packed)["shampoo"], gdtx.Blocks(2))
         state = tx.init(params)
         _, after = tx.update(params, state)
         for kept in (state, after):

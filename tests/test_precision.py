@@ -86,8 +86,7 @@ def test_every_link_with_a_dtype_is_tried():
         if "dtype" in getattr(getattr(factory, "__gdtx_signature__", None), "parameters", ())
     }  # fmt: skip
     # Of those a dtype is what they compute in, and a difference is an expression of `latest`.
-    others = {"orthogonalize", "scale_by_muon", "muon", "precondition", "in_eigenbasis",
-              "difference"}  # fmt: skip
+    others = {"Polar", "Roots", "Bases", "difference"}
     assert with_dtype - others == set(LINKS_WITH_DTYPE) - {"nesterov"}
 
 

@@ -97,7 +97,7 @@ TABLE = {
         "step matrices.0.0.value others.step others.0.mu.0.value others.0.mu.1.step "
         "others.0.nu.2.value",
         "learning_rate@0 others.learning_rate@2 others.b1 others.b2 others.eps momentum "
-        "nesterov bias_correction steps weight_decay batched",
+        "nesterov bias_correction polar.steps polar.batched weight_decay",
         "step",
     ),
     "accumulate_gradients": (
@@ -176,9 +176,9 @@ TABLE = {
         "consecutive_skipped skipped",
     ),
     "blockwise": (
-        gdtx.blockwise(CHAIN, 2),
+        gdtx.blockwise(CHAIN, gdtx.Blocks(2)),
         "1.step 1.value",
-        "inner.1.decay@0 inner.1.initial block_size merge_size stacked",
+        "inner.1.decay@0 inner.1.initial blocks.size blocks.merge_size blocks.stacked",
         "step",
     ),
     "precondition": (
@@ -186,8 +186,8 @@ TABLE = {
         "step failures direction.step direction.value statistic.step statistic.value roots",
         "inner.direction.decay@2 inner.direction.nesterov inner.statistic.statistic.decay@5 "
         "inner.statistic.statistic.initial inner.eps inner.relative_eps inner.exponent "
-        "inner.update_every inner.start inner.stale inner.tolerance inner.batch_size block_size "
-        "merge_size stacked",
+        "inner.roots.every inner.roots.start inner.roots.stale inner.roots.tolerance "
+        "inner.roots.batch_size blocks.size blocks.merge_size blocks.stacked",
         "step",
     ),
     "in_eigenbasis": (
@@ -196,8 +196,8 @@ TABLE = {
         "statistic.step statistic.value basis",
         "inner.direction.decay@2 inner.direction.nesterov inner.magnitude.1.decay@5 "
         "inner.magnitude.1.initial inner.statistic.decay@8 inner.statistic.initial "
-        "inner.update_every inner.start inner.stale inner.batch_size block_size merge_size "
-        "stacked",
+        "inner.bases.every inner.bases.start inner.bases.stale inner.bases.batch_size blocks.size "
+        "blocks.merge_size blocks.stacked",
         "step",
     ),
     "shampoo": (
@@ -206,9 +206,9 @@ TABLE = {
         "0.direction.direction.1.step 0.direction.statistic.0.value "
         "0.direction.statistic.1.step 0.direction.roots 0.magnitude.1.step "
         "0.magnitude.1.nu.0.1.value",
-        "learning_rate@0 b1 b2 eps block_size update_every start exponent graft.decay@13 "
-        "graft.eps graft.initial_scale graft.eps_in_sqrt weight_decay relative_eps merge_size "
-        "stale tolerance batch_size stacked",
+        "learning_rate@0 b1 b2 eps relative_eps exponent graft.decay@13 graft.eps "
+        "graft.initial_scale graft.eps_in_sqrt weight_decay roots.every roots.start roots.stale "
+        "roots.tolerance roots.batch_size blocks.size blocks.merge_size blocks.stacked",
         "step",
     ),
     "rank_one": (

@@ -163,12 +163,18 @@ def test_derivatives_by_the_power_and_at_zero(x64):
         (lambda a: inverse_root(a, 2.5, method="newton"), "needs p to be an integer, got 2.5"),
         (lambda a: inverse_root(a, 2, method="qr"), "needs a basis"),
         (lambda a: inverse_root(a, 2, dtype="float64"), "float64 was asked for where 64-bit"),
-        (lambda a: gdtx.shampoo(0.1, root_dtype="float64"), "float64 was asked for where 64-bit"),
-        (lambda a: gdtx.soap(0.1, basis_dtype="float64"), "float64 was asked for where 64-bit"),
+        (
+            lambda a: gdtx.shampoo(0.1, roots=gdtx.Roots(dtype="float64")),
+            "float64 was asked for where 64-bit",
+        ),
+        (
+            lambda a: gdtx.soap(0.1, bases=gdtx.Bases(dtype="float64")),
+            "float64 was asked for where 64-bit",
+        ),
         (lambda a: gdtx.shampoo(0.1, exponent=0.25), "exponent must be negative, got 0.25"),
-        (lambda a: gdtx.shampoo(0.1, method="qr"), "method must be 'eigh' or 'newton', got 'qr'"),
-        (lambda a: gdtx.soap(0.1, method="newton"), "method must be 'qr' or 'eigh', got 'newton'"),
-        (lambda a: gdtx.shampoo(0.1, update_every=0), "update_every must be a positive integer"),
+        (lambda a: gdtx.Roots(method="qr"), "method must be 'eigh' or 'newton', got 'qr'"),
+        (lambda a: gdtx.Bases(method="newton"), "method must be 'qr' or 'eigh', got 'newton'"),
+        (lambda a: gdtx.Roots(every=0), "Roots: every must be a positive integer"),
     ],
 )
 def test_errors(call, message):

@@ -10,19 +10,27 @@ from matrix_samples import STEPS, gradients_and_params, near, trajectory
 
 import gdtx
 
-EVERY = {"update_every": 13, "start": 4}  # roots at the steps 4, 17, 30, 43 and 56
+EVERY = {"every": 13, "start": 4}  # roots at the steps 4, 17, 30, 43 and 56
 SETTINGS = {
-    "sums": {"b1": 0.0, "b2": 1.0, "update_every": 1, "eps": 1e-3},
+    "sums": {"b1": 0.0, "b2": 1.0, "every": 1, "eps": 1e-3},
     "averages": {"b1": 0.9, "b2": 0.95, "eps": 1e-3, "weight_decay": 0.1, **EVERY},
     "stale": {"b1": 0.5, "b2": 1.0, "eps": 1e-2, "exponent": -0.35, "stale": True, **EVERY},
 }
-MORE = {"newton": {"method": "newton"}, "one at a time": {"batch_size": 1, "stacked": False}}
+MORE = {
+    "newton": {"roots.method": "newton"},
+    "one at a time": {"roots.batch_size": 1, "blocks.stacked": False},
+}
+
+
+def shampoo(every, start=1, stale=False, **settings):
+    """With its options named as the oracle names them."""
+    return gdtx.shampoo(0.1, **settings, roots=gdtx.Roots(every, start, stale))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_trajectory_is_that_of_the_papers(name, x64):
     gradients, params = gradients_and_params()
-    got, _ = trajectory(gdtx.shampoo(0.1, **SETTINGS[name]), gradients, params)
+    got, _ = trajectory(shampoo(**SETTINGS[name]), gradients, params)
     for leaf, g in gradients.items():
         want = oracles_matrix.shampoo(g, params[leaf], 0.1, **SETTINGS[name])
         assert got[leaf].dtype == np.float64
@@ -32,10 +40,9 @@ def test_trajectory_is_that_of_the_papers(name, x64):
 @pytest.mark.parametrize("name", MORE)
 def test_how_roots_are_computed_changes_no_number(name, x64):
     gradients, params = gradients_and_params(few=True)
-    usual, _ = trajectory(gdtx.shampoo(0.1, **SETTINGS["averages"]), gradients, params)
-    got, state = trajectory(
-        gdtx.shampoo(0.1, **SETTINGS["averages"], **MORE[name]), gradients, params
-    )
+    tx = shampoo(**SETTINGS["averages"])
+    usual, _ = trajectory(tx, gradients, params)
+    got, state = trajectory(gdtx.replace(tx, MORE[name]), gradients, params)
     assert gdtx.find(state, "failures") == 0
     for leaf in gradients:
         near(got[leaf], usual[leaf], atol=1e-9, err_msg=leaf)
@@ -46,7 +53,7 @@ def test_float32_follows_float64():
     gradients, params = gradients_and_params(few=True)
     settings = SETTINGS["averages"]
     single = jax.tree.map(lambda x: x.astype(np.float32), (gradients, params))
-    got, _ = trajectory(gdtx.shampoo(0.1, **settings), *single)
+    got, _ = trajectory(shampoo(**settings), *single)
     for leaf, g in gradients.items():
         want = oracles_matrix.shampoo(g, params[leaf], 0.1, **settings)
         assert got[leaf].dtype == np.float32
@@ -56,7 +63,7 @@ def test_float32_follows_float64():
 def test_grafted(x64):
     gradients, params = gradients_and_params(few=True)
     settings = {**SETTINGS["averages"], "start": 20}
-    tx = gdtx.shampoo(0.1, **settings, graft=gdtx.scale_by_adam())
+    tx = shampoo(**settings, graft=gdtx.scale_by_adam())
     got, _ = trajectory(tx, gradients, params)
     for leaf, g in gradients.items():
         adam = oracles.adam(g, params[leaf], 1.0)
@@ -66,14 +73,14 @@ def test_grafted(x64):
 
 def test_before_its_start_a_grafted_step_is_that_of_the_graft():
     gradients, params = gradients_and_params(few=True)
-    tx = gdtx.shampoo(0.1, start=STEPS + 1, graft=gdtx.scale_by_adam())
+    tx = gdtx.shampoo(0.1, roots=gdtx.Roots(start=STEPS + 1), graft=gdtx.scale_by_adam())
     got, _ = trajectory(tx, gradients, params)
     want, _ = trajectory(gdtx.adam(0.1), gradients, params)
     jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
 def first_step(gradients, **settings):
-    tx = gdtx.scale_by_shampoo(**{"b1": 0.0, "b2": 1.0, "update_every": 1, **settings})
+    tx = gdtx.scale_by_shampoo(**{"b1": 0.0, "b2": 1.0, **settings}, roots=gdtx.Roots(1))
     updates, _ = trajectory(tx, {k: g[None] for k, g in gradients.items()}, gradients)
     return {k: np.asarray(u[0]) for k, u in updates.items()}
 
@@ -90,7 +97,8 @@ def test_first_step_is_the_polar_factor(settings, x64):
 
 def test_first_step_is_that_of_muon_made_exact(x64):
     g = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4)))
-    muon, _ = gdtx.orthogonalize("exact").update(g, gdtx.orthogonalize("exact").init(g))
+    exact = gdtx.orthogonalize(gdtx.Polar("exact"))
+    muon, _ = exact.update(g, exact.init(g))
     np.testing.assert_allclose(first_step({"w": g}, eps=1e-14)["w"], muon, atol=1e-9)
 
 
@@ -98,7 +106,7 @@ def test_constant_gradients_act_on_singular_values(x64):
     g = np.random.default_rng(1).normal(size=(4, 4))
     u, s, vt = np.linalg.svd(g)
     eps = 0.3
-    tx = gdtx.shampoo(1.0, b1=0.0, b2=1.0, eps=eps, update_every=1)
+    tx = gdtx.shampoo(1.0, b1=0.0, b2=1.0, eps=eps, roots=gdtx.Roots(1))
     got, _ = trajectory(tx, {"g": np.stack([g] * 7)}, {"g": g})
     for step, update in enumerate(got["g"], 1):
         want = -u @ np.diag(s / np.sqrt(step * s**2 + eps)) @ vt
@@ -108,7 +116,7 @@ def test_constant_gradients_act_on_singular_values(x64):
 def test_diagonal_gradients_are_those_of_adagrad(x64):
     diagonals = np.random.default_rng(2).normal(size=(STEPS, 4))
     gradients = {"w": diagonals[:, :, None] * np.eye(4)}
-    tx = gdtx.shampoo(0.1, b1=0.0, b2=1.0, eps=1e-6, update_every=1)
+    tx = shampoo(1, b1=0.0, b2=1.0, eps=1e-6)
     got, _ = trajectory(tx, gradients, {"w": np.zeros((4, 4))})
     want = oracles.adagrad(diagonals, np.zeros(4), 0.1, initial_accumulator_value=0.0, eps=1e-6)
     np.testing.assert_allclose(got["w"], want[:, :, None] * np.eye(4), rtol=1e-10, atol=1e-14)
@@ -117,9 +125,9 @@ def test_diagonal_gradients_are_those_of_adagrad(x64):
 def test_on_vectors_it_is_full_matrix_adagrad(x64):
     rng = np.random.default_rng(3)
     g = rng.normal(size=(STEPS, 5))
-    settings = {"b1": 0.0, "b2": 1.0, "eps": 1e-3, "update_every": 1}
+    settings = {"b1": 0.0, "b2": 1.0, "eps": 1e-3, "every": 1}
     (got, _), (named, _) = (
-        trajectory(gdtx.shampoo(0.1, **settings, exponent=exponent), {"v": g}, {"v": g[0]})
+        trajectory(shampoo(**settings, exponent=exponent), {"v": g}, {"v": g[0]})
         for exponent in (None, -1 / 2)
     )
     total = 1e-3 * np.eye(5)
@@ -145,10 +153,10 @@ def test_order_of_the_exponent(x64):
 def test_blocks_are_parameters_of_their_own(x64):
     g = np.random.default_rng(5).normal(size=(STEPS, 5, 4))
     cuts = {f"{i} {j}": g[:, i : i + 2, j : j + 2] for i in (0, 2, 4) for j in (0, 2)}
-    settings = {"b1": 0.9, "b2": 0.9, "eps": 1e-3, "update_every": 7}
-    whole, _ = trajectory(gdtx.shampoo(0.1, **settings, block_size=2), {"w": g}, {"w": g[0]})
+    settings = {"b1": 0.9, "b2": 0.9, "eps": 1e-3, "every": 7}
+    whole, _ = trajectory(shampoo(**settings, blocks=gdtx.Blocks(2)), {"w": g}, {"w": g[0]})
     apart, _ = trajectory(
-        gdtx.shampoo(0.1, **settings), cuts, {name: block[0] for name, block in cuts.items()}
+        shampoo(**settings), cuts, {name: block[0] for name, block in cuts.items()}
     )
     for name, block in apart.items():
         i, j = map(int, name.split())
@@ -158,8 +166,10 @@ def test_blocks_are_parameters_of_their_own(x64):
 
 def test_merged_dimensions_are_a_reshape(x64):
     g = np.random.default_rng(6).normal(size=(STEPS, 2, 3, 4, 5))
-    settings = {"b1": 0.9, "b2": 0.9, "eps": 1e-3, "update_every": 7}
-    merged, _ = trajectory(gdtx.shampoo(0.1, **settings, merge_size=6), {"w": g}, {"w": g[0]})
+    settings = {"b1": 0.9, "b2": 0.9, "eps": 1e-3, "every": 7}
+    merged, _ = trajectory(
+        shampoo(**settings, blocks=gdtx.Blocks(merge_size=6)), {"w": g}, {"w": g[0]}
+    )
     flat = g.reshape(STEPS, 6, 4, 5)
-    shaped, _ = trajectory(gdtx.shampoo(0.1, **settings), {"w": flat}, {"w": flat[0]})
+    shaped, _ = trajectory(shampoo(**settings), {"w": flat}, {"w": flat[0]})
     np.testing.assert_allclose(merged["w"].reshape(flat.shape), shaped["w"], rtol=1e-12)

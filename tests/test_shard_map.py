@@ -13,9 +13,9 @@ import gdtx
 
 # Other programs of transformations that are in the table.
 OTHERS = {
-    "newton": gdtx.shampoo(0.1, method="newton", block_size=3),
-    "sums, stale": gdtx.shampoo(0.1, b1=0.0, b2=1.0, stale=True),
-    "eigh": gdtx.soap(0.1, method="eigh"),
+    "newton": gdtx.shampoo(0.1, roots=gdtx.Roots(method="newton"), blocks=gdtx.Blocks(3)),
+    "sums, stale": gdtx.shampoo(0.1, b1=0.0, b2=1.0, roots=gdtx.Roots(stale=True)),
+    "eigh": gdtx.soap(0.1, bases=gdtx.Bases(method="eigh")),
     "blocks of vectors": gdtx.full_matrix_adagrad(0.1, block_size=2),
     "several wrappers": gdtx.skip_nonfinite(
         gdtx.accumulate_gradients(gdtx.average(gdtx.remember(gdtx.shampoo(0.1))), 2)

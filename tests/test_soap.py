@@ -9,17 +9,22 @@ import gdtx
 
 # A basis from fewer gradients than dimensions has vectors that are anyone's choice: from step 6 on
 # there are enough. Turned at the steps 6, 19, 32, 45 and 58.
-EVERY = {"eps": 1e-3, "update_every": 13, "start": 6}
+EVERY = {"eps": 1e-3, "every": 13, "start": 6}
 SETTINGS = {
     "usual": {"weight_decay": 0.1, **EVERY},
     "fresh, other decays": {"b1": 0.5, "b2": 0.9, "b3": 0.99, "stale": False, **EVERY},
 }
 
 
+def soap(every, start, stale=True, **settings):
+    """With its options named as the oracle names them."""
+    return gdtx.soap(0.1, **settings, bases=gdtx.Bases(every, start, stale))
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_trajectory_is_that_of_the_paper(name, x64):
     gradients, params = gradients_and_params()
-    got, state = trajectory(gdtx.soap(0.1, **SETTINGS[name]), gradients, params)
+    got, state = trajectory(soap(**SETTINGS[name]), gradients, params)
     assert gdtx.find(state, "failures") == 0
     for leaf, g in gradients.items():
         want = oracles_matrix.soap(g, params[leaf], 0.1, **SETTINGS[name])
@@ -29,7 +34,7 @@ def test_trajectory_is_that_of_the_paper(name, x64):
 
 def test_in_the_identity_basis_it_is_adam(x64):
     gradients, params = gradients_and_params(few=True)
-    got, _ = trajectory(gdtx.soap(0.1, start=STEPS + 1), gradients, params)
+    got, _ = trajectory(gdtx.soap(0.1, bases=gdtx.Bases(start=STEPS + 1)), gradients, params)
     want, _ = trajectory(gdtx.adam(0.1, b1=0.95, b2=0.95), gradients, params)
     for leaf in gradients:
         np.testing.assert_allclose(got[leaf], want[leaf], rtol=1e-12, atol=1e-14)
@@ -47,7 +52,7 @@ def test_second_moments_are_sorted_with_the_basis(x64):
         g[step, i, j] = sizes[step, i] * rng.normal()
     settings = {"b1": 0.5, "b2": 0.9}
     # Only when every row and column has been seen is no eigenvector anyone's choice.
-    tx = gdtx.soap(0.1, **settings, update_every=4, start=10)
+    tx = soap(4, 10, **settings)
     got, state = trajectory(tx, {"w": g}, {"w": g[0]})
     want, _ = trajectory(gdtx.adam(0.1, **settings), {"w": g}, {"w": g[0]})
     np.testing.assert_allclose(got["w"], want["w"], rtol=1e-6, atol=1e-9)
@@ -64,7 +69,7 @@ def test_settles_on_the_eigenvectors(x64):
     )
     bases = []
     for method in ("qr", "eigh"):
-        tx = gdtx.scale_by_soap(update_every=1, method=method, b3=0.999)
+        tx = gdtx.scale_by_soap(b3=0.999, bases=gdtx.Bases(1, method=method))
         _, state = trajectory(tx, {"w": g}, {"w": g[0]})
         bases.append(np.asarray(gdtx.find(state, "basis")["4x9"][0])[0, 0, 0])
     np.testing.assert_allclose(np.abs(bases[0].T @ bases[1]), np.eye(4), atol=0.02)
@@ -72,8 +77,8 @@ def test_settles_on_the_eigenvectors(x64):
 
 def test_blocks_are_parameters_of_their_own(x64):
     g = np.random.default_rng(2).normal(size=(30, 6, 4))
-    settings = {"update_every": 5, "start": 6}
-    whole, _ = trajectory(gdtx.soap(0.1, **settings, block_size=4), {"w": g}, {"w": g[0]})
+    settings = {"every": 5, "start": 6}
+    whole, _ = trajectory(soap(**settings, blocks=gdtx.Blocks(4)), {"w": g}, {"w": g[0]})
     cuts = {"0": g[:, :4], "4": g[:, 4:]}
-    apart, _ = trajectory(gdtx.soap(0.1, **settings), cuts, {k: x[0] for k, x in cuts.items()})
+    apart, _ = trajectory(soap(**settings), cuts, {k: x[0] for k, x in cuts.items()})
     np.testing.assert_allclose(whole["w"], np.concatenate(list(apart.values()), axis=1), rtol=1e-8)

@@ -39,7 +39,7 @@ def test_matrices_and_short_vectors_get_none(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         first_state(METHODS[name](0.1), w=(2000, 3000), k=(3, 3, 64, 64), b=(400,), scalar=())
-        first_state(METHODS[name](0.1, block_size=16), b=(5000,))
+        first_state(METHODS[name](0.1, blocks=gdtx.Blocks(16)), b=(5000,))
         first_state(gdtx.blockwise(gdtx.trace(0.9)), b=(5000,))
         first_state(METHODS[name](0.1, others=gdtx.adam(0.1)), w=(8, 8), b=(5000,))
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from .ascent import warn_of_ascent
 from .errors import describe, fail, foreign_state, running
 from .functions import accepts_arguments, with_arguments
 from .kinds import Function, TwoArraysFunction
 from .memory import RecurState
-from .numerics import cast, compute_dtype
+from .numerics import cast, compute_dtype, real_like
 from .outermost import is_outermost
 from .rules import each_leaf
 from .transformation import GradientTransformation, transformation
@@ -208,8 +207,7 @@ def previous(statistic: GradientTransformation) -> GradientTransformation:
         _, state = statistic.update(updates, state, params, **extra_args)
 
         def past(u: jax.Array, a: jax.Array) -> jax.Array:
-            # Of complex parameters, what reaches a statistic may be real, as squares are.
-            a = a if jnp.iscomplexobj(u) else a.real
+            a = real_like(a, u)
             return cast(a, compute_dtype(a.dtype))
 
         return structure.unflatten(map(past, leaves, emitted)), state

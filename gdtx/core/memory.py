@@ -13,8 +13,8 @@ from .functions import accepts_arguments, with_arguments
 from .handover import counts
 from .kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction, is_array
 from .narrow import bits, drawn, mixed, rounded_by_chance
-from .numerics import cast, compute_dtype, increment, is_narrow
-from .rules import checked_result, each_leaf, walk
+from .numerics import cast, compute_dtype, increment, is_narrow, real_like
+from .rules import checked_result, each_leaf, unzipped, walk
 from .transformation import GradientTransformation, transformation
 from .tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
 
@@ -91,10 +91,7 @@ def recur(
             check_shapes(updates, old, "state")
 
         def step(u: jax.Array, *kept: jax.Array) -> tuple[Any, ...]:
-            # Of complex parameters, what reaches a link may be real, as squares are. Its buffers
-            # hold real numbers then, and the rule sees them so.
-            is_real = not jnp.iscomplexobj(u)
-            old = [a.real if is_real else a for a in kept]
+            old = [real_like(a, u) for a in kept]
             wide = compute_dtype(u.dtype, *(a.dtype for a in old))
             named = dict(zip(buffers, (cast(a, wide) for a in old), strict=True))
             result, new = _returned(rule(cast(u, wide), **named), buffers)
@@ -103,9 +100,8 @@ def recur(
                 for name, a in zip(buffers, kept, strict=True)
             )
 
-        results = walk(step, structure, leaves, *buffers.values())
-        columns = list(zip(*results, strict=True)) or [()] * (1 + len(buffers))
-        out, *new = map(structure.unflatten, columns)
+        rows = walk(step, structure, leaves, *buffers.values())
+        out, *new = map(structure.unflatten, unzipped(rows, 1 + len(buffers)))
         return out, RecurState(dict(zip(buffers, new, strict=True)))
 
     return GradientTransformation(init, update)

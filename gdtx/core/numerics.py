@@ -28,6 +28,12 @@ def compute_dtype(*dtypes: Any) -> Any:
     return jnp.dtype(jnp.complex64 if is_complex else jnp.float32)
 
 
+def real_like(x: jax.Array, u: jax.Array) -> jax.Array:
+    """`x`, its real part if `u` is real: updates of complex parameters may be real, as squares are,
+    where what is kept beside them is complex."""
+    return x if jnp.iscomplexobj(u) else x.real
+
+
 def promoting() -> Any:
     """A context in which a rule may multiply an array by a count or by a number of another dtype.
 

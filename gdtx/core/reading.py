@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .call import Call
 from .errors import at_work, describe
 from .fits import check_fits
+from .options import Options
 from .outermost import nested
 from .transformation import GradientTransformation, ScheduledState
 from .tree import PyTree
@@ -70,11 +72,27 @@ def _values(tx: GradientTransformation, state: PyTree, ago: int) -> dict[str, An
             used = value.replace(**held) if held else value
             inner = _values(used, _state_of(tx, path, name, value, state), ago) | held
             found |= {f"{path}.{below}": item for below, item in inner.items()}
-        elif tx.signature.is_scalar(name) or (
-            tx.signature.kind(name) is not None and isinstance(value, int)
-        ):
+        elif isinstance(value, Options):
+            found |= _given(value, f"{path}.")
+        elif _is_shown(tx, name, value):
             found[path] = current.get(name, value)
     return found
+
+
+def _given(options: Options, before: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path, name, value in options.parts():
+        if isinstance(value, Options):
+            found |= _given(value, f"{before}{path}.")
+        elif _is_shown(options, name, value):
+            found[before + path] = value
+    return found
+
+
+def _is_shown(call: Call, name: str, value: Any) -> bool:
+    """Whether this is a number: a scalar, an integer or a boolean."""
+    kind = call.signature.kind(name)
+    return kind is not None and (kind.scalar or isinstance(value, int))
 
 
 def _kept(tree: PyTree, state: PyTree) -> dict[str, Any]:

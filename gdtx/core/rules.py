@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .boxes import refilled
 from .errors import LeafError, annotate, calling, describe, fail
 from .kinds import ArrayFunction, TreeFunction, TwoArraysFunction
 from .numerics import cast, compute_dtype, narrow
@@ -156,6 +157,21 @@ def walk(
             annotate(error, f"raised by {what} at updates{path}, {describe(arrays[0])}")
             raise
     return results
+
+
+def remembered(rule: Callable[..., Any], updates: PyTree, *kept: PyTree) -> list[PyTree]:
+    """`rule` on each leaf of the updates and of what is kept of it, which is out of boxes: the new
+    updates, and the new of all that is kept."""
+    leaves, structure = jax.tree.flatten(updates)
+    outside = jax.tree.structure(refilled(updates, leaves))
+    columns = [leaves_as(outside, tree, "state", "updates") for tree in kept]
+    out, *new = unzipped(walk(rule, structure, leaves, *columns), 1 + len(kept))
+    return [structure.unflatten(out), *map(outside.unflatten, new)]
+
+
+def unzipped(rows: list[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
+    """The columns of a table: of one without rows as many, all empty."""
+    return list(zip(*rows, strict=True)) or [()] * width
 
 
 def checked_result(result: Any, u: jax.Array, dtype: Any) -> jax.Array:

@@ -36,6 +36,10 @@ _elsewhere = {
     "rng": ("seed",),
     "etas": ("eta_minus", "eta_plus"),
     "step_sizes": ("min_step_size", "max_step_size"),
+    "update_every": ("every",),
+    "block_size": ("size",),
+    "root_dtype": ("dtype",),
+    "basis_dtype": ("dtype",),
 }
 
 _scalar_kinds: dict[str, dict[Kind, None]] = {}
@@ -133,5 +137,16 @@ class Signature:
         likely = [name for name in _elsewhere.get(key, ()) if name in self.parameters]
         if key not in ("betas", "etas", "step_sizes"):
             likely = likely[:1]
+        if not likely and (found := self._among_options(key)):
+            return f", did you mean {found}?"
         likely = likely or difflib.get_close_matches(key, self.parameters, n=1)
         return f", did you mean {' and '.join(map(repr, likely))}?" if likely else ""
+
+    def _among_options(self, key: str) -> str | None:
+        """Where this name is an argument of what is given to an argument."""
+        for name, parameter in self.parameters.items():
+            options = getattr(parameter.default, "signature", None)
+            for inner in (key, *_elsewhere.get(key, ())):
+                if isinstance(options, Signature) and inner in options.parameters:
+                    return f"{name + '.' + inner!r}, as in {name}={options.name}({inner}=...)"
+        return None

@@ -11,9 +11,10 @@ from typing import Any
 from ..core.kinds import is_zero
 from ..core.transformation import GradientTransformation
 from ..links.matrix.blockwise import blockwise
-from ..links.matrix.eigenbasis import in_eigenbasis
+from ..links.matrix.eigenbasis import Bases, in_eigenbasis
 from ..links.matrix.orthogonal import orthogonalize, scale_by_shape
 from ..links.matrix.packed import packed
+from ..links.matrix.polynomials import Polar
 from ..links.matrix.precondition import precondition
 from .expression import Expression, Symbol, apply, expression, product
 from .reader import Reader, result
@@ -38,7 +39,7 @@ def _statistics(reader: Reader, u: Expression, statistic: GradientTransformation
 
 def _precondition(
     reader: Reader, u: Expression, direction: GradientTransformation,
-    statistic: GradientTransformation, eps: Any, relative_eps: Any, exponent: Any, **others: Any
+    statistic: GradientTransformation, eps: Any, relative_eps: Any, exponent: Any, roots: Any
 ) -> Expression:  # fmt: skip
     u = reader.atom(u)
     mean = reader.read(direction, u)
@@ -57,17 +58,16 @@ def _precondition(
 
 def _in_eigenbasis(
     reader: Reader, u: Expression, direction: GradientTransformation,
-    magnitude: GradientTransformation, statistic: GradientTransformation, update_every: Any,
-    start: Any, stale: bool, **others: Any
+    magnitude: GradientTransformation, statistic: GradientTransformation, bases: Bases
 ) -> Expression:  # fmt: skip
     u = reader.atom(u)
     mean = reader.read(direction, u)
-    bases = []
+    sides = []
     for side, value in zip(_SIDES.values(), _statistics(reader, u, statistic), strict=True):
-        value = shifted(value, t - 1) if stale else value
+        value = shifted(value, t - 1) if bases.stale else value
         basis = Symbol("Q", side, time=t)
-        bases.append(reader.define((basis,), apply("eigenvectors", value)))
-    left, right = bases
+        sides.append(reader.define((basis,), apply("eigenvectors", value)))
+    left, right = sides
     turned = reader.define((Symbol("g", time=t).accented("tilde"),),
                            product(_transposed(left), u, right))  # fmt: skip
     with reader.branch("nu"):
@@ -77,12 +77,8 @@ def _in_eigenbasis(
     return product(left, turned_mean / size, _transposed(right))
 
 
-def _orthogonalize(
-    reader: Reader, u: Expression, coefficients: Any, steps: Any, **how: Any
-) -> Expression:
-    if isinstance(coefficients, str) and coefficients == "exact":
-        return apply("polar", u)
-    return apply(f"NewtonSchulz{steps}", u)
+def _orthogonalize(reader: Reader, u: Expression, polar: Polar, axes: Any) -> Expression:
+    return apply("polar" if polar.is_exact else f"NewtonSchulz{polar.steps}", u)
 
 
 def _scale_by_shape(reader: Reader, u: Expression, factor: Any, axes: Any) -> Expression:
@@ -99,7 +95,7 @@ def _scale_by_shape(reader: Reader, u: Expression, factor: Any, axes: Any) -> Ex
 
 
 MATRIX_RULES: dict[Callable[..., Any], Callable[..., Expression]] = {
-    blockwise: lambda reader, u, inner, **layout: reader.read(inner, u),
+    blockwise: lambda reader, u, inner, blocks: reader.read(inner, u),
     packed: lambda reader, u, statistic: reader.read(statistic, u),
     precondition: _precondition,
     in_eigenbasis: _in_eigenbasis,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ..core.norms import scaled_norms, shortened
 from .decompositions import eigh
+from .products import adjoint, matvec, of_eigenvalues, resolution
 
 
 def inverse_root_times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
@@ -33,7 +34,7 @@ def bounded(x: jax.Array, axes: Any = -1) -> jax.Array:
 @jax.custom_jvp
 def _inverse_root_times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     vectors, inverse = _spectrum(matrix)
-    return _map(vectors, inverse * _map(_adjoint(vectors), vector))
+    return matvec(vectors, inverse * matvec(adjoint(vectors), vector))
 
 
 @_inverse_root_times.defjvp
@@ -48,23 +49,13 @@ def _inverse_root_times_jvp(primals: Any, tangents: Any) -> Any:
     turned = jnp.einsum(
         "...ki,...kl,...lj->...ij", vectors.conj(), matrix_dot, vectors, precision="highest"
     )
-    coordinates = _map(_adjoint(vectors), vector)
-    change = inverse * _map(_adjoint(vectors), vector_dot) + _map(quotients * turned, coordinates)
-    return _map(vectors, inverse * coordinates), _map(vectors, change)
+    coordinates, moved = (matvec(adjoint(vectors), x) for x in (vector, vector_dot))
+    change = inverse * moved + matvec(quotients * turned, coordinates)
+    return matvec(vectors, inverse * coordinates), matvec(vectors, change)
 
 
 def _spectrum(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The eigenvectors, and the inverse roots of the eigenvalues."""
     values, vectors = eigh(matrix)
-    known = matrix.shape[-1] * jnp.finfo(values.dtype).eps * jnp.max(values, -1, keepdims=True)
-    values = jnp.maximum(values, known)
-    return vectors, jnp.where(values <= 0, 0, 1 / jnp.sqrt(jnp.where(values <= 0, 1, values)))
-
-
-def _map(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-    # Some devices round the factors of products by default.
-    return jnp.einsum("...ij,...j->...i", matrix, vector, precision="highest")
-
-
-def _adjoint(matrix: jax.Array) -> jax.Array:
-    return jnp.swapaxes(matrix, -1, -2).conj()
+    values = jnp.maximum(values, 2 * resolution(values) * jnp.max(values, -1, keepdims=True))
+    return vectors, of_eigenvalues(lambda values: 1 / jnp.sqrt(values), values)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ..core.numerics import cast, compute_dtype
 from .decompositions import eigh, qr
 from .newton import newton
-from .products import product, resolution, safe, transposed
+from .products import adjoint, of_eigenvalues, product, resolution, safe
 
 METHODS = ("eigh", "newton", "qr")
 
@@ -160,7 +160,7 @@ def _root(
         smallest, largest = (f(values, axis=-1, keepdims=True) for f in (jnp.min, jnp.max))
     else:
         # The transpose, which is the same matrix, is as LAPACK reads it.
-        values, vectors = eigh(transposed(matrix))
+        values, vectors = eigh(adjoint(matrix))
         # They are sorted, and reductions would be programs more to compile.
         smallest, largest = values[..., :1], values[..., -1:]
     size = safe(jnp.maximum(jnp.abs(smallest), jnp.abs(largest))[..., 0])
@@ -189,13 +189,13 @@ def _root_jvp(kind: Any, primals: Any, tangents: Any) -> Any:
     power = power[..., None]
     slope = power * _inverse_power(0.5 * (one + other), power - 1)
     divided = (roots[..., :, None] - roots[..., None, :]) / jnp.where(near, 1, gap)
-    inner = product(transposed(vectors), product(d_matrix, vectors))
+    inner = product(adjoint(vectors), product(d_matrix, vectors))
     d_damping = d_eps + d_relative * jnp.maximum(largest, 0) + relative_eps * inner[..., -1, -1:]
     inner = inner + _diagonal(jnp.broadcast_to(d_damping, values.shape))
     tangent = jnp.where(near, slope, divided) * inner
     logs = jnp.log(jnp.where(values > 0, values, 1))
     tangent = tangent + _diagonal(d_power * logs * roots)
-    tangent = product(product(vectors, tangent), transposed(vectors))
+    tangent = product(product(vectors, tangent), adjoint(vectors))
     return out, (tangent, *map(jnp.zeros_like, out[1:]))
 
 
@@ -206,11 +206,11 @@ def _damped(values: jax.Array, largest: jax.Array, eps: Any, relative_eps: Any) 
 
 
 def _inverse_power(values: jax.Array, power: Any) -> jax.Array:
-    return jnp.where(values > 0, jnp.where(values > 0, values, 1) ** power, 0)
+    return of_eigenvalues(lambda values: values**power, values)
 
 
 def _outer(vectors: jax.Array, values: jax.Array) -> jax.Array:
-    return product(vectors * values[..., None, :], transposed(vectors))
+    return product(vectors * values[..., None, :], adjoint(vectors))
 
 
 def _diagonal(values: jax.Array) -> jax.Array:

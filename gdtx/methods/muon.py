@@ -8,16 +8,16 @@ import jax
 
 from ..core.combine import chain
 from ..core.errors import fail
-from ..core.kinds import Count, Decay, FloatDType, NonNegative, Period
+from ..core.kinds import Decay, NonNegative
 from ..core.select import partition
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaf_path
-from ..linalg.polar import Coefficients
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment
 from ..links.matrix.axes import among_matrices, axes_of, candidates
 from ..links.matrix.orthogonal import ShapeFactor, orthogonalize, scale_by_shape
+from ..links.matrix.polynomials import Polar
 from ..links.moments import trace
 from ._parts import nesterov_mean
 
@@ -28,13 +28,9 @@ def scale_by_muon(
     *,
     nesterov: bool = True,
     bias_correction: bool = False,
-    coefficients: Coefficients = "keller",
-    steps: Count = 5,
+    polar: Polar = Polar(),
     shape_factor: ShapeFactor = "keller",
     axes: Any = "io",
-    dtype: FloatDType | None = None,
-    batched: bool = True,
-    batch_size: Period | None = None,
 ) -> GradientTransformation:
     r"""Momentum, made orthogonal, times a factor for the shape.
 
@@ -45,12 +41,14 @@ def scale_by_muon(
     the part that the gradient has in Nesterov's momentum.
 
     Args:
-        momentum: $\mu$, as in :func:`trace`.
-        nesterov: as in :func:`trace`.
+        momentum: $\mu$, decay of the sum of gradients.
+        nesterov: whether the gradient counts once more, as $g_t + \mu v_t$; if not, it is $v_t$.
         bias_correction: whether gradient and momentum are weighed as in :func:`scale_by_nadam`,
             which differs in the first steps (Optax's Muon).
-        coefficients, steps, axes, dtype, batched, batch_size: as in :func:`orthogonalize`.
-        shape_factor: as `factor` in :func:`scale_by_shape`.
+        polar: how the nearest orthogonal matrix is computed, see :class:`Polar`.
+        shape_factor: $s$, `"keller"`, `"moonshot"` or a function of the numbers of inputs and
+            outputs, see :func:`scale_by_shape`; None is 1.
+        axes: what each axis of an array is, as a letter, see :func:`orthogonalize`.
 
     Returns:
         A transformation of matrices whose state holds one buffer per array.
@@ -62,7 +60,7 @@ def scale_by_muon(
         Jordan et al. 2024, see :func:`orthogonalize`.
 
     >>> import gdtx, jax.numpy as jnp
-    >>> tx = gdtx.scale_by_muon(coefficients="exact")
+    >>> tx = gdtx.scale_by_muon(polar=gdtx.Polar("exact"))
     >>> tx.update(jnp.array([[5.0, 0.0]]), tx.init(jnp.zeros((1, 2))))[0].round(3)
     Array([[1.414, 0.   ]], dtype=float32)
     """
@@ -72,7 +70,7 @@ def scale_by_muon(
         moment = trace(momentum, nesterov)
     return chain(
         moment,
-        orthogonalize(coefficients, steps, axes, dtype, batched, batch_size),
+        orthogonalize(polar, axes),
         scale_by_shape(shape_factor, axes),
     )
 
@@ -86,14 +84,10 @@ def muon(
     momentum: Decay = 0.95,
     nesterov: bool = True,
     bias_correction: bool = False,
-    coefficients: Coefficients = "keller",
-    steps: Count = 5,
+    polar: Polar = Polar(),
     shape_factor: ShapeFactor = "keller",
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
-    dtype: FloatDType | None = None,
-    batched: bool = True,
-    batch_size: Period | None = None,
 ) -> GradientTransformation:
     r"""Muon for matrices, another method for all other parameters.
 
@@ -105,16 +99,20 @@ def muon(
     do better with Adam, and no shape tells them apart: so matrices are those that are named.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`, of the matrices.
+        learning_rate: $\eta$ of the matrices, a number, an array or a schedule.
         matrices: which arrays are matrices, and what their axes are, in any form of `axes` of
             :func:`orthogonalize`: patterns such as `["**/kernel"]`, or False in a tree where an
             array is none. A function of the parameters is also called with those that are no
             matrices left out, as None.
         others: transformation of all other parameters, its learning rate its own; needed if there
             are any.
-        momentum, nesterov, bias_correction, shape_factor: as in :func:`scale_by_muon`.
-        coefficients, steps, dtype, batched, batch_size: as in :func:`orthogonalize`.
-        weight_decay, mask: as in :func:`add_decayed_weights`, of the matrices.
+        momentum: $\mu$, decay of the sum of gradients.
+        nesterov: whether the gradient counts once more, as $g_t + \mu v_t$; if not, it is $v_t$.
+        bias_correction: whether gradient and momentum are weighed as in :func:`scale_by_nadam`.
+        polar: how the nearest orthogonal matrix is computed, see :class:`Polar`.
+        shape_factor: $s$, see :func:`scale_by_shape`; None is 1.
+        weight_decay: $\lambda$ of the matrices, decoupled: multiplied by the learning rate.
+        mask: which of the matrices decay, as in :func:`masked`; None is all of them.
 
     Returns:
         A transformation whose state holds one buffer per matrix, and what `others` keeps.
@@ -130,7 +128,7 @@ def muon(
 
     >>> import gdtx, jax.numpy as jnp
     >>> params = {"embed": jnp.zeros((9, 3)), "w": jnp.zeros((3, 3)), "b": jnp.zeros(3)}
-    >>> tx = gdtx.muon(0.02, ["w"], others=gdtx.adamw(1e-3), coefficients="exact")
+    >>> tx = gdtx.muon(0.02, ["w"], others=gdtx.adamw(1e-3), polar=gdtx.Polar("exact"))
     >>> gradients = params | {"w": jnp.diag(jnp.array([3.0, 2.0, 1.0])), "b": jnp.ones(3)}
     >>> updates, state = tx.update(gradients, tx.init(params), params)
     >>> jnp.diag(updates["w"]), updates["b"]
@@ -140,14 +138,16 @@ def muon(
     """
     hidden = chain(
         scale_by_muon(
-            momentum, nesterov=nesterov, bias_correction=bias_correction,
-            coefficients=coefficients, steps=steps, shape_factor=shape_factor,
-            axes=among_matrices(matrices, "matrices"), dtype=dtype, batched=batched,
-            batch_size=batch_size,
+            momentum,
+            nesterov=nesterov,
+            bias_correction=bias_correction,
+            polar=polar,
+            shape_factor=shape_factor,
+            axes=among_matrices(matrices, "matrices"),
         ),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
-    )  # fmt: skip
+    )
 
     def labels(params: PyTree) -> PyTree:
         if matrices is None:

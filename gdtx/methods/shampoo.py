@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ..core.combine import chain
 from ..core.graft import graft as grafted
-from ..core.kinds import (
-    Count,
-    Decay,
-    FloatDType,
-    Fraction,
-    NonNegative,
-    Period,
-    Scalar,
-    is_array,
-    is_zero,
-)
+from ..core.kinds import Decay, FloatDType, Fraction, NonNegative, Scalar, is_array, is_zero
 from ..core.numerics import square
 from ..core.rules import elementwise, identity
 from ..core.transformation import GradientTransformation, transformation
@@ -27,8 +17,8 @@ from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import bias_correction
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment
-from ..links.matrix.blockwise import blockwise
-from ..links.matrix.precondition import METHOD, precondition
+from ..links.matrix.blockwise import Blocks, blockwise
+from ..links.matrix.precondition import Roots, precondition
 from ..links.matrix.vectors import apart
 from ..links.moments import ema, running_sum
 
@@ -38,20 +28,13 @@ def scale_by_shampoo(
     b1: Decay = 0.9,
     b2: Fraction = 0.999,
     eps: NonNegative = 1e-4,
-    block_size: Period = 1024,
-    update_every: Period = 10,
-    start: Period = 1,
+    *,
+    relative_eps: NonNegative = 0.0,
     exponent: Scalar | None = None,
     graft: GradientTransformation | None = None,
-    relative_eps: NonNegative = 0.0,
-    merge_size: Count = 0,
-    stale: bool = False,
-    method: Annotated[str, METHOD] = "eigh",
-    tolerance: NonNegative = 0.1,
+    roots: Roots = Roots(),
+    blocks: Blocks = Blocks(),
     statistic_dtype: FloatDType | None = None,
-    root_dtype: FloatDType | None = None,
-    batch_size: Period = 64,
-    stacked: bool = True,
 ) -> GradientTransformation:
     r"""Multiply a matrix from both sides by roots of its second moments; a tensor along all axes.
 
@@ -65,8 +48,8 @@ def scale_by_shampoo(
     Numbers (of order 0) are vectors of one.
 
     With `graft`, $u_t$ gets for each array the length of what `graft` makes of the same gradients,
-    and before `start` is that. It is :func:`blockwise` of :func:`precondition`, and :func:`graft`
-    if asked for.
+    and before the step `roots.start` is that. It is :func:`blockwise` of :func:`precondition`, and
+    :func:`graft` if asked for.
 
     Args:
         b1: $\beta_1$, decay of the average of gradients; the constant 0 keeps none.
@@ -74,23 +57,16 @@ def scale_by_shampoo(
         eps: $\epsilon$, in the units of $L$ and $R$, squared gradients. Roots that are some steps
             old enlarge directions that they have not seen by up to $\epsilon^{-1/2}$: it should not
             be far below the squares of gradients, unless roots are computed on every step.
-        block_size: longer axes are cut into blocks of at most this size, each a parameter of its
-            own. See :func:`blockwise`.
-        update_every: how many steps apart the roots are computed.
-        start: first step, counted from 1, at which they are.
+        relative_eps: share of the largest eigenvalue of each matrix to add to all of them.
         exponent: power of every matrix; None is $-1/(2k)$ for arrays of order $k$.
         graft: transformation that sets the length, such as :func:`scale_by_adam`; None is the bare
             direction.
-        relative_eps: share of the largest eigenvalue of each matrix to add to all of them.
-        merge_size: axes are merged while their product is at most this, as those of the kernel of
-            a convolution; 0 merges none.
-        stale, method, tolerance, batch_size: as in :func:`precondition`.
+        roots: when and how roots are computed, see :class:`Roots`.
+        blocks: how arrays are cut into blocks, each a parameter of its own, see :class:`Blocks`.
         statistic_dtype: in which $L$ and $R$ are kept. In bfloat16 every step rounds them by
             chance, see :func:`recur`: averages are right on average and off by up to
             $2^{-8} / \sqrt{8 (1 - \beta_2)}$ of each number in root mean square. (Half of the
             memory and exact is :func:`packed`, in an expression with :func:`precondition`.)
-        root_dtype: in which roots are computed.
-        stacked: as in :func:`blockwise`.
 
     Returns:
         A transformation whose state holds for each axis of each block two matrices, statistic and
@@ -120,15 +96,12 @@ def scale_by_shampoo(
         if is_array(b2):  # which may come to 1, where there is no average
             b2 = jnp.minimum(b2, 1 - jnp.finfo(jnp.result_type(b2, float)).epsneg)
         statistic = chain(ema(b2, dtype=statistic_dtype), bias_correction(b2))
-    preconditioned = precondition(
-        mean, statistic, eps, relative_eps, exponent, update_every, start, stale, method, tolerance,
-        batch_size, root_dtype,
-    )  # fmt: skip
-    direction = blockwise(preconditioned, block_size, merge_size, stacked)
+    preconditioned = precondition(mean, statistic, eps, relative_eps, exponent, roots)
+    direction = blockwise(preconditioned, blocks)
     if graft is None:
         return direction
     # What is not finite is nothing to the preconditioner, and would be poison to an average.
-    return grafted(direction, chain(elementwise(_finite), graft), start=start)
+    return grafted(direction, chain(elementwise(_finite), graft), start=roots.start)
 
 
 def _finite(u: jax.Array) -> jax.Array:
@@ -141,22 +114,15 @@ def shampoo(
     b1: Decay = 0.9,
     b2: Fraction = 0.999,
     eps: NonNegative = 1e-4,
-    block_size: Period = 1024,
-    update_every: Period = 10,
-    start: Period = 1,
+    *,
+    relative_eps: NonNegative = 0.0,
     exponent: Scalar | None = None,
     graft: GradientTransformation | None = None,
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
-    relative_eps: NonNegative = 0.0,
-    merge_size: Count = 0,
-    stale: bool = False,
-    method: Annotated[str, METHOD] = "eigh",
-    tolerance: NonNegative = 0.1,
+    roots: Roots = Roots(),
+    blocks: Blocks = Blocks(),
     statistic_dtype: FloatDType | None = None,
-    root_dtype: FloatDType | None = None,
-    batch_size: Period = 64,
-    stacked: bool = True,
     others: GradientTransformation | None = None,
 ) -> GradientTransformation:
     r"""Shampoo, with decoupled weight decay if asked for.
@@ -167,14 +133,21 @@ def shampoo(
     :func:`scale_by_shampoo`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        weight_decay, mask: as in :func:`add_decayed_weights`.
-        b1, b2, eps, block_size, update_every, start, exponent, graft, relative_eps, merge_size,
-            stale, method, tolerance, statistic_dtype, root_dtype, batch_size, stacked: as in
-            :func:`scale_by_shampoo`.
+        learning_rate: $\eta$, a number, an array or a schedule.
+        b1: $\beta_1$, decay of the average of gradients; the constant 0 keeps none.
+        b2: $\beta_2$, decay of the averages of second moments; the constant 1 is the paper's sums.
+        eps: $\epsilon$, added to eigenvalues, in the units of squared gradients.
+        relative_eps: share of the largest eigenvalue of each matrix to add to all of them.
+        exponent: power of every matrix; None is $-1/(2k)$ for arrays of order $k$.
+        graft: transformation that sets the length, such as :func:`scale_by_adam`.
+        weight_decay: $\lambda$, decoupled: multiplied by the learning rate.
+        mask: which parameters decay, as in :func:`masked`; None is all of them.
+        roots: when and how roots are computed, see :class:`Roots`.
+        blocks: how arrays are cut into blocks, see :class:`Blocks`.
+        statistic_dtype: in which second moments are kept, see :func:`scale_by_shampoo`.
         others: transformation of arrays of at most one axis longer than 1, such as biases, its
             learning rate its own; None is this method for them too. Of a vector of $n$ numbers
-            statistics and roots are $2n^2$, or of a longer one 2 `block_size` for each, and a
+            statistics and roots are $2n^2$, or of a longer one 2 `blocks.size` for each, and a
             warning says so where that is much.
 
     Returns:
@@ -196,10 +169,17 @@ def shampoo(
     """
     method_of_matrices = chain(
         scale_by_shampoo(
-            b1, b2, eps, block_size, update_every, start, exponent, graft, relative_eps, merge_size,
-            stale, method, tolerance, statistic_dtype, root_dtype, batch_size, stacked,
+            b1,
+            b2,
+            eps,
+            relative_eps=relative_eps,
+            exponent=exponent,
+            graft=graft,
+            roots=roots,
+            blocks=blocks,
+            statistic_dtype=statistic_dtype,
         ),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
-    )  # fmt: skip
+    )
     return apart(method_of_matrices, others)

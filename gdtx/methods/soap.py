@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from ..core.combine import chain
-from ..core.kinds import Count, Decay, FloatDType, NonNegative, Period
+from ..core.kinds import Decay, FloatDType, NonNegative
 from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment, root, second_moment
-from ..links.matrix.blockwise import blockwise
-from ..links.matrix.eigenbasis import METHOD, in_eigenbasis
+from ..links.matrix.blockwise import Blocks, blockwise
+from ..links.matrix.eigenbasis import Bases, in_eigenbasis
 from ..links.matrix.vectors import apart
 from ..links.moments import ema
 
@@ -21,17 +21,11 @@ def scale_by_soap(
     b1: Decay = 0.95,
     b2: Decay = 0.95,
     eps: NonNegative = 1e-8,
-    block_size: Period = 1024,
-    update_every: Period = 10,
-    start: Period = 1,
+    *,
     b3: Decay | None = None,
-    merge_size: Count = 0,
-    stale: bool = True,
-    method: Annotated[str, METHOD] = "qr",
+    bases: Bases = Bases(),
+    blocks: Blocks = Blocks(),
     statistic_dtype: FloatDType | None = None,
-    basis_dtype: FloatDType | None = None,
-    batch_size: Period = 64,
-    stacked: bool = True,
 ) -> GradientTransformation:
     r"""Adam's step, taken in the eigenbasis of the second moments along each axis.
 
@@ -50,16 +44,10 @@ def scale_by_soap(
         b1: $\beta_1$, decay of the first moment.
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, outside the root.
-        block_size: longer axes are cut into blocks of at most this size, each a parameter of its
-            own. See :func:`blockwise`.
-        update_every: how many steps apart the basis is turned.
-        start: first step, counted from 1, after which it is.
-        b3: $\beta_3$; None is $\beta_2$.
-        merge_size: axes are merged while their product is at most this; 0 merges none.
-        stale, method, batch_size: as in :func:`in_eigenbasis`.
+        b3: $\beta_3$, decay of $L$ and $R$; None is $\beta_2$.
+        bases: when and how the basis is turned, see :class:`Bases`.
+        blocks: how arrays are cut into blocks, each a parameter of its own, see :class:`Blocks`.
         statistic_dtype: in which $L$ and $R$ are kept, see :func:`scale_by_shampoo`.
-        basis_dtype: in which bases are computed.
-        stacked: as in :func:`blockwise`.
 
     Returns:
         A transformation whose state holds two buffers for each array, for each axis of each block
@@ -82,11 +70,8 @@ def scale_by_soap(
     """
     statistic = ema(b2 if b3 is None else b3, dtype=statistic_dtype)
     magnitude = chain(second_moment(b2), root(eps))
-    turned = in_eigenbasis(
-        first_moment(b1), magnitude, statistic, update_every, start, stale, method, batch_size,
-        basis_dtype,
-    )  # fmt: skip
-    return blockwise(turned, block_size, merge_size, stacked)
+    turned = in_eigenbasis(first_moment(b1), magnitude, statistic, bases)
+    return blockwise(turned, blocks)
 
 
 @transformation
@@ -95,19 +80,13 @@ def soap(
     b1: Decay = 0.95,
     b2: Decay = 0.95,
     eps: NonNegative = 1e-8,
-    block_size: Period = 1024,
-    update_every: Period = 10,
-    start: Period = 1,
+    *,
+    b3: Decay | None = None,
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
-    b3: Decay | None = None,
-    merge_size: Count = 0,
-    stale: bool = True,
-    method: Annotated[str, METHOD] = "qr",
+    bases: Bases = Bases(),
+    blocks: Blocks = Blocks(),
     statistic_dtype: FloatDType | None = None,
-    basis_dtype: FloatDType | None = None,
-    batch_size: Period = 64,
-    stacked: bool = True,
     others: GradientTransformation | None = None,
 ) -> GradientTransformation:
     r"""SOAP, with decoupled weight decay if asked for.
@@ -118,13 +97,19 @@ def soap(
     :func:`scale_by_soap`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        weight_decay, mask: as in :func:`add_decayed_weights`.
-        b1, b2, eps, block_size, update_every, start, b3, merge_size, stale, method,
-            statistic_dtype, basis_dtype, batch_size, stacked: as in :func:`scale_by_soap`.
+        learning_rate: $\eta$, a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, outside the root.
+        b3: $\beta_3$, decay of the matrices whose eigenvectors are taken; None is $\beta_2$.
+        weight_decay: $\lambda$, decoupled: multiplied by the learning rate.
+        mask: which parameters decay, as in :func:`masked`; None is all of them.
+        bases: when and how the basis is turned, see :class:`Bases`.
+        blocks: how arrays are cut into blocks, see :class:`Blocks`.
+        statistic_dtype: in which second moments are kept, see :func:`scale_by_shampoo`.
         others: transformation of arrays of at most one axis longer than 1, such as biases, its
             learning rate its own; None is this method for them too. Of a vector of $n$ numbers
-            statistics and roots are $2n^2$, or of a longer one 2 `block_size` for each, and a
+            averages and bases are $2n^2$, or of a longer one 2 `blocks.size` for each, and a
             warning says so where that is much.
 
     Returns:
@@ -146,10 +131,9 @@ def soap(
     """
     method_of_matrices = chain(
         scale_by_soap(
-            b1, b2, eps, block_size, update_every, start, b3, merge_size, stale, method,
-            statistic_dtype, basis_dtype, batch_size, stacked,
+            b1, b2, eps, b3=b3, bases=bases, blocks=blocks, statistic_dtype=statistic_dtype
         ),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
-    )  # fmt: skip
+    )
     return apart(method_of_matrices, others)

@@ -11,7 +11,7 @@ from ..core.errors import LeafError, check_state, foreign_state
 from ..core.handover import exact
 from ..core.narrow import change, rounded
 from ..core.numerics import cast, is_narrow, total
-from ..core.rules import needed, walk
+from ..core.rules import needed, unzipped, walk
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_shapes, leaves_as
 
@@ -75,8 +75,7 @@ def master_weights(inner: GradientTransformation) -> GradientTransformation:
         updates, inner_state = inner.update(updates, state.inner, seen, **extra_args)
         new = leaves_as(structure, updates, "the inner update", "updates")
         check_shapes(updates, leaves, "parameter")
-        results = walk(_stepped, structure, new, leaves, copies)
-        updates, copies = zip(*results, strict=True) if results else ((), ())
+        updates, copies = unzipped(walk(_stepped, structure, new, leaves, copies), 2)
         return structure.unflatten(updates), MasterState(structure.unflatten(copies), inner_state)
 
     return GradientTransformation(init, update)

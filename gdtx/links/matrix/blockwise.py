@@ -12,6 +12,7 @@ from ...core.copies import unlike_params
 from ...core.errors import LeafError
 from ...core.kinds import Count, Period
 from ...core.numerics import compute_dtype
+from ...core.options import Options
 from ...core.rules import walk
 from ...core.sharding import (
     Placement,
@@ -29,17 +30,35 @@ from .blocks import Part, groups, stack, unstack
 from .vectors import warn_of_size
 
 
+class Blocks(Options):
+    """How arrays are cut into blocks.
+
+    Args:
+        size: longest side of a block; sides of at most this length are not cut.
+        merge_size: neighbouring axes with a product of at most this are merged before, as those of
+            the kernel of a convolution; 0 merges none.
+        stacked: whether equal blocks of different arrays are stacked. If not, every array has its
+            own (a stack of one): the same numbers, and a program that grows with the arrays.
+
+    >>> import gdtx
+    >>> gdtx.shampoo(0.1, blocks=gdtx.Blocks(512)).arguments["blocks"]
+    Blocks(size=512, merge_size=0, stacked=True)
+    """
+
+    size: Period = 1024
+    merge_size: Count = 0
+    stacked: bool = True
+
+
 @transformation(quiet=True)
 def blockwise(
     inner: GradientTransformation,
-    block_size: Period = 1024,
-    merge_size: Count = 0,
-    stacked: bool = True,
+    blocks: Blocks = Blocks(),
 ) -> GradientTransformation:
     r"""Transform arrays block by block, equal blocks of all arrays together.
 
-    Each axis longer than `block_size` is cut into blocks of that size and a shorter rest, before
-    which neighbouring axes are merged while their product is at most `merge_size`. Blocks of equal
+    Each axis longer than `blocks.size` is cut into blocks of that size and a shorter rest. Before,
+    neighbouring axes are merged while their product is at most `blocks.merge_size`. Blocks of equal
     shape, at equally many places of their arrays, are stacked, and `inner` sees the tree of stacks
     in place of the tree of arrays. A stack of $n$ arrays of order $k$ has $1 + 2k$ axes: the $n$
     arrays, the $k$ axes of the grid of blocks, and the $k$ axes of a block. So a program has as
@@ -54,10 +73,7 @@ def blockwise(
 
     Args:
         inner: transformation of the stacks.
-        block_size: longest side of a block; sides of at most this length are not cut.
-        merge_size: neighbouring axes with a product of at most this are merged; 0 merges none.
-        stacked: whether equal blocks of different arrays are stacked. If not, every array has its
-            own (a stack of one): the same numbers, and a program that grows with the arrays.
+        blocks: how arrays are cut, see :class:`Blocks`.
 
     Returns:
         A transformation whose state is that of `inner` on the stacks. Empty arrays pass as they
@@ -67,14 +83,14 @@ def blockwise(
         TypeError: from `update`, for complex updates.
 
     >>> import gdtx, jax.numpy as jnp
-    >>> tx = gdtx.blockwise(gdtx.trace(0.9), block_size=2)
+    >>> tx = gdtx.blockwise(gdtx.trace(0.9), gdtx.Blocks(2))
     >>> state = tx.init({"a": jnp.zeros((4, 3)), "b": jnp.zeros((2, 2))})
     >>> {name: stack.shape for name, stack in gdtx.find(state, "value").items()}
     {'2x1 of 2x1': (1, 2, 1, 2, 1), '2x1 of 2x2': (1, 2, 1, 2, 2), '2x2': (1, 1, 1, 2, 2)}
     """
 
     def grouped(tree: PyTree) -> dict[str, list[Part]]:
-        return groups(tree, block_size, merge_size, stacked)
+        return groups(tree, blocks.size, blocks.merge_size, blocks.stacked)
 
     def init(params: PyTree) -> PyTree:
         _checked(params)

@@ -13,7 +13,7 @@ from ...core.copies import unlike_params
 from ...core.errors import LeafError, check_state, foreign_state
 from ...core.kinds import Fraction, is_array
 from ...core.numerics import cast, compute_dtype
-from ...core.rules import checked_result, walk
+from ...core.rules import checked_result, unzipped, walk
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
 
@@ -88,8 +88,7 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
             bounds = kept.flatten_up_to(state.bounds)
         except ValueError:
             foreign_state("bounds of each leaf of the updates", state.bounds)
-        results = walk(step, structure, leaves, bounds)
-        out, new = zip(*results, strict=True) if results else ((), ())
+        out, new = unzipped(walk(step, structure, leaves, bounds), 2)
         return structure.unflatten(out), CoverState(kept.unflatten(new))
 
     return GradientTransformation(unlike_params(init), update)

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from ...core.errors import check_state
 from ...core.kinds import FloatDType, Period, one_of
 from ...core.numerics import cast, increment
+from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
 from ...linalg.decompositions import eigh
-from ...linalg.products import product, transposed
+from ...linalg.products import adjoint, product
 from ...linalg.roots import checked_dtype, orthogonal_iteration, rayleigh
 from ...linalg.together import renewed
 from .blocks import Blocks, order
@@ -33,7 +34,30 @@ class EigenbasisState(NamedTuple):
     basis: Factors
 
 
-METHOD = one_of("qr", "eigh")
+class Bases(Options):
+    """When and how eigenvectors of second moments are found.
+
+    Args:
+        every: how many steps apart the basis is turned.
+        start: the first step that does, counted from 1. Before it the basis is the identity.
+        stale: whether a step uses the basis as it was before it, as the paper of SOAP does: no
+            gradient is then measured in a basis of its own.
+        method: `"qr"`, an eigendecomposition at first and later a step of orthogonal iteration from
+            the old basis; or `"eigh"`, an eigendecomposition every time.
+        batch_size: about how many bases are computed at a time; on a CPU, one.
+        dtype: in which bases are computed; None is that of the statistic.
+
+    >>> import gdtx
+    >>> gdtx.soap(0.1, bases=gdtx.Bases(every=20)) == gdtx.soap(0.1).replace(**{"bases.every": 20})
+    True
+    """
+
+    every: Period = 10
+    start: Period = 1
+    stale: bool = True
+    method: Annotated[str, one_of("qr", "eigh")] = "qr"
+    batch_size: Period = 64
+    dtype: FloatDType | None = None
 
 
 @transformation
@@ -41,12 +65,7 @@ def in_eigenbasis(
     direction: GradientTransformation,
     magnitude: GradientTransformation,
     statistic: GradientTransformation,
-    update_every: Period = 10,
-    start: Period = 1,
-    stale: bool = True,
-    method: Annotated[str, METHOD] = "qr",
-    batch_size: Period = 64,
-    dtype: FloatDType | None = None,
+    bases: Bases = Bases(),
 ) -> GradientTransformation:
     r"""Divide by a magnitude in the eigenbasis of second moments, and turn back.
 
@@ -56,25 +75,20 @@ def in_eigenbasis(
     of $G_{(i)} G_{(i)}^\top$, the gradient unfolded along axis $i$, and $m$ is the `direction` of
     the gradients, which is kept as they are, not turned. For what :func:`blockwise` hands on.
 
-    Eigenvectors are found at the steps `start`, `start + update_every`, ... in a conditional, the
-    largest eigenvalue first: at the first of them by an eigendecomposition, later by a step of
-    orthogonal iteration from the old ones, which are sorted before by what their eigenvalues are
-    now; every buffer of the magnitude is sorted with them. A basis that is not finite is not taken:
-    the last good one stays, the identity at first, and is counted. Blocks of the gradient whose
-    sum of squares is not finite count as zero. For derivatives the basis is a constant.
+    Eigenvectors are found at the steps `bases.start`, `bases.start + bases.every`, ... in a
+    conditional, the largest eigenvalue first: at the first of them by an eigendecomposition, later
+    by a step of orthogonal iteration from the old ones, which are sorted before by what their
+    eigenvalues are now; every buffer of the magnitude is sorted with them. A basis that is not
+    finite is not taken: the last good one stays, the identity at first, and is counted. Blocks of
+    the gradient whose sum of squares is not finite count as zero. For derivatives the basis is a
+    constant.
 
     Args:
         direction: transformation of the gradient to what is divided.
         magnitude: transformation of the turned gradient to what divides, with every number by
             itself, such as the root of an average of squares.
         statistic: transformation of second moments to what has the eigenvectors.
-        update_every: how many steps apart the basis is turned.
-        start: the first step that does, counted from 1. Before it the basis is the identity.
-        stale: whether a step uses the basis as it was before it, as the paper does: no gradient is
-            then measured in a basis of its own.
-        method: `"qr"` as above, or `"eigh"` for an eigendecomposition every time.
-        batch_size: about how many bases are computed at a time, see :func:`precondition`.
-        dtype: in which bases are computed.
+        bases: when and how eigenvectors are found, see :class:`Bases`.
 
     Returns:
         A transformation whose state holds two matrices for each axis of a block.
@@ -92,7 +106,7 @@ def in_eigenbasis(
     >>> jnp.linalg.eigvalsh(u).round(2)
     Array([1., 1.], dtype=float32)
     """
-    working = checked_dtype("in_eigenbasis", dtype)
+    working = checked_dtype("in_eigenbasis", bases.dtype)
 
     def init(params: Blocks) -> EigenbasisState:
         return EigenbasisState(
@@ -115,13 +129,13 @@ def in_eigenbasis(
         def decomposed(matrix: jax.Array, image: jax.Array) -> jax.Array:
             # Of the negative the order is from the largest eigenvalue down; the transpose, which
             # is the same matrix, is as LAPACK reads it.
-            return eigh(-transposed(matrix))[1]
+            return eigh(-adjoint(matrix))[1]
 
         def iterated(matrix: jax.Array, image: jax.Array) -> jax.Array:
             largest = -_take(negative, by_size[..., :1])[..., 0]
             return orthogonal_iteration(_take(image, by_size[..., None, :]), largest)
 
-        if method == "eigh":
+        if bases.method == "eigh":
             new = decomposed(matrix, image)
         else:
             new = jax.lax.cond(is_first, decomposed, iterated, matrix, image)
@@ -138,8 +152,10 @@ def in_eigenbasis(
         step: jax.Array, statistics: Factors, basis: Factors, power: PyTree, failures: jax.Array
     ) -> tuple[Factors, PyTree, jax.Array]:
         matrices, structure = jax.tree.flatten(statistics)
-        turn = functools.partial(turned, step == start)
-        found, failures = renewed(turn, batch_size, failures, matrices, jax.tree.leaves(basis))
+        turn = functools.partial(turned, step == bases.start)
+        found, failures = renewed(
+            turn, bases.batch_size, failures, matrices, jax.tree.leaves(basis)
+        )
         new, places, _ = ([each[i] for each in found] for i in range(3))
         return structure.unflatten(new), _sorted(power, structure.unflatten(places)), failures
 
@@ -153,7 +169,7 @@ def in_eigenbasis(
 
         def refresh(power: PyTree) -> tuple[Factors, PyTree, jax.Array]:
             return jax.lax.cond(
-                is_due(step, start, update_every),
+                is_due(step, bases.start, bases.every),
                 refreshed,
                 lambda step, statistics, *kept: kept,
                 step,
@@ -164,14 +180,14 @@ def in_eigenbasis(
             )
 
         basis, power, failures = state.basis, state.magnitude, state.failures
-        if not stale:
+        if not bases.stale:
             basis, power, failures = refresh(power)
         means, direction_state = direction.update(updates, state.direction, params, **extra_args)
         sizes, power = magnitude.update(along_all(basis, updates, transposed=True), power)
         turned_means = along_all(basis, means, transposed=True)
         quotients = {name: turned_means[name] / sizes[name] for name in updates}
         updates = along_all(basis, quotients)
-        if stale:
+        if bases.stale:
             basis, power, failures = refresh(power)
         return updates, EigenbasisState(
             step, failures, direction_state, power, statistic_state, basis

@@ -12,11 +12,11 @@ from ...core.boxes import refilled
 from ...core.copies import unlike_params
 from ...core.errors import check_state, fail, foreign_state
 from ...core.kinds import Count, NonNegative
-from ...core.numerics import cast, compute_dtype
-from ...core.rules import checked_result, walk
+from ...core.numerics import cast, compute_dtype, real_like
+from ...core.rules import checked_result, remembered
 from ...core.sharding import placed_as, whole, zeros_whole
 from ...core.transformation import GradientTransformation, transformation
-from ...core.tree import PyTree, check_params, leaves_as
+from ...core.tree import PyTree, check_params
 from ...linalg.inverse import bounded, inverse_root_times
 
 LARGEST = 2**28
@@ -86,9 +86,6 @@ def scale_by_full_matrix(
     ) -> tuple[PyTree, FullMatrixState]:
         check_state(state, FullMatrixState)
         check_params(updates, params)
-        leaves, structure = jax.tree.flatten(updates)
-        kept = jax.tree.structure(refilled(updates, leaves))
-        matrices = leaves_as(kept, state.matrices, "state", "updates")
 
         def step(u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
             count, width = _cut(u.size, block_size)
@@ -104,15 +101,12 @@ def scale_by_full_matrix(
                 new = whole(_total(cast(matrix, dtype), products))
                 damped = new + eps * jnp.eye(width, dtype=dtype)[None]
                 out = inverse_root_times(damped, g).reshape(-1)[: u.size].reshape(u.shape)
-                # Of complex parameters, what reaches a link may be real.
-                out = out if jnp.iscomplexobj(u) else out.real
-                return checked_result(out, u, dtype), cast(new, matrix.dtype)
+                return checked_result(real_like(out, u), u, dtype), cast(new, matrix.dtype)
 
             return placed_as((u, matrix), rule, u, matrix, eps)
 
-        results = walk(step, structure, leaves, matrices)
-        out, new = zip(*results, strict=True) if results else ((), ())
-        return structure.unflatten(out), FullMatrixState(kept.unflatten(new))
+        updates, matrices = remembered(step, updates, state.matrices)
+        return updates, FullMatrixState(matrices)
 
     return GradientTransformation(unlike_params(init), update)
 

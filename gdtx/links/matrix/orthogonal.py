@@ -11,14 +11,15 @@ import jax
 
 from ...core.errors import calling
 from ...core.functions import is_function
-from ...core.kinds import Count, FloatDType, Kind, Period
+from ...core.kinds import Kind
 from ...core.numerics import cast, compute_dtype
 from ...core.sharding import kept_in_place
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_empty
-from ...linalg.polar import Coefficients, newton_schulz, polar, polynomials
+from ...linalg.polar import newton_schulz, polar_factor
 from ...linalg.together import bounded, together
 from .axes import as_matrices, axes_of, fans, from_matrices
+from .polynomials import Polar
 
 _FACTORS: dict[Any, Callable[[int, int], float]] = {
     None: lambda n_in, n_out: 1.0,
@@ -44,37 +45,16 @@ ShapeFactor = Annotated[
 
 
 @transformation
-def orthogonalize(
-    coefficients: Coefficients = "keller",
-    steps: Count = 5,
-    axes: Any = "io",
-    dtype: FloatDType | None = None,
-    batched: bool = True,
-    batch_size: Period | None = None,
-) -> GradientTransformation:
+def orthogonalize(polar: Polar = Polar(), axes: Any = "io") -> GradientTransformation:
     r"""Replace each matrix by the nearest orthogonal one, or by one near that.
 
     $U \Sigma V^* \leftarrow U\,p(\Sigma / \|\Sigma\|)\,V^*$, where $p \approx 1$ is a composition
-    of odd polynomials, one a step: $X \leftarrow a X + b (XX^*) X + c (XX^*)^2 X$ (Newton-Schulz).
-    So no decomposition is needed. In norm it makes all matrices equal: only directions count.
-    With $\sigma$ a singular value over the Frobenius norm, $p(\sigma)$ is
-
-    - `"keller"`: in [0.68, 1.21] after 5 steps for $\sigma \ge 0.002$. It goes on moving there.
-    - `"polar_express"`: in [0.84, 1.13] after 5 steps for $\sigma \ge 0.001$, $1 \pm 0.006$ after
-      6, $1 \pm 10^{-5}$ after 7, and nowhere above these. Each step is best for what the steps
-      before it leave.
-    - `"convergent"`, $\frac18(15, -10, 3)$, and `"cubic"`, $\frac12(3, -1)$: below 1, and nearer
-      to it with every step: $\sigma \ge 0.001$ is $1 \pm 10^{-6}$ after 15 and 22 steps.
-    - `"exact"`: 1, by a singular value decomposition; directions that have none but for rounding
-      stay 0. The steps do not matter.
-
-    Smaller ones are less near to 1, by all but `"exact"`. Matrices that are 0 stay 0, and only
-    they do: scale does not matter, and no magnitude overflows.
+    of odd polynomials, see :class:`Polar`. In norm it makes all matrices equal: only directions
+    count. Matrices that are 0 stay 0, and only they do: scale does not matter, and no magnitude
+    overflows.
 
     Args:
-        coefficients: one of these names, or the numbers $(a, b, c)$, or any other number of them,
-            of all steps, or a sequence of such, one a step, the last for all that follow.
-        steps: how many polynomials.
+        polar: how the nearest orthogonal matrix is computed, see :class:`Polar`.
         axes: what each axis of an array is, as a letter: `i` for inputs, `o` for outputs, `b` for a
             batch of matrices. So `"io"` is a matrix, `"bio"` a stack of layers, `"ibo"` one matrix
             for each head, and `"iiio"` the kernel of a convolution; several axes of a letter count
@@ -83,12 +63,6 @@ def orthogonalize(
             function returns, of path and leaf or of the parameters. Or they are a list of patterns
             of paths, `["**/kernel"]` for `"io"`, or of pairs, `[("**/query/kernel", "ibo"),
             ("**/kernel", "io")]`, of which the first that matches decides; others are False.
-        dtype: in which to iterate; by default that of the updates, at least float32. In bfloat16
-            it is fast, and right to 3 percent.
-        batched: whether matrices of one shape, or of its transpose, from different arrays go
-            through one call, so that programs do not grow with the number of layers. The call
-            copies them, and holds three squares of the shorter side for each.
-        batch_size: how many matrices go through one call at a time; all by default.
 
     Returns:
         A stateless transformation. Complex matrices become unitary.
@@ -99,31 +73,26 @@ def orthogonalize(
         TypeError: if axes or coefficients are none.
 
     References:
-        Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks;
-        Amsel et al. 2025, The Polar Express: Optimal Matrix Sign Methods and Their Application to
-        the Muon Algorithm, arXiv:2505.16932;
-        Björck & Bowie 1971, An Iterative Algorithm for Computing the Best Estimate of an
-        Orthogonal Matrix.
+        Jordan et al. 2024, Amsel et al. 2025, see :class:`Polar`.
 
     >>> import gdtx, jax.numpy as jnp
-    >>> tx = gdtx.orthogonalize("exact")
+    >>> tx = gdtx.orthogonalize(gdtx.Polar("exact"))
     >>> tx.update(jnp.array([[3.0, 0.0], [0.0, -1e-3]]), ())[0] + 0.0
     Array([[ 1.,  0.],
            [ 0., -1.]], dtype=float32)
     """
-    if isinstance(coefficients, str) and coefficients == "exact":
-        factor = polar
+    if polar.is_exact:
+        factor = polar_factor
     else:
-        rows = polynomials(coefficients, steps)
-        factor = functools.partial(newton_schulz, steps=rows, dtype=dtype)
+        factor = functools.partial(newton_schulz, steps=polar.polynomials(), dtype=polar.dtype)
 
     def on_arrays(*arrays: jax.Array, letters: list[Any]) -> list[jax.Array]:
         def factors(stack: jax.Array) -> tuple[jax.Array]:
             return (factor(stack),)
 
-        in_batches = bounded(factors, batch_size)
+        in_batches = bounded(factors, polar.batch_size)
         stacks = list(map(as_matrices, arrays, letters))
-        results = together(in_batches, stacks) if batched else map(in_batches, stacks)
+        results = together(in_batches, stacks) if polar.batched else map(in_batches, stacks)
         shapes = [x.shape for x in arrays]
         return list(map(from_matrices, (x for (x,) in results), shapes, letters))
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ...core.errors import check_state
 from ...core.kinds import FloatDType, NonNegative, Period, Scalar, is_array, one_of
 from ...core.numerics import increment
+from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
 from ...linalg.roots import check_method, checked_dtype, inverse_root
@@ -30,7 +31,35 @@ class PreconditionState(NamedTuple):
     roots: Factors
 
 
-METHOD = one_of("eigh", "newton")
+class Roots(Options):
+    """When and how roots of second moments are computed.
+
+    Args:
+        every: how many steps apart roots are computed.
+        start: the first step that computes them, counted from 1. Before it the roots are the
+            identity: the direction passes as it is.
+        stale: whether a step uses the roots as they were before it, so that they need not be waited
+            for.
+        method: how roots are computed, `"eigh"` or `"newton"`, see
+            :func:`~gdtx.linalg.roots.inverse_root`.
+        tolerance: largest error of a root, as that function reports it: a number or an array.
+        batch_size: about how many roots are computed at a time; on a CPU, one. What that needs,
+            some three matrices each, comes on top of the state, one copy of the statistics and the
+            blocks.
+        dtype: in which roots are computed; None is that of the statistic.
+
+    >>> import gdtx
+    >>> gdtx.shampoo(0.1).replace(**{"roots.every": 20}).arguments["roots"].every
+    20
+    """
+
+    every: Period = 10
+    start: Period = 1
+    stale: bool = False
+    method: Annotated[str, one_of("eigh", "newton")] = "eigh"
+    tolerance: NonNegative = 0.1
+    batch_size: Period = 64
+    dtype: FloatDType | None = None
 
 
 @transformation
@@ -40,13 +69,7 @@ def precondition(
     eps: NonNegative = 1e-12,
     relative_eps: NonNegative = 0.0,
     exponent: Scalar | None = None,
-    update_every: Period = 1,
-    start: Period = 1,
-    stale: bool = False,
-    method: Annotated[str, METHOD] = "eigh",
-    tolerance: NonNegative = 0.1,
-    batch_size: Period = 64,
-    dtype: FloatDType | None = None,
+    roots: Roots = Roots(every=1),
 ) -> GradientTransformation:
     r"""Multiply every axis of a block by an inverse root of its second moments.
 
@@ -56,11 +79,10 @@ def precondition(
     with $m$ the `direction` of the gradients and $S_i$ the `statistic` of $G_{(i)} G_{(i)}^\top$,
     the gradient unfolded along axis $i$. For what :func:`blockwise` hands on.
 
-    Roots are computed at the steps `start`, `start + update_every`, ... in a conditional: other
-    steps cost the statistics and the products. A root that is not finite, or of which the error
-    that :func:`~gdtx.linalg.roots.inverse_root` reports is above `tolerance`, is not taken: the
-    last good one stays, the identity at first, and is counted. Blocks of the gradient whose
-    sum of squares is not finite count as zero.
+    Roots are computed at the steps `roots.start`, `roots.start + roots.every`, ... in a
+    conditional: other steps cost the statistics and the products. A root that is not finite, or
+    whose error is above `roots.tolerance`, is not taken: the last good one stays, the identity at
+    first, and is counted. Blocks of the gradient whose sum of squares is not finite count as zero.
 
     Args:
         direction: transformation of the gradient to what is preconditioned.
@@ -68,17 +90,7 @@ def precondition(
         eps: $\epsilon$, in the units of squared gradients.
         relative_eps: $\rho$, a share of the largest eigenvalue of each matrix.
         exponent: $\alpha$, negative; None is $-1/(2k)$ for blocks of order $k$.
-        update_every: how many steps apart roots are computed.
-        start: the first step that computes them, counted from 1. Before it the roots are the
-            identity: the direction passes as it is.
-        stale: whether a step uses the roots as they were before it, so that they need not be waited
-            for.
-        method: how roots are computed, `"eigh"` or `"newton"`.
-        tolerance: largest error of a root.
-        batch_size: about how many roots are computed at a time; on a CPU, one. What that needs,
-            some three matrices each, comes on top of the state, one copy of the statistics and the
-            blocks.
-        dtype: in which roots are computed.
+        roots: when and how roots are computed, see :class:`Roots`.
 
     Returns:
         A transformation whose state holds two matrices for each axis of a block, $S_i$ and $P_i$.
@@ -95,8 +107,8 @@ def precondition(
     if exponent is not None and not is_array(exponent):
         if exponent >= 0:
             raise ValueError(f"precondition: exponent must be negative, got {exponent}")
-        check_method(method, -1 / exponent)
-    checked_dtype("precondition", dtype)
+        check_method(roots.method, -1 / exponent)
+    checked_dtype("precondition", roots.dtype)
 
     def init(params: Blocks) -> PreconditionState:
         return PreconditionState(
@@ -108,21 +120,21 @@ def precondition(
         )
 
     def root(p: Any, matrix: jax.Array, old: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, error = inverse_root(matrix, p, eps, relative_eps, method, dtype=dtype)
-        is_good = error <= tolerance
+        value, error = inverse_root(matrix, p, eps, relative_eps, roots.method, dtype=roots.dtype)
+        is_good = error <= roots.tolerance
         return jnp.where(is_good[..., None, None], value.astype(old.dtype), old), is_good
 
     def refreshed(
-        statistics: Factors, roots: Factors, failures: jax.Array
+        statistics: Factors, last: Factors, failures: jax.Array
     ) -> tuple[Factors, jax.Array]:
         new = {}
         for k in sorted({len(matrices) for matrices in statistics.values()}):
             p = 2 * k if exponent is None else -1 / exponent
             names = [name for name, matrices in statistics.items() if len(matrices) == k]
-            old, structure = jax.tree.flatten({name: roots[name] for name in names})
+            old, structure = jax.tree.flatten({name: last[name] for name in names})
             matrices = jax.tree.leaves({name: statistics[name] for name in names})
             f = functools.partial(root, p)
-            found, failures = renewed(f, batch_size, failures, matrices, old)
+            found, failures = renewed(f, roots.batch_size, failures, matrices, old)
             new.update(structure.unflatten([value for value, _ in found]))
         return new, failures
 
@@ -133,16 +145,16 @@ def precondition(
         step = increment(state.step)
         updates = finite(updates)
         statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
-        roots, failures = jax.lax.cond(
-            is_due(step, start, update_every),
+        found, failures = jax.lax.cond(
+            is_due(step, roots.start, roots.every),
             refreshed,
-            lambda statistics, roots, failures: (roots, failures),
+            lambda statistics, *last: last,
             statistics,
             state.roots,
             state.failures,
         )
         updates, direction_state = direction.update(updates, state.direction, params, **extra_args)
-        updates = along_all(state.roots if stale else roots, updates)
-        return updates, PreconditionState(step, failures, direction_state, statistic_state, roots)
+        updates = along_all(state.roots if roots.stale else found, updates)
+        return updates, PreconditionState(step, failures, direction_state, statistic_state, found)
 
     return GradientTransformation(init, update)

@@ -11,11 +11,11 @@ from ...core.boxes import refilled
 from ...core.copies import unlike_params
 from ...core.errors import check_state, foreign_state
 from ...core.kinds import Count, NonNegative
-from ...core.numerics import cast, compute_dtype
-from ...core.rules import checked_result, walk
+from ...core.numerics import cast, compute_dtype, real_like
+from ...core.rules import checked_result, remembered
 from ...core.sharding import whole, zeros_whole
 from ...core.transformation import GradientTransformation, transformation
-from ...core.tree import PyTree, check_params, leaves_as, scalar_like
+from ...core.tree import PyTree, check_params, scalar_like
 from ...linalg.inverse import bounded, inverse_root_times
 
 
@@ -84,9 +84,6 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
     ) -> tuple[PyTree, WindowState]:
         check_state(state, WindowState)
         check_params(updates, params)
-        leaves, structure = jax.tree.flatten(updates)
-        outside = jax.tree.structure(refilled(updates, leaves))
-        kept = (leaves_as(outside, tree, "state", "updates") for tree in state[:2])
         is_new = jnp.arange(window) == state.oldest
 
         def step(u: jax.Array, gradients: jax.Array, products: jax.Array) -> tuple[jax.Array, ...]:
@@ -104,19 +101,13 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
             damped = gram + eps * jnp.eye(window, dtype=dtype)
             weights = inverse_root_times(damped, is_new.astype(dtype))
             out = jnp.sum(new * weights.reshape(here.shape), 0)
-            # Of complex parameters, what reaches a link may be real.
-            out = out if jnp.iscomplexobj(u) else out.real
             return (
-                checked_result(out, u, dtype),
+                checked_result(real_like(out, u), u, dtype),
                 cast(new, gradients.dtype),
                 cast(gram, products.dtype),
             )
 
-        results = walk(step, structure, leaves, *kept)
-        out, *new = zip(*results, strict=True) if results else ((), (), ())
-        gradients, products = map(outside.unflatten, new)
-        return structure.unflatten(out), WindowState(
-            gradients, products, (state.oldest + 1) % window
-        )
+        updates, gradients, products = remembered(step, updates, state.gradients, state.products)
+        return updates, WindowState(gradients, products, (state.oldest + 1) % window)
 
     return GradientTransformation(unlike_params(init), update)
