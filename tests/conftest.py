@@ -1,4 +1,7 @@
-"""Eight simulated devices, float64 for those that ask, and which `diagonal` cases are quick."""
+"""How tests run: eight simulated devices, programs that are quick to compile, little kept in memory.
+
+Besides: float64 for those that ask, and which `diagonal` cases are quick.
+"""
 
 import os
 from collections import defaultdict
@@ -7,6 +10,8 @@ from collections import defaultdict
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+# Most of the time goes into compiling programs that run once. With 0 they are those of users.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import jax
@@ -23,6 +28,20 @@ def pytest_configure(config):
         jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("compiled")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_report_header(config):
+    """Of all quick tests, which is what the README says to run."""
+    is_all = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if is_all and config.option.markexpr == "not slow":
+        return "duration: about 5 minutes on two cores (with -n 2), in less than 3 GB a process"
+    return None
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Compiled programs are half a megabyte each, and the next file has others."""
+    if nextitem is not None and nextitem.path != item.path:
+        jax.clear_caches()
 
 
 @pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
@@ -59,3 +78,12 @@ def x64():
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture
+def optimized():
+    """Compile as users do, for a test of the last places of numbers."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -53,6 +53,7 @@ def test_trajectory_in_float64(name, x64):
 
 
 @by_kind
+@pytest.mark.usefixtures("optimized")
 def test_trajectory_in_float32(name):
     method = METHODS[name]
     # Positive, so that nothing cancels and the last place of an update is a fair unit; of
