@@ -4,11 +4,12 @@
     PYTHONPATH=NEW python benchmarks/programs.py --write new.json
     python benchmarks/programs.py --compare old.json new.json          tells every difference
 
-OLD and NEW are checkouts; each brings its own tables of transformations, `tests/methods.py` and
-`tests/every.py` (or `everything.py`), and rows of one name are compared: how they print, the tree,
-shapes and dtypes of the first state, operations, bytes, aliases and outputs of the compiled update
-with its state donated, and every bit of updates and states after each of three steps on a small
-tree. Both must be written on one machine with one jax: compilers round in their own ways.
+OLD and NEW are checkouts; each brings its own table of transformations, `tests/everything.py`
+(before it `tests/methods.py` and `tests/every.py`), and rows of one name are compared: how they
+print, the tree, shapes and dtypes of the first state, operations, bytes, aliases and outputs of
+the compiled update with its state donated, and every bit of updates and states after each of three
+steps on a small tree. Both must be written on one machine with one jax: compilers round in their
+own ways.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def rows(pattern: str) -> Iterator[tuple[str, Any, Any, dict[str, Any]]]:
     tests = Path(gdtx.__file__).parents[1] / "tests"
     sys.path.insert(0, str(tests))
     name = next(name for name in ("everything", "every") if (tests / f"{name}.py").exists())
-    table, methods = importlib.import_module(name), importlib.import_module("methods").METHODS
+    table = importlib.import_module(name)
+    methods = (table if name == "everything" else importlib.import_module("methods")).METHODS
     every = table.EVERY.items()
     named = {f"method {name}": row.make(row.learning_rate) for name, row in methods.items()}
     for name, tx in (*every, *named.items()):

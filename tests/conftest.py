@@ -1,4 +1,4 @@
-"""How tests run: eight simulated devices, programs that are quick to compile, little kept in memory.
+"""How tests run: on eight simulated devices, compiled quickly, with little kept in memory.
 
 Besides: float64 for those that ask, and which `diagonal` cases are quick.
 """

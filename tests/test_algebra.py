@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 from compilations import counted_compilations
-from methods import METHODS
+from everything import METHODS
 
 import gdtx
 

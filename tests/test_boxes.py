@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from every import EVERY, PARAMS, extras
+from everything import EVERY, PARAMS, extras
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gdtx

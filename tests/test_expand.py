@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from methods import METHODS
+from everything import METHODS
 
 import gdtx
 from gdtx import expand, tree

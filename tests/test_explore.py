@@ -13,8 +13,8 @@ import matplotlib as mpl
 import numpy as np
 import optax
 import pytest
+from everything import METHODS, by_kind
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from methods import METHODS, by_kind
 
 import gdtx
 from gdtx.explore.plots import milestones

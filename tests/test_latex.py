@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from everything import METHODS
 from latex_equations import Equations
 from latex_parser import symbols
-from methods import METHODS
 
 import gdtx
 from gdtx import latex

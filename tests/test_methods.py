@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods import METHODS, by_kind
+from everything import METHODS, by_kind
 
 import gdtx
 

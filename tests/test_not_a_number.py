@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from every import EVERY, PARAMS, extras
-from methods import METHODS
+from everything import EVERY, METHODS, PARAMS, extras
 
 import gdtx
 from gdtx import kfac

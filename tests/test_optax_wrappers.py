@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from every import PARAMS, extras
+from everything import PARAMS, extras
 
 import gdtx
 from gdtx.interop import to_optax

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilations import counted_compilations
-from methods import METHODS
-from methods import by_kind as by_method
+from everything import METHODS
+from everything import by_kind as by_method
 
 import gdtx
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compilations import counted_compilations
+from everything import METHODS
 from jax.sharding import NamedSharding, PartitionSpec
-from methods import METHODS
 
 import gdtx
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every import EVERY, PARAMS, extras
+from everything import EVERY, PARAMS, extras
 from jax.sharding import AxisType, PartitionSpec
 
 import gdtx

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from everything import METHODS
 from flax import nnx
 from flax.training.train_state import TrainState
-from methods import METHODS
 
 import gdtx
 

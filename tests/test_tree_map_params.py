@@ -3,7 +3,7 @@
 import jax
 import optax
 import pytest
-from every import EVERY, MASK, PARAMS
+from everything import EVERY, MASK, PARAMS
 
 import gdtx
 

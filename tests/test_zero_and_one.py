@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from methods import METHODS
+from everything import METHODS
 from test_arguments import factories, required
 from test_latex import evaluated, sample
 
