@@ -6,8 +6,7 @@ from typing import Any as _Any
 from typing import NoReturn as _NoReturn
 
 from .curvature.curvature import Curvature as Curvature
-from .curvature.curvature import tapped as tapped
-from .curvature.curvature import value_grad_and_curvature as value_grad_and_curvature
+from .curvature.evaluation import value_grad_and_curvature as value_grad_and_curvature
 from .curvature.fisher import fisher_matrix as fisher_matrix
 from .curvature.fisher import fisher_square as fisher_square
 from .curvature.fisher import natural_gradient as natural_gradient
@@ -16,8 +15,9 @@ from .curvature.losses import sigmoid_cross_entropy as sigmoid_cross_entropy
 from .curvature.losses import softmax_cross_entropy as softmax_cross_entropy
 from .curvature.losses import squared_error as squared_error
 from .curvature.model.capture import capture as capture
+from .curvature.model.infer import infer_layout as infer_layout
 from .curvature.model.layers import Layer as Layer
-from .curvature.model.layers import infer_layout as infer_layout
+from .curvature.model.tapped import tapped as tapped
 from .curvature.model.taps import dense_tap as dense_tap
 from .curvature.model.taps import tap_dense as tap_dense
 from .methods.kfac import kfac as kfac

@@ -13,7 +13,7 @@ from kfac_models import blocks_of_gauss_newton, linear, mlp, mlp_params, some
 import gdtx
 from gdtx import kfac
 from gdtx.curvature.factors import eigenbases
-from gdtx.curvature.model.layers import leaves_by_path
+from gdtx.curvature.model import layers
 
 N, SIZES = 9, (3, 4, 2)
 X, T = some(N, 3, seed=5), some(N, 2, seed=6)
@@ -508,14 +508,8 @@ def test_batches_and_losses_that_do_not_fit():
 def programs(layers):
     """How often a step with so many equal layers calls for a decomposition."""
     params = arrays(mlp_params([3] * (layers + 1)), jnp.float32)
-    tx, like = gdtx.scale_by_kfac(inverse_every=1), jax.ShapeDtypeStruct
-    layout = kfac.infer_layout(params)
-    blocks = {
-        layer.weight: jax.tree.map(lambda x: like(x.shape, x.dtype), layer.statistics(leaves))
-        for leaves in [leaves_by_path(params)]
-        for layer in layout
-    }
-    curvature = kfac.Curvature(blocks, like((), jnp.float32), layout)
+    tx = gdtx.scale_by_kfac(inverse_every=1)
+    curvature = jax.eval_shape(lambda: measured(mlp, params, (X, X)))[2]
     text = jax.jit(tx.update).lower(params, tx.init(params), curvature=curvature).as_text()
     return text.count("syevd")
 
@@ -560,6 +554,19 @@ def test_empty_layers():
         assert jax.tree.map(jnp.shape, updates) == jax.tree.map(jnp.shape, params)
         assert np.isfinite(updates["layer2"]["b"]).all()
         assert state.blocks.failures == 0
+
+
+@pytest.mark.parametrize("link", [gdtx.scale_by_kfac, gdtx.scale_by_ekfac])
+@pytest.mark.parametrize("fallback", [None, gdtx.trace(0.9)], ids=["all", "some"])
+def test_a_tree_becomes_a_dict_by_path_once_per_update(link, fallback, monkeypatch):
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    known = {"layer1": params["layer1"]} if fallback else params
+    tx = link(layout=fallback and kfac.infer_layout(known), fallback=fallback)
+    state, found = tx.init(params), []
+    leaf_paths = layers.leaf_paths
+    monkeypatch.setattr(layers, "leaf_paths", lambda tree: found.append(tree) or leaf_paths(tree))
+    jax.eval_shape(lambda *args: tx.update(*args, curvature=None), params, state, params)
+    assert len(found) == 1
 
 
 def test_buffers_are_found_by_name():

@@ -16,6 +16,8 @@ from kfac_models import (
 )
 
 from gdtx import kfac
+from gdtx.curvature.model import sites
+from gdtx.curvature.model.layers import leaves_by_path
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -38,6 +40,25 @@ def factors(found, block):
 def softmax_root(outputs):
     p = np.exp(outputs) / np.exp(outputs).sum(-1, keepdims=True)
     return np.sqrt(p)[:, :, None] * (np.eye(p.shape[-1]) - p[:, None, :])
+
+
+def test_a_model_is_traced_and_searched_once_per_evaluation(monkeypatch):
+    searches, plan = [], sites.Planner.plan
+    monkeypatch.setattr(
+        sites.Planner, "plan", lambda *args: searches.append(args[1]) or plan(*args)
+    )
+    f = kfac.value_grad_and_curvature(linear, kfac.squared_error, "empirical")
+    jax.eval_shape(f, mlp_params(SIZES), (X, T))
+    assert len(searches) == 1
+
+    traces = []
+
+    def model(params, x):
+        traces.append(x)
+        return x @ params["w"]
+
+    jax.eval_shape(kfac.fisher_matrix(model, kfac.squared_error), {"w": some(3, 2)}, (X, T))
+    assert len(traces) == 1
 
 
 def test_factors_of_a_linear_network_are_exact():
@@ -209,7 +230,7 @@ def test_convolution(stride, padding, dilation, kernel_layout):
     np.testing.assert_allclose(A, rows.T @ rows / len(rows), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(S, np.einsum("npqo,npqr->or", g, g) / N, rtol=1e-10)
     # The order of rows is that in which the layer takes the gradient apart.
-    leaves = kfac.layers.leaves_by_path(params)
+    leaves = leaves_by_path(params)
     np.testing.assert_array_equal(layer.leaves(layer.matrix(leaves), leaves)["kernel"],
                                   params["kernel"])  # fmt: skip
     flat = np.einsum("npqijc,npqo->ijco", cut, g) / N

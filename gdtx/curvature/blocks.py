@@ -20,7 +20,9 @@ from ..links.correction import bias_correction
 from ..links.moments import ema
 from .curvature import Curvature, checked
 from .factors import Eigenbasis, Factors, divided, eigenbases
-from .model.layers import Layer, infer_layout, leaves_by_path
+from .model.infer import infer_layers
+from .model.layers import Layer
+from .model.statistics import zeros
 
 Layout = Any  # a tuple of layers, or None for what the parameters let one expect
 
@@ -41,17 +43,16 @@ class BlocksState(NamedTuple):
     failures: jax.Array
 
 
-def layers_of(layout: Layout, params: PyTree) -> tuple[Layer, ...]:
+def layers_of(layout: Layout, leaves: Mapping[str, Any]) -> tuple[Layer, ...]:
     """The layers given, checked to be of these parameters, or those that they let one expect."""
     if layout is None:
-        return infer_layout(params)
+        return infer_layers(leaves)
     if not (isinstance(layout, tuple | list) and all(isinstance(x, Layer) for x in layout)):
         fail(
             TypeError,
             "layout must be a tuple of layers, as model.layout(params, inputs) of "
             f"model = kfac.capture(...) gives it, got {describe(layout)}",
         )
-    leaves = leaves_by_path(params)
     for layer in layout:
         for path in layer.paths:
             if path not in leaves:
@@ -67,24 +68,24 @@ def averages(decay: Any) -> GradientTransformation:
     return chain(ema(decay), bias_correction(decay))
 
 
-def unknown_blocks(layers: tuple[Layer, ...], params: PyTree, decay: Any) -> BlocksState:
+def unknown_blocks(layers: tuple[Layer, ...], leaves: Mapping[str, Any], decay: Any) -> BlocksState:
     """The state before the first curvature."""
-    leaves = leaves_by_path(params)
+    params = list(leaves.values())
     factors, diagonals = {}, {}
     for layer in layers:
-        empty = layer.statistics(leaves)
+        empty = zeros(layer, leaves)
         empty = {name: _on_devices_of(leaves[layer.weight], x) for name, x in empty.items()}
         if layer.kind == "dense":
             factors[layer.weight] = {name: empty[name] for name in ("A", "S")}
         else:
             diagonals[layer.weight] = empty["D"]
-    zeros = {"factors": factors, "diagonals": diagonals}
+    empty = {"factors": factors, "diagonals": diagonals}
     return BlocksState(
         scalar_like(params, 0, jnp.int32),
         # Longer ago than any cadence: the first curvature that comes gives bases.
         scalar_like(params, jnp.iinfo(jnp.int32).max, jnp.int32),
         # All of it, its count too: what is not finite is not counted.
-        jax.tree.map(lambda x: varying_like(params, x), averages(decay).init(zeros)),
+        jax.tree.map(lambda x: varying_like(params, x), averages(decay).init(empty)),
         {block: _unknown(D) for block, D in diagonals.items()},
         {
             block: Eigenbasis(
@@ -219,22 +220,3 @@ def _refreshed(
         bases[block] = jax.tree.map(lambda x, y, good=good: jnp.where(good, x, y), new, old[block])
         failed = failed + (~good).astype(jnp.int32)
     return bases, failed
-
-
-def of_layers(tree: PyTree, layers: tuple[Layer, ...]) -> dict[str, Any]:
-    """The leaves that the layers have, by their paths."""
-    leaves = leaves_by_path(tree)
-    return {path: leaves[path] for layer in layers for path in layer.paths}
-
-
-def without(tree: PyTree, layers: tuple[Layer, ...]) -> PyTree:
-    """The tree with None in place of what the layers have."""
-    taken = {path for layer in layers for path in layer.paths}
-    leaves = leaves_by_path(tree)
-    return jax.tree.structure(tree).unflatten(
-        [None if path in taken else leaf for path, leaf in leaves.items()]
-    )
-
-
-def like(tree: PyTree, leaves: Mapping[str, Any]) -> PyTree:
-    return jax.tree.structure(tree).unflatten([leaves[path] for path in leaves_by_path(tree)])

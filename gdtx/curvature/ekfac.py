@@ -7,28 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.copies import unlike_params
-from ..core.errors import check_state, fail
+from ..core.errors import fail
 from ..core.kinds import Decay, NonNegative, StepCount
 from ..core.memory import RecurState
-from ..core.rules import identity
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
 from ..links.moments import ema
-from .blocks import (
-    BlocksState,
-    Layout,
-    advanced,
-    layers_of,
-    like,
-    of_layers,
-    preconditioned,
-    unknown_blocks,
-    without,
-)
+from .blocks import BlocksState, Layout, advanced, preconditioned, unknown_blocks
 from .curvature import Curvature
 from .factors import Eigenbasis, product_values, rotated
-from .steps import in_place, rest_of
+from .preconditioner import preconditioner
 
 
 class EkfacState(NamedTuple):
@@ -82,50 +70,34 @@ def scale_by_ekfac(
     >>> updates["w"].shape
     (2, 1)
     """
-    other = identity() if fallback is None else fallback
 
-    def init(params: PyTree) -> EkfacState:
-        layers = layers_of(layout, params)
-        blocks = unknown_blocks(layers, params, decay)
-        start = {block: product_values(basis) for block, basis in blocks.bases.items()}
+    def first(layers: Any, leaves: Any) -> tuple[BlocksState, RecurState]:
+        blocks = unknown_blocks(layers, leaves, decay)
         # Not a number, as the bases are, and not 0.
-        squares = RecurState({"value": start})
-        return EkfacState(blocks, squares, other.init(without(params, layers)))
+        return blocks, _start(blocks)
 
-    def update(
-        updates: PyTree,
-        state: EkfacState,
-        params: PyTree = None,
-        *,
-        curvature: Curvature | None,
-        **extra_args: Any,
-    ) -> tuple[PyTree, EkfacState]:
-        check_state(state, EkfacState)
-        layers = layers_of(layout, updates)
+    def step(
+        layers: Any, leaves: Any, blocks: BlocksState, squares: RecurState, curvature: Any,
+        damping: Any, decay: Any, inverse_every: Any,
+    ) -> Any:  # fmt: skip
+        blocks, fresh = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
+        if curvature is not None:
+            _, averaged = ema(decay).update(_squares(curvature, blocks.bases), squares)
+            squares = jax.tree.map(
+                lambda new, old: jnp.where(fresh, new, old), _start(blocks), averaged
+            )
+        values = {block: s + damping for block, s in squares.buffers["value"].items()}
+        return preconditioned(blocks, layers, leaves, damping, values), blocks, squares
 
-        def step(
-            leaves: Any, blocks: BlocksState, squares: RecurState, curvature: Any, *numbers: Any
-        ) -> Any:
-            damping, decay, inverse_every = numbers
-            blocks, fresh = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
-            if curvature is not None:
-                _, averaged = ema(decay).update(_squares(curvature, blocks.bases), squares)
-                start = {block: product_values(basis) for block, basis in blocks.bases.items()}
-                squares = jax.tree.map(
-                    lambda new, old: jnp.where(fresh, new, old),
-                    RecurState({"value": start}),
-                    averaged,
-                )
-            values = {block: s + damping for block, s in squares.buffers["value"].items()}
-            return preconditioned(blocks, layers, leaves, damping, values), blocks, squares
+    numbers = damping, decay, inverse_every
+    return preconditioner(EkfacState, first, step, layout, fallback, numbers)
 
-        leaves, kept = of_layers(updates, layers), (state.blocks, state.squares)
-        numbers = damping, decay, inverse_every
-        found, blocks, squares = in_place(step, leaves, kept, curvature, *numbers)
-        others, kept = rest_of(other, layers, updates, state.fallback, params, extra_args)
-        return like(updates, {**found, **others}), EkfacState(blocks, squares, kept)
 
-    return GradientTransformation(unlike_params(init), update)
+def _start(blocks: BlocksState) -> RecurState:
+    """What squares are in a new basis, before any is measured in it."""
+    return RecurState({"value": {
+        block: product_values(basis) for block, basis in blocks.bases.items()
+    }})  # fmt: skip
 
 
 def _squares(curvature: Curvature, bases: dict[str, Eigenbasis]) -> dict[str, jax.Array]:

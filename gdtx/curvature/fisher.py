@@ -178,8 +178,12 @@ def fisher_matrix(
 
     def evaluate(params: PyTree, batch: tuple[PyTree, PyTree]) -> jax.Array:
         flat, unravel = ravel_pytree(params)
-        outputs = model(params, batch[0])
-        jacobian = jax.jacrev(lambda flat: model(unravel(flat), batch[0]))(flat)
+
+        def twice(flat: jax.Array) -> tuple[jax.Array, jax.Array]:
+            outputs = model(unravel(flat), batch[0])
+            return outputs, outputs
+
+        jacobian, outputs = jax.jacrev(twice, has_aux=True)(flat)
         size = outputs.shape[-1]
         jacobian = jacobian.reshape(-1, size, flat.size)
         columns = jnp.arange(size)

@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
-from ..core.copies import unlike_params
-from ..core.errors import check_state
 from ..core.kinds import Decay, NonNegative, StepCount, one_of
-from ..core.rules import identity
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
-from .blocks import (
-    BlocksState,
-    Layout,
-    advanced,
-    layers_of,
-    like,
-    of_layers,
-    preconditioned,
-    unknown_blocks,
-    without,
-)
-from .curvature import Curvature
+from .blocks import BlocksState, Layout, advanced, preconditioned, unknown_blocks
 from .factors import DAMPINGS
-from .steps import in_place, rest_of
+from .preconditioner import preconditioner
 
 
 class KfacState(NamedTuple):
@@ -100,33 +86,17 @@ def scale_by_kfac(
            [2.]], dtype=float32)
     """
     damped = DAMPINGS[split]
-    other = identity() if fallback is None else fallback
 
-    def init(params: PyTree) -> KfacState:
-        layers = layers_of(layout, params)
-        return KfacState(unknown_blocks(layers, params, decay), other.init(without(params, layers)))
+    def first(layers: Any, leaves: Any) -> tuple[BlocksState]:
+        return (unknown_blocks(layers, leaves, decay),)
 
-    def update(
-        updates: PyTree,
-        state: KfacState,
-        params: PyTree = None,
-        *,
-        curvature: Curvature | None,
-        **extra_args: Any,
-    ) -> tuple[PyTree, KfacState]:
-        check_state(state, KfacState)
-        layers = layers_of(layout, updates)
+    def step(
+        layers: Any, leaves: Any, blocks: BlocksState, curvature: Any,
+        damping: Any, decay: Any, inverse_every: Any,
+    ) -> Any:  # fmt: skip
+        blocks, _ = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
+        values = {block: damped(basis, damping) for block, basis in blocks.bases.items()}
+        return preconditioned(blocks, layers, leaves, damping, values), blocks
 
-        def step(leaves: Any, blocks: BlocksState, curvature: Any, *numbers: Any) -> Any:
-            damping, decay, inverse_every = numbers
-            blocks, _ = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
-            values = {block: damped(basis, damping) for block, basis in blocks.bases.items()}
-            return preconditioned(blocks, layers, leaves, damping, values), blocks
-
-        leaves = of_layers(updates, layers)
-        numbers = damping, decay, inverse_every
-        found, blocks = in_place(step, leaves, (state.blocks,), curvature, *numbers)
-        others, kept = rest_of(other, layers, updates, state.fallback, params, extra_args)
-        return like(updates, {**found, **others}), KfacState(blocks, kept)
-
-    return GradientTransformation(unlike_params(init), update)
+    numbers = damping, decay, inverse_every
+    return preconditioner(KfacState, first, step, layout, fallback, numbers)

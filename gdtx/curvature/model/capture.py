@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,10 @@ from ...core.errors import at_work, fail
 from ...core.tree import PyTree
 from .layers import Layer, in_order, leaves_by_path
 from .origins import Origin
-from .programs import as_usual, inner_program, operands_of_scan, run, trace
+from .programs import Program, as_usual, operands_of_scan, run, trace
 from .sites import Plan, Planner
-from .taps import Statistics, observe
-
-Taps = dict[str, Statistics]
+from .tapped import Prepared, Taps
+from .taps import observe
 
 
 @dataclass(frozen=True)
@@ -29,46 +28,51 @@ class Captured:
 
     def layout(self, params: PyTree, inputs: PyTree) -> tuple[Layer, ...]:
         """The layers that the model's program has."""
-        return self._planned(params, inputs)[2]
+        return self.prepare(params, inputs).layers
 
-    def apply(self, params: PyTree, inputs: PyTree, taps: Taps) -> jax.Array:
-        """What the model returns."""
-        closed, plan, _, structure = self._planned(params, inputs)
-        leaves = jax.tree.leaves((params, inputs))
-        return structure.unflatten(_tapped(closed, leaves, plan, taps))
+    def prepare(self, params: PyTree, inputs: PyTree) -> Prepared:
+        """The model for parameters and inputs like these: it is traced and searched once."""
+        program, structure = trace(self.model, params, inputs)
+        leaves = leaves_by_path(params)
+        with at_work("capture"):
+            plan, layers = self._search(program, leaves, _examples(inputs))
 
-    def _planned(self, params: PyTree, inputs: PyTree) -> Any:
-        closed, structure = trace(self.model, params, inputs)
+        def apply(params: PyTree, taps: Taps) -> jax.Array:
+            return structure.unflatten(_tapped(plan, jax.tree.leaves((params, inputs)), taps))
+
+        return Prepared(layers, leaves, apply)
+
+    def _search(
+        self, program: Program, leaves: Mapping[str, Any], examples: int
+    ) -> tuple[Plan, tuple[Layer, ...]]:
+        """Where the taps go, and the layers."""
+        unknown = set(self.fallback) - set(leaves)
+        if unknown:
+            names = ", ".join(leaves)
+            fail(
+                ValueError,
+                f"fallback names {min(unknown)!r}, which is no parameter; those are {names}",
+            )
+        planner = Planner(examples, self.sharing, self.fallback)
+        variables = program.jaxpr.invars
         origins = {
             var: Origin(path, tuple(range(leaf.ndim)))
-            for var, (path, leaf) in zip(
-                closed.jaxpr.invars, leaves_by_path(params).items(), strict=False
-            )
+            for var, (path, leaf) in zip(variables, leaves.items(), strict=False)
         }
-        data = closed.jaxpr.invars[len(origins) :]
-        with at_work("capture"):
-            unknown = set(self.fallback) - {origin.path for origin in origins.values()}
-            if unknown:
-                names = ", ".join(origin.path for origin in origins.values())
-                fail(
-                    ValueError,
-                    f"fallback names {min(unknown)!r}, which is no parameter; those are {names}",
-                )
-            examples = next((leaf.shape[0] for leaf in jax.tree.leaves(inputs) if leaf.shape), 1)
-            planner = Planner(examples, self.sharing, self.fallback)
-            plan = planner.plan(closed.jaxpr, origins, set(data))
-            self._check_all_found(planner, origins.values())
-        return closed, plan, in_order(planner.layers.values()), structure
-
-    def _check_all_found(self, planner: Planner, origins: Any) -> None:
+        plan = planner.plan(program, origins, set(variables[len(leaves) :]))
         found = {path for layer in planner.layers.values() for path in layer.paths}
-        for origin in origins:
-            if origin.path not in found | planner.fallback:
+        for path in leaves:
+            if path not in found | planner.fallback:
                 fail(
                     ValueError,
-                    f"{origin.path} is not used by the model, or only where it changes nothing: "
+                    f"{path} is not used by the model, or only where it changes nothing: "
                     "name it in fallback, and it is left out of the curvature",
                 )
+        return plan, in_order(planner.layers.values())
+
+
+def _examples(inputs: PyTree) -> int:
+    return next((leaf.shape[0] for leaf in jax.tree.leaves(inputs) if leaf.shape), 1)
 
 
 def capture(
@@ -111,8 +115,8 @@ def capture(
     return Captured(model, tuple(fallback), sharing)
 
 
-def _tapped(closed: Any, args: Sequence[Any], plan: Plan, taps: Taps) -> list[Any]:
-    """What the program returns, with the taps of the plan."""
+def _tapped(plan: Plan, args: Sequence[Any], taps: Taps) -> list[Any]:
+    """What the program of a plan returns, with its taps."""
 
     def instead(i: int, eqn: Any, operands: list[Any]) -> Sequence[Any] | None:
         if i in plan.sites:
@@ -124,13 +128,12 @@ def _tapped(closed: Any, args: Sequence[Any], plan: Plan, taps: Taps) -> list[An
             return None
         return _CALLS.get(eqn.primitive.name, _own_derivative)(eqn, operands, inner, taps)
 
-    return run(closed, args, instead)
+    return run(plan.program, args, instead)
 
 
 def _checkpoint(eqn: Any, operands: list[Any], plan: Plan, taps: Taps) -> Sequence[Any]:
-    program = inner_program(eqn)
     body = jax.checkpoint(
-        lambda args, taps: _tapped(program, args, plan, taps),
+        lambda args, taps: _tapped(plan, args, taps),
         prevent_cse=eqn.params["prevent_cse"],
         policy=eqn.params["policy"],
     )
@@ -138,15 +141,15 @@ def _checkpoint(eqn: Any, operands: list[Any], plan: Plan, taps: Taps) -> Sequen
 
 
 def _scan(eqn: Any, operands: list[Any], plan: Plan, taps: Taps) -> Sequence[Any]:
-    program, params = inner_program(eqn), eqn.params
-    consts, carried = operands_of_scan(eqn, program)
+    params = eqn.params
+    consts, carried = operands_of_scan(eqn, plan.program)
     begin = consts + carried
     stacked = {block: taps[block] for block in plan.stacked}
 
     def body(carry: list[Any], slices: Any) -> Any:
         xs, here = slices
         args = [*operands[:consts], *carry, *xs]
-        results = _tapped(program, args, plan, {**taps, **here})
+        results = _tapped(plan, args, {**taps, **here})
         return results[: len(carry)], results[len(carry) :]
 
     carry, ys = jax.lax.scan(
@@ -158,7 +161,6 @@ def _scan(eqn: Any, operands: list[Any], plan: Plan, taps: Taps) -> Sequence[Any
 
 def _own_derivative(eqn: Any, operands: list[Any], plan: Plan, taps: Taps) -> Sequence[Any]:
     """A call with derivatives of its own keeps them; the taps see those of what it computes."""
-    program = inner_program(eqn)
 
     @jax.custom_vjp
     def call(args: list[Any], taps: Taps) -> list[Any]:
@@ -166,7 +168,7 @@ def _own_derivative(eqn: Any, operands: list[Any], plan: Plan, taps: Taps) -> Se
 
     def forward(args: list[Any], taps: Taps) -> Any:
         results, pull = jax.vjp(lambda args: list(as_usual(eqn, args)), args)
-        _, pull_taps = jax.vjp(lambda taps: _tapped(program, args, plan, taps), taps)
+        _, pull_taps = jax.vjp(lambda taps: _tapped(plan, args, taps), taps)
         return results, (pull, pull_taps)
 
     def backward(pulls: Any, g: Any) -> Any:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from .layers import Layer
 from .origins import REARRANGED, Origin
-from .taps import Axes, DenseRule, DiagonalRule, Rule, Window
+from .patches import Window
+from .statistics import Axes, DenseRule, DiagonalRule, Rule
 
 
 class Uses(NamedTuple):

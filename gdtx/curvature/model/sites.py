@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from ...core.errors import fail
 from .layers import Layer
 from .origins import REARRANGED, Origin
-from .programs import inner_program, operands_of_scan
+from .programs import Program, inner_program, operands_of_scan
 from .recognition import KNOWN, Uses, bias_of, get
-from .taps import DenseRule, Rule
+from .statistics import DenseRule, Rule
 
 
 class Site(NamedTuple):
@@ -22,11 +22,12 @@ class Site(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What to do at the equations of a program: taps by their number, and plans of inner ones.
+    """A program and what to do at its equations: taps by their number, and plans of inner programs.
 
     `stacked` are the blocks whose parameters a scan slices, if the program is the body of one.
     """
 
+    program: Program
     sites: dict[int, Site]
     inner: dict[int, Plan]
     stacked: frozenset[str] = frozenset()
@@ -50,11 +51,12 @@ class Planner:
         self.fallback = set(fallback)
         self.layers: dict[str, Layer] = {}
 
-    def plan(self, jaxpr: Any, origins: dict[Any, Origin], data: set[Any]) -> Plan:
+    def plan(self, program: Program, origins: dict[Any, Origin], data: set[Any]) -> Plan:
         """The plan of a program some of whose variables are parameters, and some data."""
+        jaxpr = program.jaxpr
         origins, data = dict(origins), set(data)
         biases: dict[int, str] = {}
-        plan = Plan({}, {})
+        plan = Plan(program, {}, {})
         for i, eqn in enumerate(jaxpr.eqns):
             found = [get(origins, var) for var in eqn.invars]
             if any(get(data, var) for var in eqn.invars):
@@ -130,11 +132,12 @@ class Planner:
 
 def _same_program(planner: Planner, eqn: Any, found: list[Any], data: list[Any]) -> Plan:
     """A program that is called with these operands."""
-    jaxpr = inner_program(eqn).jaxpr
+    program = inner_program(eqn)
+    inputs = program.jaxpr.invars
     return planner.plan(
-        jaxpr,
-        {var: origin for var, origin in zip(jaxpr.invars, found, strict=True) if origin},
-        {var for var, is_data in zip(jaxpr.invars, data, strict=True) if is_data},
+        program,
+        {var: origin for var, origin in zip(inputs, found, strict=True) if origin},
+        {var for var, is_data in zip(inputs, data, strict=True) if is_data},
     )
 
 
@@ -157,7 +160,7 @@ def _scanned(planner: Planner, eqn: Any, found: list[Any], data: list[Any]) -> P
     # What is carried may become data in a later turn.
     carried = set(jaxpr.invars[consts : consts + carry])
     inputs = {var for var, is_data in zip(jaxpr.invars, data, strict=True) if is_data}
-    plan = planner.plan(jaxpr, origins, inputs | carried)
+    plan = planner.plan(program, origins, inputs | carried)
     return plan._replace(stacked=frozenset(plan.blocks() & sliced))
 
 

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ...core.errors import at_work, describe, fail
-from ...core.numerics import compute_dtype
 from ...core.sharding import kept_in_place
 from .layers import Layer
-
-Statistics = dict[str, jax.Array]
-
-
-class Rule(Protocol):
-    """What a tap gathers: a hashable function of a layer's input and its output's cotangent."""
-
-    def statistics(self, x: jax.Array, g: jax.Array) -> Statistics: ...
+from .statistics import Axes, DenseRule, Rule, Statistics, shapes, zeros
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -51,126 +41,6 @@ def _backward(rule: Rule, kept: Any, g: jax.Array) -> tuple[Any, None, Statistic
 
 
 observe.defvjp(_forward, _backward)
-
-
-@dataclass(frozen=True)
-class Axes:
-    """Which axes of an array go over a stack of layers, examples, shared uses, and features."""
-
-    stack: tuple[int, ...]
-    examples: tuple[int, ...]
-    shared: tuple[int, ...]
-    features: tuple[int, ...]
-
-    def view(self, array: jax.Array) -> jax.Array:
-        """The array with one axis for each but the stack, in this order."""
-        groups = (self.examples, self.shared, self.features)
-        sizes = [math.prod(array.shape[axis] for axis in group) for group in groups]
-        stack = [array.shape[axis] for axis in self.stack]
-        order = (*self.stack, *self.examples, *self.shared, *self.features)
-        return array.transpose(order).reshape(*stack, *sizes)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The patches of a convolution.
-
-    Args:
-        shape, strides, padding, lhs_dilation, rhs_dilation: of the convolution.
-        to_front: the axes of the input, such that examples, channels and space follow in this
-            order.
-        order: how channels and window are ordered in the kernel: a permutation of them.
-    """
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    lhs_dilation: tuple[int, ...]
-    rhs_dilation: tuple[int, ...]
-    to_front: tuple[int, ...]
-    order: tuple[int, ...]
-
-    def patches(self, x: jax.Array) -> jax.Array:
-        """Examples, space, and last the numbers that one position of the output is made of."""
-        x = x.transpose(self.to_front)
-        patches = jax.lax.conv_general_dilated_patches(
-            x, self.shape, self.strides, self.padding, self.lhs_dilation, self.rhs_dilation
-        )
-        channels = x.shape[1]
-        space = patches.shape[2:]
-        patches = patches.reshape(x.shape[0], channels, *self.shape, *space)
-        window = tuple(1 + axis for axis in self.order)
-        positions = tuple(range(2 + len(self.shape), patches.ndim))
-        patches = patches.transpose(0, *positions, *window)
-        return patches.reshape(x.shape[0], *space, -1)
-
-
-@dataclass(frozen=True)
-class DenseRule:
-    r"""Kronecker factors of $y = x W + b$: $A = \sum \bar x \bar x^T$, $S = \sum g g^T$.
-
-    $\bar x$ is $(x, 1)$ if there is a bias. A layer that one example uses several times (positions
-    of a sequence, of an image) is several examples to "expand"; "reduce" takes the mean of their
-    inputs and the sum of their cotangents first.
-    """
-
-    x: Axes
-    g: Axes
-    bias: bool
-    sharing: str = "expand"
-    window: Window | None = None
-
-    def statistics(self, x: jax.Array, g: jax.Array) -> Statistics:
-        wide = compute_dtype(x.dtype, g.dtype)
-        if self.window is not None:
-            x = self.window.patches(x)
-        x, g = self.x.view(x).astype(wide), self.g.view(g).astype(wide)
-        if self.sharing == "reduce":
-            x, g = x.mean(-2), g.sum(-2)
-        else:
-            x, g = map(_expanded, (x, g))
-        if self.bias:
-            x = jnp.concatenate([x, jnp.ones((*x.shape[:-1], 1), wide)], axis=-1)
-        count = jnp.full_like(x, x.shape[-2], shape=x.shape[:-2])
-        return {"A": _gram(x), "S": _gram(g), "n": count, "G": jnp.swapaxes(x, -1, -2) @ g}
-
-
-@dataclass(frozen=True)
-class DiagonalRule:
-    r"""Squares of the gradients, example by example, of numbers that multiply or are added.
-
-    $D = \sum_n (\sum_s x_{ns}\,g_{ns})^2$ with $s$ over all axes that the parameter has not, and
-    $x = 1$ for what is added.
-
-    Args:
-        scale: whether the parameter multiplies.
-        axes: the axes of the output that are the parameter's, in its order.
-        examples: the axis of the output that goes over examples, if it has one.
-    """
-
-    scale: bool
-    axes: tuple[int, ...]
-    examples: int | None
-
-    def statistics(self, x: jax.Array, g: jax.Array) -> Statistics:
-        wide = compute_dtype(g.dtype)
-        each = g.astype(wide) * x.astype(wide) if self.scale else g.astype(wide)
-        kept = self.axes if self.examples is None else (self.examples, *self.axes)
-        rest = tuple(axis for axis in range(each.ndim) if axis not in kept)
-        each = each.transpose(*rest, *kept)
-        if self.examples is None:
-            # Of one example, or of what nobody can tell apart.
-            return {"D": jnp.square(each.sum(tuple(range(len(rest)))))}
-        return {"D": jnp.square(each.sum(tuple(range(len(rest))))).sum(0)}
-
-
-def _expanded(array: jax.Array) -> jax.Array:
-    *stack, examples, uses, features = array.shape
-    return array.reshape(*stack, examples * uses, features)
-
-
-def _gram(rows: jax.Array) -> jax.Array:
-    return jnp.swapaxes(rows, -1, -2) @ rows
 
 
 def tap_dense(
@@ -210,19 +80,19 @@ def tap_dense(
            [14., 20.,  6.],
            [ 4.,  6.,  2.]], dtype=float32)
     """
-    expected = dense_tap(w, b)
+    layer, leaves = _dense(w, b)
     with at_work("tap_dense"):
         if sharing not in ("expand", "reduce"):
             fail(ValueError, f"sharing must be 'expand' or 'reduce', got {sharing!r}")
         if not isinstance(tap, Mapping):
             fail(TypeError, f"tap must be a dict, as dense_tap gives it, got {describe(tap)}")
-        for name, like in expected.items():
+        for name, expected in shapes(layer, leaves).items():
             shape = getattr(tap.get(name), "shape", None)
-            if shape != like.shape:
+            if shape != expected:
                 fail(
                     ValueError,
                     f"the tap is that of another layer: tap[{name!r}] has shape {shape}, this "
-                    f"layer's has {like.shape}",
+                    f"layer's has {expected}",
                 )
     axes = Axes((), (0,) if x.ndim > 1 else (), tuple(range(1, x.ndim - 1)), (x.ndim - 1,))
     y = x @ w
@@ -238,5 +108,9 @@ def dense_tap(w: jax.Array, b: jax.Array | None = None) -> Statistics:
     >>> jax.tree.map(jnp.shape, kfac.dense_tap(jnp.ones((2, 3)), jnp.ones(3)))
     {'A': (3, 3), 'S': (3, 3), 'n': ()}
     """
+    return zeros(*_dense(w, b))
+
+
+def _dense(w: jax.Array, b: jax.Array | None) -> tuple[Layer, dict[str, Any]]:
     layer = Layer("dense", "w", None if b is None else "b", inputs=(0,), outputs=(1,))
-    return layer.statistics({"w": w, "b": b})
+    return layer, {"w": w, "b": b}
