@@ -20,7 +20,7 @@ from .model.layers import Layer, leaves_by_path
 
 
 def preconditioner(
-    state_type: Callable[..., Any],
+    state_type: type[Any],
     first: Callable[..., tuple[Any, ...]],
     step: Callable[..., tuple[Any, ...]],
     layout: Layout,
