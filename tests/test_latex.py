@@ -1,5 +1,7 @@
 """The formula that a user reads is the method: the printed string is evaluated, step by step."""
 
+import math
+import re
 from decimal import Decimal
 from itertools import pairwise
 
@@ -12,7 +14,8 @@ from latex_equations import Equations
 from latex_parser import symbols
 
 import gdtx
-from gdtx import latex
+from gdtx import kfac, latex
+from gdtx.formula.letters import hyperparameter, is_plain, symbol, word
 
 STEPS = 12
 SYMBOLS = {
@@ -122,6 +125,28 @@ def test_symbols_are_defined_before_they_are_used(name):
         used = {s[1] for s in symbols(right) if s[2] and s[2][-1] == now}
         assert used <= seen
         seen |= {s[1] for s in left}
+
+
+def documented():
+    """Hyperparameters whose docstring begins with a letter."""
+    makers = {f for room in (gdtx, kfac) for f in vars(room).values() if hasattr(f, "__wrapped__")}
+    lines = re.compile(r"^ +([a-z0-9_, ]+): ((?:\$[^$]+\$(?:, )?)+)", re.MULTILINE)
+    for make in makers:
+        for names, texts in lines.findall(make.__doc__):
+            for name, text in zip(names.split(", "), re.findall(r"\$(.+?)\$", texts), strict=False):
+                if make.__gdtx_signature__.is_scalar(name) and not is_plain(name):
+                    yield make, name, text
+
+
+def test_docstrings_have_the_letters_of_formulas():
+    found = {
+        (make.__name__, name, text): hyperparameter(make, name)[0]
+        for make, name, text in documented()
+        if not make.__name__.endswith(("schedule", "_decay"))
+    }
+    known = {key: letter for key, letter in found.items() if letter != word(key[1])}
+    assert {key: symbol(key[2]) for key in known} == known
+    assert len(known) > 80
 
 
 @gdtx.transformation
@@ -346,6 +371,31 @@ def test_what_cannot_be_read_has_its_name():
     tx = gdtx.accumulate(lambda u, a: jnp.logaddexp(u, a))
     assert last(latex(tx)) == r"u_t &= \operatorname{f}\left( g_t \right)"
     assert r"\operatorname{schedule}\left( t - 1 \right)" in latex(gdtx.sgd(lambda t: jnp.exp(-t)))
+
+
+@gdtx.transformation
+def balanced(learning_rate: gdtx.NonNegative, momentum: gdtx.Decay, wait: float = 0.0):
+    waits = [gdtx.trace(0.5)] if wait > 1 else []
+    return gdtx.chain(
+        *waits,
+        gdtx.trace(momentum),
+        gdtx.scale(math.sqrt(1 - momentum**2)),
+        gdtx.scale_by_learning_rate(learning_rate),
+    )
+
+
+def test_factories_may_do_more_than_arithmetic():
+    """What they compute is a number; what they are given keeps its letter."""
+    assert latex(balanced(0.1, 0.6)).splitlines()[2:-1] == [
+        r"v_t &= \mu v_{t-1} + g_t \\", r"\theta_t &= \theta_{t-1} - 0.8 \eta v_t"
+    ]  # fmt: skip
+    changing = balanced(0.1, gdtx.linear_schedule(0.5, 0.6, 10))
+    assert latex(changing).splitlines()[-2] == r"u_t &= \operatorname{balanced}\left( g_t \right)"
+
+
+def test_hyperparameters_are_decided_by_as_the_constants_that_they_are():
+    assert latex(gdtx.scale_by_shampoo(b2=1.0)).count("\\beta_2") == 0  # sums, and no averages
+    assert latex(gdtx.scale_by_shampoo(b2=jnp.array(1.0))).count("\\beta_2") > 0
 
 
 def test_branches_and_buffers_have_any_name():

@@ -152,6 +152,10 @@ def kind_of(parameter: inspect.Parameter) -> tuple[Kind | None, bool]:
     return None, optional
 
 
+class Symbolic:
+    """A number by its formula: passed on unchecked where a scalar is asked for, as tracers are."""
+
+
 def is_array(value: Any) -> bool:
     return isinstance(value, jax.Array | np.ndarray)
 
@@ -214,6 +218,8 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
     if kind is None or (optional and value is None):
         return value
     if kind.scalar:
+        if isinstance(value, Symbolic):
+            return value
         value = within_int32(value)
         alternatives = ", an array or a schedule" if schedules else " or an array"
         if is_array(value):
@@ -274,4 +280,4 @@ def within_int32(value: Any) -> Any:
 
 def is_zero(value: Any) -> bool:
     """Whether a hyperparameter is the constant 0; an array may change and is not."""
-    return isinstance(value, int | float) and value == 0
+    return isinstance(value, int | float | Symbolic) and value == 0

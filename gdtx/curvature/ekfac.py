@@ -12,10 +12,12 @@ from ..core.kinds import Decay, NonNegative, StepCount
 from ..core.memory import RecurState
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
+from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 from ..links.moments import ema
 from .blocks import BlocksState, Layout, advanced, preconditioned, unknown_blocks
 from .curvature import Curvature
 from .factors import Eigenbasis, product_values, rotated
+from .formulas import bases_of, divided, in_use, input_of, is_due, products_of_values, slope_of
 from .preconditioner import preconditioner
 
 
@@ -98,6 +100,20 @@ def _start(blocks: BlocksState) -> RecurState:
     return RecurState({"value": {
         block: product_values(basis) for block, basis in blocks.bases.items()
     }})  # fmt: skip
+
+
+@formula_of(scale_by_ekfac, damping=r"\lambda", decay=r"\beta", inverse_every="T")
+def _(u: Expression, reader: Reader, damping: Any, decay: Any, inverse_every: Any) -> Expression:
+    due = is_due(inverse_every)
+    bases, factors = bases_of(reader, decay, due)
+    left, right = bases
+    each = left.T * input_of(reader) * slope_of(reader).T * right
+
+    def averaged(last: Expression) -> Expression:
+        return decay * last + (1 - decay) * apply("E", each**2)
+
+    squares = in_use(reader, Symbol("v", time=t), products_of_values(factors), due, averaged)
+    return divided(bases, u, squares + damping)
 
 
 def _squares(curvature: Curvature, bases: dict[str, Eigenbasis]) -> dict[str, jax.Array]:

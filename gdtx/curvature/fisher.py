@@ -18,9 +18,11 @@ from ..core.rules import each_leaf
 from ..core.sharding import placed_as
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, statistic_like
+from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
 from ..linalg.decompositions import eigh
 from ..links.arithmetic import scale_by_learning_rate
 from .curvature import Curvature, checked
+from .formulas import fisher_form
 from .losses import Loss
 from .model.layers import leaves_by_path
 
@@ -150,6 +152,12 @@ def clip_by_fisher_norm(norm_constraint: Positive = 1e-3) -> GradientTransformat
     return GradientTransformation(init, update)
 
 
+@formula_of(clip_by_fisher_norm, norm_constraint="c")
+def _(u: Expression, reader: Reader, norm_constraint: Any) -> Expression:
+    u = reader.atom(u)
+    return u * apply("\\min", 1, apply("root", norm_constraint / fisher_form(reader, u)))
+
+
 def fisher_matrix(
     model: Callable[[PyTree, PyTree], jax.Array], loss: Loss
 ) -> Callable[[PyTree, tuple[PyTree, PyTree]], jax.Array]:
@@ -243,6 +251,12 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
         return unravel(vectors @ along), ()
 
     return GradientTransformation(lambda params: (), update)
+
+
+@formula_of(scale_by_natural_gradient, damping=r"\lambda")
+def _(u: Expression, reader: Reader, damping: Any) -> Expression:
+    fisher = reader.claim((Symbol("F", time=t),), "the exact Fisher matrix")
+    return (fisher + damping * IDENTITY) ** -1 * u
 
 
 @transformation

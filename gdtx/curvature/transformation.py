@@ -7,8 +7,10 @@ from typing import Annotated, Any, NamedTuple
 from ..core.kinds import Decay, NonNegative, StepCount, one_of
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
+from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
 from .blocks import BlocksState, Layout, advanced, preconditioned, unknown_blocks
 from .factors import DAMPINGS
+from .formulas import SIDES, bases_of, divided, factors_of, in_use, is_due, products_of_values
 from .preconditioner import preconditioner
 
 
@@ -100,3 +102,25 @@ def scale_by_kfac(
 
     numbers = damping, decay, inverse_every
     return preconditioner(KfacState, first, step, layout, fallback, numbers)
+
+
+@formula_of(scale_by_kfac, damping=r"\lambda", decay=r"\beta", inverse_every="T")
+def _(
+    u: Expression, reader: Reader, damping: Any, decay: Any, inverse_every: Any, split: str
+) -> Expression:
+    due = is_due(inverse_every)
+    if split == "eigen":
+        bases, factors = bases_of(reader, decay, due)
+        values = in_use(reader, Symbol("D", time=t), products_of_values(factors), due)
+        return divided(bases, u, values + damping)
+    used = [
+        factor if due is None else
+        in_use(reader, Symbol(side, accent="tilde", time=t), factor, due)
+        for side, factor in zip(SIDES, factors_of(reader, decay), strict=True)
+    ]  # fmt: skip
+    traces, sizes = ([apply(head, x) for x in used] for head in ("tr", r"\dim"))
+    ratio = traces[0] * sizes[1] / (sizes[0] * traces[1])
+    pi = reader.define((Symbol(r"\pi", time=t),), apply("root", ratio))
+    root = apply("root", damping)
+    left, right = used[0] + pi * root * IDENTITY, used[1] + root / pi * IDENTITY
+    return left**-1 * u * right**-1

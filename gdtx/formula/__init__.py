@@ -1,1 +1,30 @@
-"""The language of formulas: expressions, how they are rewritten, and LaTeX."""
+"""The language of formulas: expressions, how they are rewritten, and LaTeX.
+
+What links need to state theirs; the formulas of makers and combinators are :mod:`.combinators`.
+"""
+
+from . import combinators as combinators
+from .expression import Expression as Expression
+from .expression import Number as Number
+from .expression import Symbol as Symbol
+from .expression import apply as apply
+from .expression import expression as expression
+from .expression import leading as leading
+from .expression import product as product
+from .expression import quotient as quotient
+from .expression import total as total
+from .hyperparameters import at_hand as at_hand
+from .letters import letters as letters
+from .matrices import IDENTITY as IDENTITY
+from .matrices import inverse_root as inverse_root
+from .matrices import statistics_of_sides as statistics_of_sides
+from .reader import MEMORY as MEMORY
+from .reader import PARAMETERS as PARAMETERS
+from .reader import Reader as Reader
+from .reader import formula_of as formula_of
+from .reader import opaque as opaque
+from .reader import result as result
+from .rewriting import Definition as Definition
+from .rewriting import contains as contains
+from .rewriting import shifted as shifted
+from .rewriting import t as t

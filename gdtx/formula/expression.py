@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -9,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.kinds import is_array
+from ..core.kinds import Symbolic, is_array
 
 
-class Expression:
+class Expression(Symbolic):
     """What arithmetic on numbers and symbols gives. Rules of links run on it as on arrays."""
 
     # NumPy's numbers then leave the arithmetic to the methods below.
@@ -57,6 +58,11 @@ class Expression:
     def __abs__(self) -> Expression:
         return apply("abs", self)
 
+    @property
+    def T(self) -> Expression:  # noqa: N802 (as arrays have it)
+        """The transpose of a matrix."""
+        return apply("power", self, Symbol(r"\top"))
+
     def __bool__(self) -> bool:
         raise TypeError("a symbol has no value to decide by")
 
@@ -97,35 +103,30 @@ class Apply(Expression):
     args: tuple[Expression, ...]
 
 
-class Known(float):
-    """A number that remembers how it was computed from hyperparameters."""
+@functools.total_ordering
+@dataclass(frozen=True, eq=False)
+class Hyperparameter(Expression):
+    """What a formula has for a hyperparameter, and the number that it is, if it is a constant.
+
+    Factories decide by constants, so it compares as its number; one that may change is equal to
+    none, as the tracer that it is elsewhere.
+    """
 
     formula: Expression
+    value: float | None = None
+    """What it is now, if that is known."""
+    is_constant: bool = False
 
-    def __new__(cls, value: Any, formula: Expression) -> Known:
-        known = super().__new__(cls, value)
-        known.formula = formula
-        return known
+    def __eq__(self, other: object) -> bool:
+        return self.is_constant and self.value == other
 
-    def __neg__(self) -> Known:
-        return Known(-float(self), -self.formula)
+    def __hash__(self) -> int:
+        return hash((self.formula, self.value))
 
-
-def _remembered(name: str) -> Callable[[Known, Any], Any]:
-    on_floats, on_formulas = getattr(float, name), getattr(Expression, name)
-
-    def operation(self: Known, other: Any) -> Any:
-        if isinstance(other, Expression):
-            return on_formulas(self.formula, other)
-        value = on_floats(self, other)
-        return Known(value, on_formulas(self.formula, other)) if isinstance(value, float) else value
-
-    return operation
-
-
-for _name in ("add", "sub", "mul", "truediv", "pow"):
-    for _side in ("", "r"):
-        setattr(Known, f"__{_side}{_name}__", _remembered(f"__{_side}{_name}__"))
+    def __lt__(self, other: Any) -> bool:
+        if self.value is None or not self.is_constant:
+            raise TypeError("a hyperparameter that may change has no value to decide by")
+        return self.value < other
 
 
 def expression(value: Any) -> Expression:
@@ -134,10 +135,10 @@ def expression(value: Any) -> Expression:
     Raises:
         TypeError: for anything else.
     """
+    if isinstance(value, Hyperparameter):
+        return value.formula
     if isinstance(value, Expression):
         return value
-    if isinstance(value, Known):
-        return value.formula
     if is_array(value) and np.shape(value) == ():
         # In as few digits as tell it apart in its own dtype: 0.001 and not 0.00100000005.
         return Number(Decimal(str(np.asarray(value)[()])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..core.transformation import GradientTransformation
 from .expression import (
     Apply,
     Expression,
-    Known,
+    Hyperparameter,
     Number,
     Symbol,
     apply,
@@ -25,8 +24,8 @@ from .expression import (
     leading,
     product,
 )
+from .letters import hyperparameter, is_plain, word
 from .rewriting import rewrite, shifted, t
-from .symbols import hyperparameter, is_plain, word
 
 
 class Symbols(Protocol):
@@ -50,23 +49,22 @@ class Hyperparameters:
     def of(self, tx: GradientTransformation, name: str) -> Any:
         """An argument: if a scalar hyperparameter, as a number that knows its symbol."""
         value = tx.arguments[name]
-        kind, _ = tx.signature.kinds.get(name, (None, False))
-        if kind is None or not kind.scalar or isinstance(value, Known):
+        kind = tx.signature.kind(name)
+        if kind is None or not kind.scalar or value is None or isinstance(value, Expression):
             return value
         symbols = hyperparameter(tx.factory, name, self.symbols.branches)
         if is_array(value):
             is_traced = isinstance(value, Tracer)
             if self.values and not is_traced and value.shape == ():
-                return Known(_some(value), expression(value))
+                return Hyperparameter(expression(value), float(value))
             meaning = id(value) if is_traced else (str(value.dtype), str(value.tolist()))
-            return Known(_some(value), self.symbols.claim(symbols, meaning))
+            return Hyperparameter(self.symbols.claim(symbols, meaning), _now(value))
         if callable(value):
-            return Known(_some(value), self.scheduled(symbols, value, is_plain(name)))
-        if isinstance(value, Real):
-            is_shown = self.values or is_plain(name, float(value))
-            shown = expression(value) if is_shown else self.symbols.claim(symbols, value)
-            return Known(value, shown)
-        return value
+            shown = self.scheduled(symbols, value, is_plain(name))
+            return Hyperparameter(shown, _now(value))
+        is_shown = self.values or is_plain(name, float(value))
+        shown = expression(value) if is_shown else self.symbols.claim(symbols, value)
+        return Hyperparameter(shown, float(value), is_constant=True)
 
     def scheduled(
         self, symbols: tuple[Symbol, ...], schedule: Callable[..., Any], inline: bool = False
@@ -155,13 +153,17 @@ def _shown(value: Any) -> Expression:
         return word(show(value))
 
 
-def _some(value: Any) -> float:
-    """A number to stand for an array or a schedule: its own, if it is known, and never 0.
+def at_hand(value: Any) -> float | None:
+    """The number that a hyperparameter is now, None of one that is not known."""
+    if isinstance(value, Hyperparameter):
+        return value.value
+    value = expression(value)
+    return float(value.value) if isinstance(value, Number) else None
 
-    What may change is not 0 for good, and no body of a factory may take it to be.
-    """
-    smallest = 5e-324
+
+def _now(value: Any) -> float | None:
+    """The number, or the first one, of an array or a schedule."""
     try:
-        return float(np.asarray(value(0) if callable(value) else value).flat[0]) or smallest
+        return float(np.asarray(value(0) if callable(value) else value).flat[0])
     except Exception:  # a tracer, or a schedule that needs more than a step
-        return 0.5
+        return None

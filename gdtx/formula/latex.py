@@ -8,10 +8,9 @@ from decimal import Decimal
 from ..core.signature import Signature
 from ..core.transformation import GradientTransformation, write_formulas_with
 from .expression import Apply, Expression, Number, Symbol, is_apply, leading, product
+from .letters import word
 from .reader import formula
 from .rewriting import Definition, t
-from .rules import RULES
-from .symbols import word
 
 
 def latex(tx: GradientTransformation, values: bool = False) -> str:
@@ -47,7 +46,7 @@ def latex(tx: GradientTransformation, values: bool = False) -> str:
     \end{aligned}
     """
     tx = Signature(latex, schedules=False).bind((tx, values), {})["tx"]
-    definitions, update, downhill = formula(tx, RULES, values)
+    definitions, update, downhill = formula(tx, values)
     lines = [
         *_starts(definitions),
         *(f"{_show(d.symbol)} {_relation(d.value)} {_show(d.value)}" for d in definitions),

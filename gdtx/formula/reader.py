@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from ..core.outermost import nested
 from ..core.transformation import GradientTransformation
-from .expression import Apply, Expression, Symbol, expression, leading
+from .expression import Apply, Expression, Hyperparameter, Symbol, expression, leading
 from .hyperparameters import Hyperparameters
+from .letters import letters
 from .rewriting import Definition, contains, rewrite, shifted, t
 
 GRADIENT = Symbol("g", time=t)
@@ -16,7 +19,44 @@ PARAMETERS = Symbol(r"\theta", time=t - 1)
 MEMORY = Symbol(r"\bullet", time=t - 1)
 """What a rule remembers, until it has a name."""
 
-Rule = Callable[..., Expression]
+_rules: dict[Any, Callable[..., Expression]] = {}
+
+
+def formula_of(
+    factory: Any, plain: str = "", **names: str
+) -> Callable[[Callable[..., Expression]], Callable[..., Expression]]:
+    r"""State the formula of a transformation, where its code is not its formula.
+
+        @formula_of(clip, max_delta=r"\delta")
+        def _(u, max_delta):
+            return apply("\\min", apply("\\max", u, -max_delta), max_delta)
+
+    The decorated function is one of what comes in, then of the reader, if it asks for one by that
+    name, and of those arguments of the transformation that it names. It returns what goes out.
+    What a maker's rule says in plain arithmetic needs no formula beside it.
+
+    Args:
+        factory: the transformation.
+        plain, **names: its letters, as in :func:`letters`.
+    """
+    letters(factory, plain=plain, **names)
+
+    def state(rule: Callable[..., Expression]) -> Callable[..., Expression]:
+        _rules[factory] = rule
+        return rule
+
+    return state
+
+
+def _apply_rule(
+    rule: Callable[..., Expression], reader: Reader, u: Expression, arguments: Mapping[str, Any]
+) -> Expression:
+    parameters = inspect.signature(rule).parameters
+    first = (u, reader) if "reader" in list(parameters)[:2] else (u,)
+    if all(each.kind is not each.VAR_KEYWORD for each in parameters.values()):
+        names = list(parameters)[len(first) :]
+        arguments = {name: arguments[name] for name in names}
+    return rule(*first, **arguments)
 
 
 class Formula(NamedTuple):
@@ -27,22 +67,18 @@ class Formula(NamedTuple):
     downhill: bool
 
 
-def formula(tx: GradientTransformation, rules: Mapping[Any, Rule], values: bool = False) -> Formula:
+def formula(tx: GradientTransformation, values: bool = False) -> Formula:
     """What a transformation makes of gradients."""
-    reader = Reader(rules, values)
-    update = reader.read(tx, GRADIENT)
+    reader = Reader(values)
+    with nested():  # arguments have been looked at where they were given
+        update = reader.read(tx, GRADIENT)
     return Formula(reader.definitions, update, reader.downhill or leading(update) < 0)
 
 
 class Reader:
-    """Walks an expression of transformations down to the links that `rules` knows.
+    """Walks an expression of transformations down to the links that state their formulas."""
 
-    A rule is a function of the reader, of what comes in, and of the link's arguments, with
-    hyperparameters as numbers that know their symbols; it returns what goes out.
-    """
-
-    def __init__(self, rules: Mapping[Any, Rule], values: bool):
-        self.rules = rules
+    def __init__(self, values: bool):
         self.definitions: list[Definition] = []
         self.downhill = False
         self.branches: list[str] = []
@@ -60,17 +96,13 @@ class Reader:
         if tx.factory is GradientTransformation:
             return opaque(tx.arguments["update"], u)
         arguments = {name: self.hyperparameters.of(tx, name) for name in tx.arguments}
-        rule = self.rules.get(tx.factory)
+        rule = _rules.get(tx.factory)
         if rule is not None:
-            args, kwargs = tx.signature.unbind(arguments)
             outer, self.origin = self.origin, origin
-            u = rule(self, u, *args, **kwargs)
+            u = _apply_rule(rule, self, u, arguments)
             self.origin = outer
             return u
-        try:
-            inner = tx.body(arguments)
-        except (TypeError, ValueError):  # of a factory that asks more of a number than its kind
-            return opaque(tx.factory, u)
+        inner = _opened(tx, arguments)
         if getattr(inner, "factory", GradientTransformation) is GradientTransformation:
             return opaque(tx.factory, u)
         return self.read(inner, u, tx.factory)
@@ -104,7 +136,7 @@ class Reader:
     ) -> tuple[dict[Symbol, Symbol], Callable[[Expression], Expression]]:
         """The same for several, and what puts their symbols in place of them."""
         # Of a schedule it is the first value that things start from.
-        starts = {last: shifted(_start(initials[last]), 1) for last in values}
+        starts = {last: shifted(expression(initials[last]), 1) for last in values}
         meaning = (tuple(values.items()), tuple(starts.items()))
         names = {}
         for last in values:
@@ -134,7 +166,7 @@ class Reader:
                     return symbol
         raise ValueError(f"latex: no symbol is left that looks like {candidates[0].letter}")
 
-    def atom(self, u: Expression) -> Expression:
+    def atom(self, u: Expression) -> Symbol:
         """`u` if it is a symbol, else a symbol for it: for what is read more than once."""
         if isinstance(u, Symbol):
             return u
@@ -142,6 +174,25 @@ class Reader:
         others = tuple(Symbol(letter, time=t) for letter in "dhxyz")
         is_gradient = not contains(u, lambda part: part in seen)
         return self.define((GRADIENT.accented("tilde"), *others) if is_gradient else others, u)
+
+    def step(self, out: Expression) -> Symbol:
+        """A symbol for what an inner transformation emits, if that is used more than once."""
+        if isinstance(out, Symbol):
+            return out
+        return self.define(tuple(Symbol(letter, time=t) for letter in "dhqy"), out)
+
+
+def _opened(tx: GradientTransformation, arguments: Mapping[str, Any]) -> Any:
+    """What the factory returns for formulas, or where it does more with them than arithmetic, for
+    the numbers; None where those are not known, or not what it asks for."""
+    numbers = {
+        name: value.value if isinstance(value, Hyperparameter) and value.is_constant else value
+        for name, value in arguments.items()
+    }
+    for known in (arguments, numbers):
+        with contextlib.suppress(TypeError, ValueError):
+            return tx.body(known)
+    return None
 
 
 def opaque(f: Any, *inputs: Expression) -> Expression:
@@ -162,9 +213,3 @@ def result(name: Any, f: Any, *inputs: Expression) -> Expression:
     """What a function makes of its inputs: its arithmetic, or else a name."""
     value = symbolic(f, *inputs)
     return opaque(name, *inputs) if value is None else value
-
-
-def _start(initial: Any) -> Expression:
-    if isinstance(initial, float | int) and initial == 0:
-        return expression(0)
-    return expression(initial)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 
 from ..core import numerics as _numerics
@@ -9,6 +11,7 @@ from ..core.errors import LeafError
 from ..core.kinds import Bound, NonNegative, Scalar, StepFunction, is_zero
 from ..core.rules import elementwise, identity
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import Expression, Reader, apply, at_hand, formula_of, leading, letters
 
 
 @transformation
@@ -26,6 +29,11 @@ def square() -> GradientTransformation:
     return elementwise(_numerics.square)
 
 
+@formula_of(square)
+def _(u: Expression) -> Expression:
+    return u**2
+
+
 @transformation
 def sqrt() -> GradientTransformation:
     r"""$u \leftarrow \sqrt{u}$, with derivative 0 at 0, where the true one is infinite.
@@ -36,6 +44,11 @@ def sqrt() -> GradientTransformation:
     (Array(0., dtype=float32, weak_type=True), Array(0., dtype=float32, weak_type=True))
     """
     return elementwise(_numerics.sqrt)
+
+
+@formula_of(sqrt)
+def _(u: Expression) -> Expression:
+    return apply("root", u)
 
 
 @transformation
@@ -49,6 +62,11 @@ def absolute() -> GradientTransformation:
     return elementwise(jnp.abs)
 
 
+@formula_of(absolute)
+def _(u: Expression) -> Expression:
+    return abs(u)
+
+
 @transformation
 def sign() -> GradientTransformation:
     r"""$u \leftarrow \operatorname{sign}(u)$, which is $u / |u|$ for complex updates; 0 stays 0.
@@ -58,6 +76,11 @@ def sign() -> GradientTransformation:
     Array([-1.,  0.], dtype=float32)
     """
     return elementwise(jnp.sign)
+
+
+@formula_of(sign)
+def _(u: Expression) -> Expression:
+    return apply("sign", u)
 
 
 @transformation
@@ -74,6 +97,9 @@ def add(constant: Scalar) -> GradientTransformation:
     return identity() if is_zero(constant) else elementwise(lambda u: u + constant)
 
 
+letters(add, constant="c", plain="constant")
+
+
 @transformation
 def scale(factor: Scalar) -> GradientTransformation:
     r"""$u \leftarrow c\,u$.
@@ -86,6 +112,12 @@ def scale(factor: Scalar) -> GradientTransformation:
     Array([-0.5], dtype=float32)
     """
     return elementwise(lambda u: factor * u)
+
+
+@formula_of(scale, factor="c", plain="factor")
+def _(u: Expression, reader: Reader, factor: Any) -> Expression:
+    reader.downhill |= leading(factor) < 0 or (at_hand(factor) or 0) < 0
+    return factor * u
 
 
 @transformation
@@ -150,3 +182,8 @@ def clip(max_delta: Bound) -> GradientTransformation:
         return jnp.clip(u, -max_delta, max_delta)
 
     return elementwise(rule)
+
+
+@formula_of(clip, max_delta=r"\delta")
+def _(u: Expression, max_delta: Any) -> Expression:
+    return apply("\\min", apply("\\max", u, -max_delta), max_delta)

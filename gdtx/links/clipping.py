@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from ..core.kinds import Bound, NonNegative
 from ..core.rules import elementwise, treewise, with_params
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_arrays
+from ..formula import Expression, Reader, apply, formula_of
 
 
 def global_norm(updates: PyTree) -> jax.Array:
@@ -66,6 +68,12 @@ def clip_by_global_norm(max_norm: Bound) -> GradientTransformation:
     return treewise(shorten)
 
 
+@formula_of(clip_by_global_norm, max_norm="c")
+def _(u: Expression, reader: Reader, max_norm: Any) -> Expression:
+    u = reader.atom(u)
+    return u * apply("\\min", 1, max_norm / apply("norm", u))
+
+
 @transformation
 def clip_by_norm(max_norm: Bound) -> GradientTransformation:
     r"""Shorten each array to a norm of its own: $u \leftarrow u \min(1, c / \|u\|)$.
@@ -78,6 +86,12 @@ def clip_by_norm(max_norm: Bound) -> GradientTransformation:
     {'a': Array([0.6, 0.8], dtype=float32), 'b': Array([0.5], dtype=float32)}
     """
     return elementwise(lambda u: _norms.shortened(u, *_norms.scaled_norm([u]), max_norm))
+
+
+@formula_of(clip_by_norm, max_norm="c")
+def _(u: Expression, reader: Reader, max_norm: Any) -> Expression:
+    u = reader.atom(u)
+    return u * apply("\\min", 1, max_norm / apply("norm", u))
 
 
 @transformation
@@ -102,6 +116,12 @@ def clip_by_block_rms(threshold: Bound) -> GradientTransformation:
         return _norms.shortened(u, *_norms.scaled_norm([u]), threshold * math.sqrt(u.size))
 
     return elementwise(rule)
+
+
+@formula_of(clip_by_block_rms, plain="threshold")
+def _(u: Expression, reader: Reader, threshold: Any) -> Expression:
+    u = reader.atom(u)
+    return u / apply("\\max", 1, apply("RMS", u) / threshold)
 
 
 @transformation

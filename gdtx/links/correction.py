@@ -24,6 +24,7 @@ from ..core.numerics import (
 from ..core.rules import each_leaf
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like
+from ..formula import Expression, Reader, Symbol, apply, formula_of, shifted, t
 
 
 @transformation
@@ -55,6 +56,17 @@ def bias_correction(decay: Decay, ahead: Count = 0) -> GradientTransformation:
         return lambda u: u / remaining
 
     return counted(at)
+
+
+@formula_of(bias_correction, decay=r"\beta")
+def _(u: Expression, reader: Reader, decay: Any, ahead: int) -> Expression:
+    return _corrected(u, reader, 1 - decay ** (t + ahead))
+
+
+def _corrected(u: Expression, reader: Reader, remaining: Expression) -> Expression:
+    if isinstance(u, Symbol) and not u.accent:
+        return reader.define((u.accented("hat"),), u / remaining)
+    return u / remaining
 
 
 class ProductState(NamedTuple):
@@ -104,6 +116,13 @@ def scheduled_bias_correction(schedule: StepFunction, ahead: Count = 0) -> Gradi
     return GradientTransformation(init, update)
 
 
+@formula_of(scheduled_bias_correction)
+def _(u: Expression, reader: Reader, schedule: Any, ahead: int) -> Expression:
+    decay = reader.hyperparameters.scheduled((Symbol(r"\mu"),), schedule)
+    each = shifted(decay, Symbol("i"))
+    return _corrected(u, reader, 1 - apply("prod", each, t + ahead))
+
+
 @transformation
 def rectify(b2: Decay, threshold: LengthThreshold = 4.0) -> GradientTransformation:
     r"""Rectify the variance of an adaptive step, on its denominator.
@@ -150,3 +169,13 @@ def rectify(b2: Decay, threshold: LengthThreshold = 4.0) -> GradientTransformati
         return lambda d: jnp.where(rectifier == 0, 1, d / safe)
 
     return counted(at)
+
+
+@formula_of(rectify, b2=r"\beta_2", plain="threshold")
+def _(u: Expression, reader: Reader, b2: Any, threshold: Any) -> Expression:
+    rho, final = Symbol(r"\rho", time=t), Symbol(r"\rho", r"\infty")
+    final = reader.define((final,), 2 / (1 - b2) - 1)
+    rho = reader.define((rho,), final - 2 * t * b2**t / (1 - b2**t))
+    ratio = (rho - 4) * (rho - 2) * final / ((final - 4) * (final - 2) * rho)
+    rectifier = reader.define((Symbol("r", time=t),), apply("root", ratio))
+    return apply("cases", u / rectifier, apply("greater", rho, threshold), 1)

@@ -10,6 +10,7 @@ from ..core.kinds import Count, FloatDType
 from ..core.memory import accumulate, counted
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import Expression, Reader, apply, formula_of, shifted, t
 
 
 @transformation
@@ -59,6 +60,11 @@ def wait(steps: Count) -> GradientTransformation:
     return counted(at)
 
 
+@formula_of(wait)
+def _(u: Expression, steps: int) -> Expression:
+    return apply("cases", u, apply("greater", t, steps), 0)
+
+
 @transformation
 def difference(dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Change since the last update: $d_t = u_t - u_{t-1}$, with $d_1 = 0$.
@@ -76,3 +82,9 @@ def difference(dtype: FloatDType | None = None) -> GradientTransformation:
     (Array(0., dtype=float32), Array(2., dtype=float32))
     """
     return chain(join(subtract, u=identity(), last=previous(latest(dtype))), wait(1))
+
+
+@formula_of(difference)
+def _(u: Expression, reader: Reader) -> Expression:
+    u = reader.atom(u)
+    return apply("cases", u - shifted(u, t - 1), apply("greater", t, 1), 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +12,7 @@ from ..core.combine import chain
 from ..core.kinds import Decay, NonNegative, is_zero
 from ..core.rules import elementwise
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import Expression, apply, formula_of
 from .arithmetic import square
 from .correction import bias_correction
 from .moments import ema
@@ -103,3 +106,9 @@ def root(eps: NonNegative, eps_root: NonNegative = 0.0) -> GradientTransformatio
 
     # Three links, and never one less: the state is the same whatever the numbers are.
     return chain(*map(elementwise, (inside, _numerics.sqrt, outside)))
+
+
+@formula_of(root)
+def _(u: Expression, eps: Any, eps_root: Any) -> Expression:
+    # That 0 / 0 is 0 is a convention, and no part of a formula.
+    return apply("root", u + eps_root) + eps

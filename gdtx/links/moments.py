@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -11,6 +13,7 @@ from ..core.kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, S
 from ..core.memory import accumulate
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import MEMORY, Expression, Reader, apply, expression, formula_of, letters
 from .arithmetic import scale, square
 
 
@@ -46,6 +49,9 @@ def trace(
     return accumulate(lambda u, v: u + decay * v, dtype=dtype, nesterov=nesterov)
 
 
+letters(trace, "vb", decay=r"\mu")
+
+
 @transformation
 def ema(
     decay: Decay, *, dtype: FloatDType | None = None, initial: Scalar = 0.0
@@ -74,6 +80,9 @@ def ema(
     Array([5.], dtype=float32)
     """
     return accumulate(lambda u, m: decay * m + (1 - decay) * u, initial, dtype)
+
+
+letters(ema, "m", squares="v", decay=r"\beta", plain="initial")
 
 
 @transformation
@@ -119,6 +128,12 @@ def additive_ema(
     return accumulate(rule, initial, dtype)
 
 
+@formula_of(additive_ema, decay=r"\beta", plain="initial")
+def _(u: Expression, reader: Reader, decay: Any, initial: Any) -> Expression:
+    direction = apply("sign", MEMORY - u)
+    return reader.remember(("v",), MEMORY - (1 - decay) * direction * u, initial)
+
+
 @transformation
 def running_max(decay: Fraction = 1.0, dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Largest so far: $a_t = \max(\beta a_{t-1}, u_t)$ with $a_0 = 0$, emitting $a_t$.
@@ -145,6 +160,13 @@ def running_max(decay: Fraction = 1.0, dtype: FloatDType | None = None) -> Gradi
     return accumulate(rule, dtype=dtype)
 
 
+@formula_of(running_max, decay=r"\beta")
+def _(u: Expression, reader: Reader, decay: Any) -> Expression:
+    # The letters of AMSGrad and of AdaMax.
+    names = ("a", "n") if expression(decay) == expression(1) else ("n", "a")
+    return reader.remember(names, apply("\\max", decay * MEMORY, u), 0)
+
+
 @transformation
 def running_sum(
     initial: NonNegative = 0.0, dtype: FloatDType | None = None
@@ -164,6 +186,9 @@ def running_sum(
     Array(3.5, dtype=float32)
     """
     return accumulate(lambda u, s: s + u, initial, dtype)
+
+
+letters(running_sum, "s", plain="initial")
 
 
 @transformation
@@ -201,3 +226,12 @@ def variance(
     return chain(
         deviation, square(), ema(decay, dtype=dtype, initial=decay * initial), scale(1 / decay)
     )
+
+
+@formula_of(variance, decay=r"\rho", plain="initial")
+def _(u: Expression, reader: Reader, decay: Any, initial: Any) -> Expression:
+    # As papers define it: what the link does is the same, without the cancellation.
+    u = reader.atom(u)
+    mean = reader.remember(("m",), decay * MEMORY + (1 - decay) * u, 0)
+    power = reader.remember(("v",), decay * MEMORY + (1 - decay) * u**2, initial)
+    return power - mean**2

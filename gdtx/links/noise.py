@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ..core.kinds import NonNegative, Seed
+from ..core.kinds import NonNegative, Seed, is_zero
 from ..core.numerics import sqrt
 from ..core.random import randomized
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import explicit_sharding
+from ..formula import Definition, Expression, Reader, Symbol, apply, formula_of, t
 
 
 @transformation
 def add_noise(eta: NonNegative, gamma: NonNegative, seed: Seed = 0) -> GradientTransformation:
     r"""Add annealed Gaussian noise: $u \leftarrow u + \sigma_t\,\xi_t$, $\xi_t \sim N(0, 1)$.
 
-    $\sigma_t^2 = \eta / (1 + t)^\gamma$ with $t = 0$ on the first update, independent for all
+    $\sigma_t^2 = \eta_\xi / (1 + t)^\gamma$ with $t = 0$ on the first update, independent for all
     numbers and steps. Complex updates get complex noise with $E|\xi_t|^2 = 1$, half of it in the
     real part.
 
     Args:
-        eta: $\eta$, the variance on the first update.
+        eta: $\eta_\xi$, the variance on the first update.
         gamma: $\gamma$, how fast it falls; 0.55 in the paper.
         seed: an integer or an integer array, see :func:`randomized`. (Optax's name is `key`; here
             no key is kept.)
@@ -55,3 +57,13 @@ def add_noise(eta: NonNegative, gamma: NonNegative, seed: Seed = 0) -> GradientT
         return noisy
 
     return randomized(at, seed)
+
+
+@formula_of(add_noise, eta=r"\eta_\xi", gamma=r"\gamma")
+def _(u: Expression, reader: Reader, eta: Any, gamma: Any, seed: Any) -> Expression:
+    # Each has its own noise, unless the seeds are the same.
+    noise = reader.claim((Symbol(r"\xi", time=t),), repr(seed))
+    definition = Definition(noise, apply(r"\mathcal{N}", 0, 1))
+    if definition not in reader.definitions:
+        reader.definitions.append(definition)
+    return u + apply("root", eta if is_zero(gamma) else eta / t**gamma) * noise

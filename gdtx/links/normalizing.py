@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -12,6 +14,7 @@ from ..core.kinds import NonNegative
 from ..core.rules import elementwise, treewise, with_params
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
+from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 
 
 @transformation
@@ -39,6 +42,12 @@ def normalize_by_global_norm() -> GradientTransformation:
         return jax.tree.map(normalized, updates)
 
     return treewise(normalize)
+
+
+@formula_of(normalize_by_global_norm)
+def _(u: Expression, reader: Reader) -> Expression:
+    u = reader.atom(u)
+    return u / apply("norm", u)
 
 
 @transformation
@@ -102,3 +111,8 @@ def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> GradientTransform
     Array([1.5, 3. ], dtype=float32)
     """
     return with_params(lambda u, p: u * jnp.maximum(_norms.root_mean_square(p), min_scale))
+
+
+@formula_of(scale_by_param_block_rms, plain="min_scale")
+def _(u: Expression, min_scale: Any) -> Expression:
+    return apply("\\max", apply("RMS", PARAMETERS), min_scale) * u

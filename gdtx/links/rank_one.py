@@ -17,6 +17,7 @@ from ..core.numerics import cast, compute_dtype
 from ..core.rules import checked_result, walk
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_params, leaves_as
+from ..formula import Expression, Reader, apply, formula_of
 
 
 class Margins(NamedTuple):
@@ -108,6 +109,18 @@ def rank_one(
         return structure.unflatten(walk(estimate, structure, leaves, kept)), state
 
     return GradientTransformation(unlike_params(init), update)
+
+
+@formula_of(rank_one)
+def _(u: Expression, reader: Reader, statistic: GradientTransformation) -> Expression:
+    u = reader.atom(u)
+    kept = []
+    for branch, mean in (("row", "rowmean"), ("col", "colmean")):
+        with reader.branch(branch):
+            kept.append(reader.atom(reader.read(statistic, apply(mean, u))))
+    row, col = kept
+    # A column of means, whose own mean is one number.
+    return row * col / apply("colmean", row)
 
 
 def _is_whole(kept: Any) -> bool:

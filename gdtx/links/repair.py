@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ..core.errors import LeafError
 from ..core.rules import elementwise, with_params
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import PARAMETERS, Expression, apply, formula_of
 
 
 @transformation
@@ -41,6 +42,11 @@ def infinite_at_zero() -> GradientTransformation:
     return elementwise(lambda u: jnp.where(u == 0, jnp.inf, u))
 
 
+@formula_of(infinite_at_zero)
+def _(u: Expression) -> Expression:
+    return u  # that 0 / 0 is 0 is a convention, and no part of a formula
+
+
 @transformation
 def keep_nonnegative() -> GradientTransformation:
     r"""Shorten updates so that no parameter becomes negative: $u \leftarrow \max(u, -\theta)$.
@@ -63,3 +69,8 @@ def keep_nonnegative() -> GradientTransformation:
         return jnp.maximum(u, -p)
 
     return with_params(rule)
+
+
+@formula_of(keep_nonnegative)
+def _(u: Expression) -> Expression:
+    return apply("\\max", u, -PARAMETERS)

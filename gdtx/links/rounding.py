@@ -13,6 +13,7 @@ from ..core.numerics import cast, is_narrow, total
 from ..core.random import randomized
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import explicit_sharding
+from ..formula import PARAMETERS, Expression, apply, formula_of
 
 
 @transformation
@@ -65,6 +66,11 @@ def stochastic_rounding(seed: Seed = 0) -> GradientTransformation:
         return exact(change(wide, new))
 
     return randomized(lambda t: rule, seed, needs_params=True)
+
+
+@formula_of(stochastic_rounding)
+def _(u: Expression) -> Expression:
+    return apply("SR", PARAMETERS + u) - PARAMETERS
 
 
 _ROUNDING = 0x5EED

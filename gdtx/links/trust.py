@@ -13,6 +13,17 @@ from ..core.norms import scaled_norms
 from ..core.rules import identity, set_to_zero, with_params
 from ..core.select import masked
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import (
+    PARAMETERS,
+    Expression,
+    Reader,
+    Symbol,
+    apply,
+    expression,
+    formula_of,
+    t,
+    total,
+)
 from .decay import add_decayed_weights
 
 
@@ -49,6 +60,32 @@ def scale_by_trust_ratio(
     """
     ratio = with_params(lambda u, p: trusted(u, p, trust_coefficient, eps))
     return ratio if mask is None else masked(ratio, mask)
+
+
+@formula_of(scale_by_trust_ratio, trust_coefficient="c", eps=r"\epsilon")
+def _(u: Expression, reader: Reader, trust_coefficient: Any, eps: Any, mask: Any) -> Expression:
+    return _trusted(u, reader, _chosen(reader, "w", mask), trust_coefficient, eps)
+
+
+def _chosen(reader: Reader, letter: str, mask: Any) -> Expression:
+    """The parameters, 0 where the mask leaves them out."""
+    if mask is None:
+        return PARAMETERS
+    weights = reader.read(masked(with_params(lambda u, p: p), mask), expression(0))
+    return reader.define((Symbol(letter, time=t),), weights)
+
+
+def _trusted(
+    u: Expression, reader: Reader, weights: Any, coefficient: Any, eps: Any, weight_decay: Any = 0,
+    decayed: Any = 0,
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    size, length = apply("norm", u), apply("norm", weights)
+    terms = [size, weight_decay * apply("norm", decayed), *([] if is_zero(eps) else [eps])]
+    ratio = coefficient * length / total(*terms)
+    ratio = apply("cases", ratio, apply("greater", length * size, 0), 1)
+    ratio = reader.define((Symbol("r", time=t),), ratio)
+    return ratio * total(u, weight_decay * decayed)
 
 
 @transformation
@@ -108,6 +145,18 @@ def scale_by_lars(
             **branches,
         )
     )
+
+
+@formula_of(scale_by_lars, weight_decay=r"\lambda", trust_coefficient="c", eps=r"\epsilon")
+def _(
+    u: Expression, reader: Reader, weight_decay: Any, mask: Any, trust_coefficient: Any, eps: Any,
+    trust_mask: Any,
+) -> Expression:  # fmt: skip
+    weights = _chosen(reader, "w", trust_mask)
+    if is_zero(weight_decay):
+        return _trusted(u, reader, weights, trust_coefficient, eps)
+    decayed = _chosen(reader, "d", mask)
+    return _trusted(u, reader, weights, trust_coefficient, eps, weight_decay, decayed)
 
 
 def trusted(

@@ -8,6 +8,7 @@ from ..core.combine import chain, divide, join
 from ..core.kinds import Count, Decay, NonNegative, Positive
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import letters
 from ..links.arithmetic import add, scale, scale_by_learning_rate, sqrt, square
 from ..links.clipping import clip_by_block_rms
 from ..links.decay import add_decayed_weights
@@ -59,6 +60,9 @@ def scale_by_factored_rms(
     average = ema(1.0 - (forgotten.shift(step_offset) if step_offset else forgotten))
     kept = rank_one(average, min_dim_size_to_factor) if factored else average
     return join(divide, g=identity(), nu=chain(square(), add(eps), kept, sqrt()))
+
+
+letters(scale_by_factored_rms, decay_rate="c")
 
 
 @transformation
@@ -125,3 +129,6 @@ def adafactor(
         scale(-1.0),
     ]
     return chain(*(link for link in links if link is not None))
+
+
+letters(adafactor, clipping_threshold=r"\tau")

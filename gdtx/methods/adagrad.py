@@ -6,6 +6,7 @@ from ..core.combine import chain, divide, join
 from ..core.kinds import NonNegative
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import letters
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.fraction import root
 from ..links.moments import running_sum
@@ -40,6 +41,9 @@ def scale_by_rss(
     """
     accumulated = chain(square(), running_sum(initial_accumulator_value), root(0.0, eps))
     return join(divide, g=identity(), nu=accumulated)
+
+
+letters(scale_by_rss, plain="initial_accumulator_value")
 
 
 @transformation

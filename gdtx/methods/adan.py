@@ -10,6 +10,7 @@ from ..core.let import let, value_of
 from ..core.rules import identity
 from ..core.select import masked
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import letters
 from ..links.arithmetic import scale, scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.differences import difference
@@ -65,6 +66,9 @@ def scale_by_adan(
     continued = join(plus, g=identity(), d=chain(value_of("d"), scale(ahead)))
     power = chain(continued, second_moment(b3))
     return let(join(divide, mu=mean, nu=chain(power, root(eps, eps_root))), d=difference())
+
+
+letters(scale_by_adan, ahead=r"\alpha")
 
 
 @transformation

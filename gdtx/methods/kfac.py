@@ -19,7 +19,21 @@ from ..curvature.blocks import Layout
 from ..curvature.curvature import Curvature
 from ..curvature.factors import DAMPINGS
 from ..curvature.fisher import clip_by_fisher_norm, fisher_square
+from ..curvature.formulas import fisher_form
 from ..curvature.transformation import scale_by_kfac
+from ..formula import (
+    PARAMETERS,
+    Definition,
+    Expression,
+    Number,
+    Reader,
+    Symbol,
+    apply,
+    expression,
+    formula_of,
+    quotient,
+    t,
+)
 from ..links.decay import add_decayed_weights
 from .sgd import sgd
 
@@ -97,17 +111,17 @@ def levenberg_marquardt(
     Every $T$ updates, with $u$ the update and $g$ the gradient,
 
     $$\rho = \frac{f(\theta + u) - f(\theta)}{g^T u + \tfrac12 u^T (F + \lambda I) u}, \quad
-    \lambda \leftarrow \begin{cases} \lambda\, \omega^T & \rho > 3/4 \\
-    \lambda\, \omega^{-T} & \rho < 1/4 \\ \lambda & \text{else.} \end{cases}$$
+    \lambda \leftarrow \begin{cases} \lambda\, \omega^k & \rho > 3/4 \\
+    \lambda\, \omega^{-k} & \rho < 1/4 \\ \lambda & \text{else.} \end{cases}$$
 
     `update` needs the parameters, `curvature=` and `value_fn=`, the loss of this batch as a
     function of the parameters.
 
     Args:
         inner: transformation of the gradients that has a damping, such as :func:`gdtx.kfac.kfac`.
-        damping: $\lambda$ at first.
+        damping: $\lambda_0$, the damping at first.
         path: path of the damping in `inner`, as in :func:`hyperparams`.
-        every: $T$.
+        every: $k$.
         factor: $\omega$.
         min_damping, max_damping: bounds of $\lambda$.
 
@@ -181,6 +195,39 @@ def levenberg_marquardt(
         return new, LevenbergMarquardtState(count, adapted, ratio, inner_state)
 
     return GradientTransformation(init, update)
+
+
+@formula_of(
+    levenberg_marquardt, damping=r"\lambda_0", every="k", factor=r"\omega",
+    min_damping=r"\lambda_{min}", max_damping=r"\lambda_{max}",
+)  # fmt: skip
+def _(
+    u: Expression, reader: Reader, inner: GradientTransformation, damping: Any, path: str,
+    every: Any, factor: Any, min_damping: Any, max_damping: Any,
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    adapted = reader.claim((Symbol(r"\lambda"),), "adapted").at(t)
+    last = adapted.at(t - 1)
+    step = reader.atom(reader.read(inner.replace(**{path: last}), u))
+
+    def loss(params: Expression) -> Expression:
+        return apply("call", Symbol("f"), params)
+
+    change = loss(PARAMETERS + step) - loss(PARAMETERS)
+    square = fisher_form(reader, step) + last * apply("norm", step) ** 2
+    ratio = reader.define(
+        (Symbol(r"\rho", time=t),), change / (apply("inner", u, step) + square / 2)
+    )
+    good, bad = apply("greater", ratio, quotient(3, 4)), apply("less", ratio, quotient(1, 4))
+    power, back = factor ** expression(every), factor ** -expression(every)
+    scale = reader.define((Symbol("q", time=t),), apply("cases", power, good, back, bad, 1))
+    moved = apply("\\min", apply("\\max", scale * last, min_damping), max_damping)
+    moved = apply("cases", moved, apply("divides", every, t), last)
+    # Where no number is shown, the first damping is the one at time 0.
+    start = expression(damping)
+    start = start if isinstance(start, Number) else None
+    reader.definitions.append(Definition(adapted, moved, start))
+    return step
 
 
 def _check_function(value_fn: Any) -> None:

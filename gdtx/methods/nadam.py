@@ -9,6 +9,7 @@ import jax
 from ..core.combine import chain, divide, join, plus
 from ..core.kinds import Decay, NonNegative
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import letters
 from ..links.arithmetic import scale_by_learning_rate, scale_by_schedule
 from ..links.correction import scheduled_bias_correction
 from ..links.decay import add_decayed_weights
@@ -78,6 +79,9 @@ def scale_by_nadam(
         nesterov_mean(b1) if momentum_decay is None else _warmed_nesterov_mean(b1, momentum_decay)
     )
     return join(divide, mu=mean, nu=chain(second_moment(b2), root(eps, eps_root)))
+
+
+letters(scale_by_nadam, momentum_decay=r"\psi")
 
 
 @transformation

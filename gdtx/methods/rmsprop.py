@@ -8,6 +8,7 @@ from ..core.combine import chain, divide, join
 from ..core.kinds import Decay, Fraction, InnerDecay, NonNegative
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import letters
 from ..links.arithmetic import square
 from ..links.fraction import root
 from ..links.moments import ema, variance
@@ -54,6 +55,9 @@ def scale_by_rms(
     return join(divide, g=identity(), nu=chain(mean_square, _root(eps, eps_in_sqrt)))
 
 
+letters(scale_by_rms, decay=r"\rho", plain="initial_scale")
+
+
 @transformation
 def scale_by_stddev(
     decay: InnerDecay = 0.9,
@@ -86,6 +90,9 @@ def scale_by_stddev(
     """
     spread = variance(decay, initial=initial_scale)
     return join(divide, g=identity(), nu=chain(spread, _root(eps, eps_in_sqrt)))
+
+
+letters(scale_by_stddev, decay=r"\rho", plain="initial_scale")
 
 
 @transformation
@@ -132,3 +139,6 @@ def rmsprop(
     return chain(
         scaled(decay, eps, initial_scale, eps_in_sqrt), sgd(learning_rate, momentum, nesterov)
     )
+
+
+letters(rmsprop, decay=r"\rho")

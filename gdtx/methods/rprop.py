@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +12,7 @@ from ..core.errors import LeafError
 from ..core.kinds import Growth, InnerDecay, NonNegative, Positive, is_array
 from ..core.memory import recur
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import MEMORY, Expression, Reader, Symbol, apply, formula_of, t
 from ..links.arithmetic import scale
 
 
@@ -31,7 +34,7 @@ def scale_by_rprop(
     \quad u_t = \operatorname{sign}(g_t)\,\Delta_t.$$
 
     Args:
-        learning_rate: $\Delta_0$, the length of the first step.
+        learning_rate: $\eta$, the length $\Delta_0$ of the first step.
         eta_minus: $\eta^-$.
         eta_plus: $\eta^+$.
         min_step_size: $\Delta_{min}$.
@@ -74,6 +77,27 @@ def scale_by_rprop(
         return sign * step, {"sign": sign, "step": step}
 
     return recur(rule, sign=0.0, step=learning_rate)
+
+
+@formula_of(
+    scale_by_rprop, learning_rate=r"\eta", eta_minus=r"\eta^-", eta_plus=r"\eta^+",
+    min_step_size=r"\Delta_{min}", max_step_size=r"\Delta_{max}",
+)  # fmt: skip
+def _(
+    u: Expression, reader: Reader, learning_rate: Any, eta_minus: Any, eta_plus: Any,
+    min_step_size: Any, max_step_size: Any,
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    turned = apply("less", u * MEMORY, 0)
+    direction = reader.remember(("s",), apply("cases", 0, turned, apply("sign", u)), 0)
+    agreement = u * direction.at(t - 1)
+    turned, stayed = apply("less", agreement, 0), apply("greater", agreement, 0)
+    factor = reader.define(
+        (Symbol("q", time=t),), apply("cases", eta_plus, stayed, eta_minus, turned, 1)
+    )
+    longer = apply("\\max", factor * MEMORY, min_step_size)
+    step = reader.remember((r"\Delta",), apply("\\min", longer, max_step_size), learning_rate)
+    return direction * step
 
 
 @transformation

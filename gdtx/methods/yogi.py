@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..core.combine import chain, divide, join
 from ..core.kinds import Decay, NonNegative, Scalar
 from ..core.transformation import GradientTransformation, transformation
+from ..formula import letters
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.correction import bias_correction
 from ..links.fraction import root
@@ -55,6 +56,9 @@ def scale_by_yogi(
         square(), additive_ema(b2, initial=initial_accumulator_value), bias_correction(b2)
     )
     return join(divide, mu=mean, nu=chain(power, root(eps, eps_root)))
+
+
+letters(scale_by_yogi, plain="initial_accumulator_value initial_mean")
 
 
 @transformation

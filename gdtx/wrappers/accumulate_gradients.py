@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..core.errors import calling, check_state, describe, fail
 from ..core.functions import is_function
@@ -14,6 +16,7 @@ from ..core.kinds import Kind, at_hand, is_array, within_int32
 from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like
+from ..formula import Expression, Reader, Symbol, apply, expression, formula_of, t
 from ..links.moments import running_sum
 from ._conditional import update_if
 
@@ -116,6 +119,23 @@ def accumulate_gradients(inner: GradientTransformation, every: Every) -> Gradien
         )
 
     return GradientTransformation(init, update)
+
+
+@formula_of(accumulate_gradients)
+def _(u: Expression, reader: Reader, inner: GradientTransformation, every: Any) -> Expression:
+    if isinstance(every, int) and every == 1:
+        return reader.read(inner, u)
+    gradient = reader.atom(u)
+    is_number = isinstance(every, int) or (is_array(every) and not isinstance(every, Tracer))
+    if reader.hyperparameters.values and is_number:
+        count = expression(every)
+    else:
+        time = t if callable(every) else None
+        count = reader.claim((Symbol("k", time=time), Symbol("K", time=time)), str(every))
+    below = ",".join(filter(None, (gradient.below, "i")))
+    each = replace(gradient, below=below)
+    mean = reader.define((gradient.accented("bar"),), apply("mean", each, count))
+    return reader.read(inner, mean)
 
 
 def _at(every: Any, step: jax.Array) -> Any:

@@ -15,6 +15,7 @@ from ..core.numerics import cast, one_minus_power
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, ScheduledState, transformation
 from ..core.tree import PyTree
+from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t
 from ..links.moments import ema
 from .evaluation import alongside
 
@@ -98,6 +99,18 @@ def average(
         return updates, AverageState(statistic_state, inner_state)
 
     return GradientTransformation(init, update)
+
+
+@formula_of(average, decay=r"\beta")
+def _(
+    u: Expression, reader: Reader, inner: GradientTransformation, decay: Any, start: int
+) -> Expression:
+    out = reader.step(reader.read(inner, u))
+    count = apply("\\max", t - start, 1) if start else t
+    weight = 1 / count if decay is None else (1 - decay) / (1 - decay**count)
+    mean = (1 - weight) * MEMORY + weight * (PARAMETERS + out)
+    reader.remember((r"\bar{\theta}",), mean, PARAMETERS.at(0))
+    return out
 
 
 def decays(decay: Any, start: int) -> Callable[[jax.Array], jax.Array]:

@@ -13,6 +13,7 @@ from ..core.numerics import increment
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
+from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t
 
 
 class LookaheadState(NamedTuple):
@@ -91,3 +92,15 @@ def lookahead(
         return updates, LookaheadState(since, structure.unflatten(kept), inner_state)
 
     return GradientTransformation(init, update)
+
+
+@formula_of(lookahead, sync_period="k", slow_step_size=r"\alpha")
+def _(
+    u: Expression, reader: Reader, inner: GradientTransformation, sync_period: Any,
+    slow_step_size: Any,
+) -> Expression:  # fmt: skip
+    out = reader.step(reader.read(inner, u))
+    syncs = apply("divides", sync_period, t)
+    moved = MEMORY + slow_step_size * (PARAMETERS + out - MEMORY)
+    slow = reader.remember((r"\phi",), apply("cases", moved, syncs, MEMORY), PARAMETERS.at(0))
+    return apply("cases", slow - PARAMETERS, syncs, out)

@@ -14,6 +14,7 @@ from ..core.numerics import cast, is_narrow, total
 from ..core.rules import needed, unzipped, walk
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_shapes, leaves_as
+from ..formula import Expression, Reader, formula_of
 
 
 class MasterState(NamedTuple):
@@ -79,6 +80,11 @@ def master_weights(inner: GradientTransformation) -> GradientTransformation:
         return structure.unflatten(updates), MasterState(structure.unflatten(copies), inner_state)
 
     return GradientTransformation(init, update)
+
+
+@formula_of(master_weights)
+def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expression:
+    return reader.read(inner, u)  # what it adds is how numbers are kept
 
 
 def _copies(kept: PyTree, structure: Any, params: list[Any]) -> list[Any]:

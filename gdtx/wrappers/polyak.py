@@ -12,6 +12,7 @@ from ..core.norms import inner_product
 from ..core.rules import each_leaf, identity
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaves_as, real_scalar
+from ..formula import PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t
 
 _identity = identity()
 
@@ -70,3 +71,16 @@ def polyak_step(
         return structure.unflatten(each_leaf(lambda d: -rate * d, structure, leaves)), state
 
     return GradientTransformation(inner.init, update)
+
+
+@formula_of(polyak_step, max_learning_rate=r"\gamma_{max}", f_min="f^*", eps=r"\epsilon")
+def _(
+    u: Expression, reader: Reader, inner: GradientTransformation, max_learning_rate: Any,
+    f_min: Any, eps: Any,
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    direction = reader.step(reader.read(inner, u))
+    slope = apply("norm", u) ** 2 if direction == u else apply("inner", u, direction)
+    gap = apply("call", Symbol("f"), PARAMETERS) - f_min
+    rate = apply("\\min", gap / (slope + eps), max_learning_rate)
+    return -reader.define((Symbol(r"\gamma", time=t),), rate) * direction

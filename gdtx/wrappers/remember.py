@@ -11,6 +11,7 @@ from ..core.errors import check_state
 from ..core.numerics import compute_dtype, increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like, statistic_like
+from ..formula import Expression, Reader, formula_of
 from ..links.clipping import global_norm
 
 
@@ -76,3 +77,8 @@ def remember(inner: GradientTransformation) -> GradientTransformation:
         )
 
     return GradientTransformation(init, update)
+
+
+@formula_of(remember)
+def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expression:
+    return reader.read(inner, u)

@@ -12,6 +12,7 @@ from ..core.kinds import InnerDecay, NonNegative
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
+from ..formula import MEMORY, PARAMETERS, Expression, Reader, Symbol, formula_of, t
 from .evaluation import alongside
 
 
@@ -107,3 +108,17 @@ def schedule_free(
         )
 
     return GradientTransformation(init, update)
+
+
+@formula_of(schedule_free, learning_rate=r"\eta", b1=r"\beta_1", plain="weight_lr_power")
+def _(
+    u: Expression, reader: Reader, inner: GradientTransformation, learning_rate: Any, b1: Any,
+    weight_lr_power: Any,
+) -> Expression:  # fmt: skip
+    out = reader.step(reader.read(inner, u))
+    weight = learning_rate**weight_lr_power
+    total = reader.remember(("W",), MEMORY + weight, 0)
+    c = reader.define((Symbol("c", time=t),), weight / total)
+    z = reader.remember(("z",), MEMORY + out, PARAMETERS.at(0))
+    reader.remember(("x",), (1 - c) * MEMORY + c * z, PARAMETERS.at(0))
+    return c * (z.at(t - 1) - PARAMETERS) + (1 - b1 * (1 - c)) * out

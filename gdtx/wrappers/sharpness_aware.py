@@ -17,6 +17,7 @@ from ..core.kinds import NonNegative
 from ..core.rules import needed
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_shapes, leaves_as
+from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 
 
 @transformation
@@ -69,6 +70,13 @@ def sharpness_aware(
         return inner.update(worst, state, params, grad_fn=grad_fn, **extra_args)
 
     return GradientTransformation(inner.init, update)
+
+
+@formula_of(sharpness_aware, rho=r"\rho")
+def _(u: Expression, reader: Reader, inner: GradientTransformation, rho: Any) -> Expression:
+    u = reader.atom(u)
+    worst = apply(r"\nabla f", PARAMETERS + rho * u / apply("norm", u))
+    return reader.read(inner, reader.define((u.accented("tilde"),), worst))
 
 
 def _uphill(updates: PyTree, rho: Any) -> PyTree:

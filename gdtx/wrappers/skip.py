@@ -14,6 +14,7 @@ from ..core.norms import is_squarable
 from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, statistic_like
+from ..formula import Expression, Reader, apply, formula_of, opaque
 from ..links.clipping import global_norm
 from ._conditional import update_if
 
@@ -90,6 +91,12 @@ def skip_when(
     return GradientTransformation(init, update)
 
 
+@formula_of(skip_when)
+def _(u: Expression, reader: Reader, inner: GradientTransformation, is_bad: Any) -> Expression:
+    u = reader.atom(u)
+    return apply("cases", reader.read(inner, u), apply("not", opaque(is_bad, u)), 0)
+
+
 @transformation
 def skip_nonfinite(
     inner: GradientTransformation, max_consecutive: Count | None = None
@@ -118,6 +125,12 @@ def skip_nonfinite(
     return skip_when(inner, _is_nonfinite, max_consecutive)
 
 
+@formula_of(skip_nonfinite)
+def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expression:
+    u = reader.atom(u)
+    return apply("cases", reader.read(inner, u), apply("finite", u**2), 0)
+
+
 @transformation
 def skip_large(
     inner: GradientTransformation, max_norm: Positive, max_consecutive: Count | None = None
@@ -144,6 +157,12 @@ def skip_large(
         return ~(jnp.isfinite(norm) & (norm <= max_norm))
 
     return skip_when(inner, is_large, max_consecutive)
+
+
+@formula_of(skip_large, max_norm="c")
+def _(u: Expression, reader: Reader, inner: GradientTransformation, max_norm: Any) -> Expression:
+    u = reader.atom(u)
+    return apply("cases", reader.read(inner, u), apply("at most", apply("norm", u), max_norm), 0)
 
 
 def _is_nonfinite(updates: PyTree) -> jax.Array:

@@ -16,6 +16,7 @@ from ..core.kinds import Kind, PathOfNumber, checked, rounded
 from ..core.signature import scalar_kinds
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like
+from ..formula import Expression, Reader, formula_of
 
 
 class TunableState(NamedTuple):
@@ -69,6 +70,11 @@ def tunable(inner: GradientTransformation, *names: PathOfNumber) -> GradientTran
         return updates, TunableState(state.hyperparams, inner_state)
 
     return GradientTransformation(init, update)
+
+
+@formula_of(tunable)
+def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expression:
+    return reader.read(inner, u)
 
 
 def set_hyperparams(state: PyTree, **values: Any) -> PyTree:

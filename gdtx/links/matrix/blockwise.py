@@ -26,6 +26,7 @@ from ...core.sharding import (
 )
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
+from ...formula import Expression, Reader, formula_of
 from .blocks import Part, groups, stack, unstack
 from .vectors import warn_of_size
 
@@ -123,6 +124,11 @@ def blockwise(
         return kept_in_place((updates, state), step, inner, updates, state, params, extra_args)
 
     return GradientTransformation(unlike_params(init), update)
+
+
+@formula_of(blockwise)
+def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expression:
+    return reader.read(inner, u)
 
 
 def _count(state: PyTree) -> jax.Array | None:

@@ -16,6 +16,7 @@ from ...core.numerics import cast, compute_dtype
 from ...core.rules import checked_result, unzipped, walk
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
+from ...formula import MEMORY, Expression, Reader, apply, at_hand, formula_of
 
 
 class CoverState(NamedTuple):
@@ -92,6 +93,13 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
         return structure.unflatten(out), CoverState(kept.unflatten(new))
 
     return GradientTransformation(unlike_params(init), update)
+
+
+@formula_of(running_cover, decay=r"\beta")
+def _(u: Expression, reader: Reader, decay: Any) -> Expression:
+    cover = apply("cover", MEMORY)
+    sums = at_hand(decay) == 1
+    return reader.remember(("s",), cover + u if sums else decay * cover + (1 - decay) * u, 0)
 
 
 def _bounds(s: jax.Array) -> tuple[jax.Array, ...]:

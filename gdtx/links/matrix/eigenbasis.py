@@ -14,6 +14,16 @@ from ...core.numerics import cast, increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
+from ...formula import (
+    Expression,
+    Reader,
+    Symbol,
+    apply,
+    formula_of,
+    shifted,
+    statistics_of_sides,
+    t,
+)
 from ...linalg.decompositions import eigh
 from ...linalg.products import adjoint, product
 from ...linalg.roots import checked_dtype, orthogonal_iteration, rayleigh
@@ -194,6 +204,30 @@ def in_eigenbasis(
         )
 
     return GradientTransformation(init, update)
+
+
+@formula_of(in_eigenbasis)
+def _(
+    u: Expression, reader: Reader, direction: GradientTransformation,
+    magnitude: GradientTransformation, statistic: GradientTransformation, bases: Bases,
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    mean = reader.read(direction, u)
+    sides = []
+    for side, second in zip("LR", statistics_of_sides(reader, u, statistic), strict=True):
+        second = shifted(second, t - 1) if bases.stale else second
+        basis = Symbol("Q", side, time=t)
+        sides.append(reader.define((basis,), apply("eigenvectors", second)))
+    left, right = sides
+
+    def turned(letter: str, value: Expression) -> Symbol:
+        symbol = Symbol(letter, time=t).accented("tilde")
+        return reader.define((symbol,), left.T * value * right)
+
+    gradient = turned("g", u)
+    with reader.branch("nu"):
+        size = reader.read(magnitude, gradient)
+    return left * (turned("m", mean) / size) * right.T
 
 
 def _take(x: jax.Array, places: jax.Array) -> jax.Array:

@@ -17,6 +17,7 @@ from ...core.rules import checked_result, remembered
 from ...core.sharding import placed_as, whole, zeros_whole
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
+from ...formula import MEMORY, Expression, Reader, formula_of, inverse_root
 from ...linalg.inverse import bounded, inverse_root_times
 
 LARGEST = 2**28
@@ -109,6 +110,13 @@ def scale_by_full_matrix(
         return updates, FullMatrixState(matrices)
 
     return GradientTransformation(unlike_params(init), update)
+
+
+@formula_of(scale_by_full_matrix, eps=r"\epsilon")
+def _(u: Expression, reader: Reader, eps: Any) -> Expression:
+    u = reader.atom(u)
+    second = reader.remember(("G",), MEMORY + u * u.T, 0)
+    return inverse_root(second, eps) * u
 
 
 def _total(one: jax.Array, other: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from ...core.numerics import cast, compute_dtype
 from ...core.sharding import kept_in_place
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_empty
+from ...formula import Expression, Reader, Symbol, apply, formula_of, result
 from ...linalg.polar import newton_schulz, polar_factor
 from ...linalg.together import bounded, together
 from .axes import as_matrices, axes_of, fans, from_matrices
@@ -112,6 +113,11 @@ def orthogonalize(polar: Polar = Polar(), axes: Any = "io") -> GradientTransform
     return _of_matrices(rule, axes)
 
 
+@formula_of(orthogonalize)
+def _(u: Expression, polar: Polar) -> Expression:
+    return apply("polar" if polar.is_exact else f"NewtonSchulz{polar.steps}", u)
+
+
 @transformation
 def scale_by_shape(factor: ShapeFactor = "keller", axes: Any = "io") -> GradientTransformation:
     r"""Scale each matrix by a factor that depends on its shape only.
@@ -152,6 +158,20 @@ def scale_by_shape(factor: ShapeFactor = "keller", axes: Any = "io") -> Gradient
         return [x if a is None or not x.size else scaled(x, a) for x, a in pairs]
 
     return _of_matrices(rule, axes)
+
+
+@formula_of(scale_by_shape)
+def _(u: Expression, reader: Reader, factor: Any) -> Expression:
+    if factor is None:
+        return u
+    n_in, n_out = (Symbol("n", rf"\mathrm{{{side}}}") for side in ("in", "out"))
+    if factor == "keller":
+        value = apply("root", apply("\\max", 1, n_out / n_in))
+    elif factor == "moonshot":
+        value = 0.2 * apply("root", apply("\\max", n_in, n_out))
+    else:
+        value = result(factor, factor, n_in, n_out)
+    return reader.define((Symbol("s"), Symbol("c")), value) * u
 
 
 def _of_matrices(

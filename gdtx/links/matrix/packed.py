@@ -11,6 +11,7 @@ from ...core.errors import LeafError
 from ...core.rules import walk
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree
+from ...formula import Expression, Reader, formula_of
 
 
 @transformation
@@ -53,6 +54,11 @@ def packed(statistic: GradientTransformation) -> GradientTransformation:
         return _each(_unpack, updates, out), state
 
     return GradientTransformation(init, update)
+
+
+@formula_of(packed)
+def _(u: Expression, reader: Reader, statistic: GradientTransformation) -> Expression:
+    return reader.read(statistic, u)
 
 
 def _each(f: Any, tree: PyTree, *others: PyTree) -> PyTree:

@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from ...core.errors import check_state
-from ...core.kinds import FloatDType, NonNegative, Period, Scalar, is_array, one_of
+from ...core.kinds import FloatDType, NonNegative, Period, Scalar, is_array, is_zero, one_of
 from ...core.numerics import increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
+from ...formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, statistics_of_sides
 from ...linalg.roots import check_method, checked_dtype, inverse_root
 from ...linalg.together import renewed
 from .blocks import Blocks
@@ -158,3 +159,22 @@ def precondition(
         return updates, PreconditionState(step, failures, direction_state, statistic_state, found)
 
     return GradientTransformation(init, update)
+
+
+@formula_of(precondition, eps=r"\epsilon", relative_eps=r"\rho", exponent=r"\alpha")
+def _(
+    u: Expression, reader: Reader, direction: GradientTransformation,
+    statistic: GradientTransformation, eps: Any, relative_eps: Any, exponent: Any,
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    mean = reader.read(direction, u)
+
+    def damped(second: Expression) -> Expression:
+        if is_zero(relative_eps):
+            return second + eps * IDENTITY
+        return second + (eps + relative_eps * apply(r"\lambda_{\max}", second)) * IDENTITY
+
+    power = Symbol("-1/4") if exponent is None else exponent
+    seconds = statistics_of_sides(reader, u, statistic)
+    left, right = (damped(each) ** power for each in seconds)
+    return left * mean * right

@@ -16,6 +16,7 @@ from ...core.rules import checked_result, remembered
 from ...core.sharding import whole, zeros_whole
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params, scalar_like
+from ...formula import MEMORY, Expression, Reader, apply, formula_of, inverse_root, shifted, t
 from ...linalg.inverse import bounded, inverse_root_times
 
 
@@ -111,3 +112,13 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
         return updates, WindowState(gradients, products, (state.oldest + 1) % window)
 
     return GradientTransformation(unlike_params(init), update)
+
+
+@formula_of(scale_by_window, eps=r"\epsilon")
+def _(u: Expression, reader: Reader, window: int, eps: Any) -> Expression:
+    u = reader.atom(u)
+    outer = u * u.T
+    longer = MEMORY + outer
+    recent = longer - shifted(outer, t - window)
+    second = apply("cases", recent, apply("greater", t, window), longer)
+    return inverse_root(reader.remember(("G",), second, 0), eps) * u

@@ -1,0 +1,201 @@
+"""The formulas of makers and combinators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.combine import chain, feedback, join, previous
+from ..core.graft import graft
+from ..core.let import let, value_of
+from ..core.memory import accumulate, counted, recur
+from ..core.random import randomized
+from ..core.rules import elementwise, identity, set_to_zero, treewise, with_params
+from ..core.select import masked, partition
+from ..core.transformation import GradientTransformation
+from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
+from .letters import escaped, remembered, word
+from .reader import MEMORY, PARAMETERS, Reader, formula_of, opaque, result, symbolic
+from .rewriting import Definition, contains, rewrite, shifted, t
+
+
+@formula_of(identity)
+def _(u: Expression) -> Expression:
+    return u
+
+
+@formula_of(set_to_zero)
+def _(u: Expression) -> Expression:
+    return expression(0)
+
+
+@formula_of(elementwise)
+def _(u: Expression, reader: Reader, f: Any) -> Expression:
+    return result(reader.origin or f, f, u)
+
+
+@formula_of(with_params)
+def _(u: Expression, reader: Reader, f: Any) -> Expression:
+    return result(reader.origin or f, f, u, PARAMETERS)
+
+
+@formula_of(treewise)
+def _(u: Expression, reader: Reader, f: Any) -> Expression:
+    return opaque(reader.origin or f, u)
+
+
+@formula_of(randomized)
+def _(u: Expression, reader: Reader, f: Any) -> Expression:
+    return opaque(reader.origin or f, u)
+
+
+@formula_of(counted)
+def _(u: Expression, reader: Reader, f: Any) -> Expression:
+    return result(reader.origin or f, lambda u: f(t)(u), u)
+
+
+@formula_of(accumulate, plain="initial")
+def _(u: Expression, reader: Reader, f: Any, initial: Any, nesterov: bool) -> Expression:
+    u = reader.atom(u) if nesterov else u
+    value = symbolic(f, u, MEMORY)
+    if value is None:
+        return opaque(reader.origin or f, u)
+    names = remembered(reader.origin, reader.branches, is_apply(u, "power"))
+    running = reader.remember(names, _past_first(value), initial)
+    return f(u, running) if nesterov else running
+
+
+def _past_first(value: Expression) -> Expression:
+    if not (isinstance(value, Apply) and value.head == "sum"):
+        return value
+    terms = sorted(value.args, key=lambda term: not contains(term, lambda part: part == MEMORY))
+    return Apply("sum", tuple(terms))
+
+
+# What comes in and the reader are positional only, because a branch or a buffer may have any name.
+@formula_of(recur)
+def _(u: Expression, reader: Reader, /, rule: Any, dtype: Any, **initial: Any) -> Expression:
+    last = {name: Symbol(rf"\bullet {name}", time=t - 1) for name in initial}
+    u = reader.atom(u)
+    try:
+        out, new = rule(u, **last)
+        out, values = expression(out), {last[name]: expression(new[name]) for name in initial}
+    except Exception:  # as of any function that is no arithmetic, see `symbolic`
+        return opaque(reader.origin or rule, u)
+    names = {last[name]: (name[0],) for name in initial}
+    starts = {last[name]: value for name, value in initial.items()}
+    _, named = reader.remember_all(names, values, starts)
+    known: dict[Expression, Symbol] = {
+        value: symbol.at(t) for symbol, value in values.items() if isinstance(value, Apply)
+    }  # fmt: skip
+    return named(rewrite(out, lambda part: known.get(part)))
+
+
+@formula_of(chain)
+def _(u: Expression, reader: Reader, links: tuple[GradientTransformation, ...]) -> Expression:
+    for link in links:
+        u = reader.read(link, u)
+    return u
+
+
+@formula_of(join)
+def _(
+    u: Expression, reader: Reader, /, merge: Any, **branches: GradientTransformation
+) -> Expression:
+    u = reader.atom(u)
+    outputs = []
+    for name, branch in branches.items():
+        with reader.branch(name):
+            outputs.append(reader.read(branch, u))
+    return result(merge, merge, *outputs)
+
+
+@formula_of(feedback)
+def _(
+    u: Expression, reader: Reader, merge: Any, statistic: GradientTransformation, readout: Any
+) -> Expression:
+    out = reader.claim(tuple(Symbol(letter, time=t) for letter in "xyz"), (u, statistic))
+    before = len(reader.definitions)
+    with reader.branch("past"):
+        emitted = reader.read(statistic, out)
+    # What is kept of an output is computed after it.
+    after = reader.definitions[before:]
+    del reader.definitions[before:]
+    past = shifted(emitted, t - 1)
+    if readout is not None:
+        past = reader.read(readout, past)
+    merged = result(merge, merge, u, past)
+    reader.definitions += [Definition(out, merged), *after]
+    return out
+
+
+@formula_of(previous)
+def _(u: Expression, reader: Reader, statistic: GradientTransformation) -> Expression:
+    return shifted(reader.read(statistic, u), t - 1)
+
+
+@formula_of(let)
+def _(
+    u: Expression, reader: Reader, /, body: GradientTransformation, **values: GradientTransformation
+) -> Expression:
+    u = reader.atom(u)
+    outer = dict(reader.values)
+    for name, value in values.items():
+        with reader.branch(name):
+            out = reader.read(value, u)
+        is_letter = len(name) == 1 and not isinstance(out, Symbol)
+        reader.values[name] = (
+            reader.define((Symbol(name, time=t),), out) if is_letter else reader.atom(out)
+        )
+    out = reader.read(body, u)
+    reader.values = outer
+    return out
+
+
+@formula_of(value_of)
+def _(u: Expression, reader: Reader, name: str) -> Expression:
+    return reader.values.get(name, word(name))
+
+
+@formula_of(graft)
+def _(
+    u: Expression, reader: Reader, direction: GradientTransformation,
+    magnitude: GradientTransformation, start: int,
+) -> Expression:  # fmt: skip
+    u = reader.atom(u)
+    with reader.branch("magnitude"):
+        downhill, m = reader.downhill, reader.read(magnitude, u)
+        reader.downhill = downhill  # a length has no sign
+    with reader.branch("direction"):
+        d = reader.atom(reader.read(direction, u))
+    size = apply("norm", d)
+    grafted = apply("norm", m) * (d / size), apply("greater", size, 0), 0
+    return apply("cases", *([m, apply("less", t, start)] if start > 1 else []), *grafted)
+
+
+@formula_of(masked)
+def _(u: Expression, reader: Reader, inner: GradientTransformation, mask: Any) -> Expression:
+    chosen = Symbol(r"\text{where the mask is true}")
+    whole = u.args if isinstance(u, Apply) and u.head == "sum" else (u,)
+    out = reader.read(inner, u)
+    if out == u:
+        return u
+    if isinstance(out, Apply) and out.head == "sum" and out.args[: len(whole)] == whole:
+        selected = reader.claim((Symbol("M"),), repr(mask))
+        definition = Definition(selected, apply("cases", 1, chosen, 0))
+        if definition not in reader.definitions:
+            reader.definitions.append(definition)
+        return u + selected * total(*out.args[len(whole) :])
+    return apply("cases", out, chosen, u)
+
+
+@formula_of(partition)
+def _(
+    u: Expression, reader: Reader, transforms: Mapping[str, GradientTransformation]
+) -> Expression:
+    u = reader.atom(u)
+    outputs = {label: reader.read(tx, u) for label, tx in transforms.items()}
+    if len(set(outputs.values())) == 1:
+        return next(iter(outputs.values()))
+    rows = ((out, Symbol(rf"\text{{if {escaped(str(label))}}}")) for label, out in outputs.items())
+    return apply("cases", *(part for row in rows for part in row))
