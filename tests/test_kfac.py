@@ -518,6 +518,16 @@ def test_factors_of_one_size_are_decomposed_together():
     assert programs(3) == programs(9) == 2  # those of inputs, with a bias, and of outputs
 
 
+def test_products_are_in_full_precision():
+    """Where accelerators would round their factors, small eigenvalues would be divided by."""
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    tx = gdtx.chain(gdtx.scale_by_ekfac(), gdtx.clip_by_fisher_norm())
+    curvature = jax.eval_shape(lambda: measured(mlp, params, output="empirical", gradient=True))[2]
+    text = jax.jit(tx.update).lower(params, tx.init(params), curvature=curvature).as_text()
+    full = text.count("precision = [HIGHEST, HIGHEST]")
+    assert text.count("dot_general") == full > 0
+
+
 def test_decompositions_are_those_one_by_one(x64):
     """More than are decomposed at a time, of two sizes, and stacks of layers."""
     rng = np.random.default_rng(0)

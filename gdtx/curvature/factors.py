@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..core.numerics import sqrt
 from ..linalg.decompositions import eigh
+from ..linalg.products import adjoint, of_eigenvalues, product
 from ..linalg.together import bounded, together
 
 Factors = dict[str, dict[str, jax.Array]]
@@ -48,11 +49,12 @@ def _parts(factor: jax.Array, decomposed: tuple[jax.Array, ...]) -> tuple[jax.Ar
 
 def rotated(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
     """A gradient's coordinates in the eigenbasis."""
-    return jnp.swapaxes(basis.inputs, -1, -2) @ matrix @ basis.outputs
+    return product(product(adjoint(basis.inputs), matrix), basis.outputs)
 
 
 def rotated_back(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
-    return basis.inputs @ matrix @ jnp.swapaxes(basis.outputs, -1, -2)
+    """The gradient with these coordinates."""
+    return product(product(basis.inputs, matrix), adjoint(basis.outputs))
 
 
 def product_values(basis: Eigenbasis) -> jax.Array:
@@ -87,6 +89,5 @@ DAMPINGS = {"factored": factored, "eigen": exact}
 
 def divided(basis: Eigenbasis, values: jax.Array, matrix: jax.Array) -> jax.Array:
     """A gradient divided by the matrix with these eigenvalues; where they are 0, it is 0 too."""
-    safe = jnp.where(values <= 0, 1, values)
-    coordinates = jnp.where(values <= 0, 0, rotated(basis, matrix) / safe)
-    return rotated_back(basis, coordinates)
+    coordinates = rotated(basis, matrix)
+    return rotated_back(basis, of_eigenvalues(lambda some: coordinates / some, values))

@@ -20,6 +20,7 @@ from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, statistic_like
 from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
 from ..linalg.decompositions import eigh
+from ..linalg.products import adjoint, matvec, of_eigenvalues, product
 from ..links.arithmetic import scale_by_learning_rate
 from .curvature import Curvature, checked
 from .formulas import fisher_form
@@ -56,7 +57,8 @@ def fisher_square(curvature: Curvature, updates: PyTree) -> jax.Array:
             block = curvature.blocks[layer.weight]
             if layer.kind == "dense":
                 matrix = layer.matrix(leaves)
-                inner = block["A"] @ matrix @ block["S"] / block["n"][..., None, None]
+                inner = product(product(block["A"], matrix), block["S"])
+                inner = inner / block["n"][..., None, None]
                 total = total + jnp.sum(matrix * inner) / curvature.examples
             else:
                 x = leaves[layer.weight]
@@ -246,9 +248,9 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
         values = values + damping
         # Rounding makes small values of those that are 0.
         floor = flat.size * jnp.finfo(values.dtype).eps * jnp.max(values, initial=0)
-        useless = values <= floor
-        along = jnp.where(useless, 0, (vectors.T @ flat) / jnp.where(useless, 1, values))
-        return unravel(vectors @ along), ()
+        coordinates = matvec(adjoint(vectors), flat)
+        along = of_eigenvalues(lambda some: coordinates / some, values, floor)
+        return unravel(matvec(vectors, along)), ()
 
     return GradientTransformation(lambda params: (), update)
 
