@@ -10,6 +10,7 @@ from flax import nnx
 from kfac_models import mlp, mlp_params, some
 
 from gdtx import kfac
+from gdtx.curvature.model.statistics import zeros
 
 N = 5
 X, T = jnp.asarray(some(N, 3, seed=5), jnp.float32), jnp.asarray(some(N, 2, seed=6), jnp.float32)
@@ -347,9 +348,9 @@ def test_a_scan_that_runs_backward():
 
         return jax.lax.scan(body, x, params, reverse=True)[0]
 
-    captured = kfac.capture(model)
-    taps = {layer.weight: layer.statistics(STACK) for layer in captured.layout(STACK, X)}
-    same(captured.apply(STACK, X, taps), model(STACK, X))
+    layers, leaves, apply = kfac.capture(model).prepare(STACK, X)
+    taps = {layer.weight: zeros(layer, leaves) for layer in layers}
+    same(apply(STACK, taps), model(STACK, X))
 
 
 def convolution(params, x):
@@ -372,11 +373,7 @@ def convolution(params, x):
 def test_rows_and_columns_are_in_the_order_of_the_weight(model, inputs, weight):
     """The products of inputs and cotangents, added up, are the gradient."""
     x, params = jnp.asarray(some(*inputs)), {"w": jnp.asarray(some(*weight, seed=1))}
-    captured = kfac.capture(model)
-    (layer,) = captured.layout(params, x)
-    _, rows, columns = layer.sizes(params)
-    taps = {"w": layer.statistics(params) | {"G": jnp.zeros((rows, columns))}}
-    grads, found = jax.grad(lambda *p: jnp.sum(captured.apply(p[0], x, p[1]) ** 2), (0, 1))(
-        params, taps
-    )
+    (layer,), leaves, apply = kfac.capture(model).prepare(params, x)
+    taps = {"w": zeros(layer, leaves, gradient=True)}
+    grads, found = jax.grad(lambda *args: jnp.sum(apply(*args) ** 2), (0, 1))(params, taps)
     same(found["w"]["G"], layer.matrix(grads))
