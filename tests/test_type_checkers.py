@@ -12,6 +12,8 @@ import gdtx
 ROOT = Path(gdtx.__file__).parents[1]
 PROGRAM = """\
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from flax.core import FrozenDict
@@ -47,12 +49,72 @@ nnx.ModelAndOptimizer(model, tx, wrt=nnx.Param)
 state = tx.init({})
 updates, state = tx.update({}, state, {}, value=1.0)
 reveal_type(tx.update({}, state))  # tuple[Any, Any]
+
+gdtx.adam(learning_rate=1)
+gdtx.adam(jnp.array(0.1), b1=np.float32(0.9), b2=np.array(0.99))
+gdtx.adam(gdtx.cosine_decay_schedule(0.1, 100))
+gdtx.adam(optax.cosine_decay_schedule(0.1, 100), b1=lambda step: 0.9)
+gdtx.adam(0.5 * gdtx.linear_schedule(0.0, 0.1, 10))
+gdtx.sgd(0.1, momentum=None)
+gdtx.ema(0.9, dtype=jnp.bfloat16)
+gdtx.ema(0.9, dtype="bfloat16")
+gdtx.add_noise(0.1, 0.55, seed=jnp.array(0))
+gdtx.chain(optax.clip(1.0), gdtx.scale(0.5), optax.add_noise(0.1, 0.5, 0))
+gdtx.join(gdtx.divide, g=optax.identity(), size=gdtx.absolute())
+gdtx.partition({"slow": optax.sgd(0.1), "fast": gdtx.sgd(1.0)}, {"w": "slow", "b": "fast"})
+gdtx.accumulate_gradients(optax.adam(1e-3), every=lambda step: 2)
+
+
+@gdtx.transformation
+def signed(rate: gdtx.Positive, decay: gdtx.Decay = 0.9) -> gdtx.GradientTransformation:
+    rule = gdtx.accumulate(lambda u, m: decay * m + (1 - decay) * u)
+    return gdtx.chain(rule, gdtx.elementwise(lambda u: rate * jnp.minimum(u, 1 - decay)))
+
+
+@gdtx.transformation
+def both(one: gdtx.Positive, other: gdtx.Positive) -> gdtx.GradientTransformation:
+    return gdtx.chain(gdtx.scale(one / other), signed(one).replace(decay=other))
+
+
+@gdtx.transformation(quiet=True)
+def half(tx: gdtx.GradientTransformation, rate: gdtx.Decay = 0.5) -> gdtx.GradientTransformation:
+    return gdtx.chain(tx, gdtx.scale(rate))
+
+
+path = {"0.decay": 0.5}
+half(tx).replace(rate=0.1)
+tx.replace(b1=0.5).replace(learning_rate=lambda step: 0.1).replace(learning_rate=1.0, b1=0.5)
+gdtx.chain(tx, gdtx.trace(0.9)).replace(**path)
+gdtx.trace(0.9).replace(**{"decay": 0.5})
+signed(0.1).replace(decay=jnp.array(0.1))
+both(0.1, 0.2).replace(other=0.1).replace(one=0.2)
+gdtx.linear_schedule(0.0, 1.0, 10).replace(end_value=2.0)
+either = tx if state else gdtx.sgd(0.1)
+either.replace(learning_rate=0.5).update({}, state)
+several: list[gdtx.GradientTransformation] = [tx, gdtx.chain(tx), both(0.1, 0.2)]
 """
 MISTAKES = """
 
 tx.nothing  # reportAttributeAccessIssue
 tx.update({})  # reportCallIssue
 train(0.1)  # reportArgumentType
+gdtx.adam("x")  # reportArgumentType
+gdtx.adam(None)  # reportArgumentType
+gdtx.adam(1e-3, lr=1)  # reportCallIssue
+gdtx.sgd(0.1, momentum=[0.9])  # reportArgumentType
+gdtx.lookahead(tx, sync_period="often")  # reportArgumentType
+gdtx.accumulate_gradients(tx, every=0.5)  # reportArgumentType
+gdtx.ema(0.9, dtype=1.0)  # reportArgumentType
+gdtx.chain(gdtx.clip(1.0), 0.1)  # reportArgumentType
+gdtx.chain([tx, tx])  # reportArgumentType
+gdtx.chain(gdtx.adam)  # reportArgumentType
+gdtx.join(gdtx.divide, g=jnp.sqrt)  # reportArgumentType
+gdtx.elementwise(1.0)  # reportArgumentType
+gdtx.cosine_decay_schedule("x", 100)  # reportArgumentType
+tx.replace(lr=1)  # reportCallIssue
+tx.replace(b1="x")  # reportArgumentType
+signed(0.1).replace(b1=0.1)  # reportCallIssue
+half(tx).replace(ratio=0.1)  # reportCallIssue
 """
 
 

@@ -16,6 +16,7 @@ from .outermost import is_outermost
 from .rules import each_leaf
 from .transformation import GradientTransformation, transformation
 from .tree import PyTree, leaves_as
+from .types import TransformationLike
 
 
 def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -39,7 +40,7 @@ def plus(one: jax.Array, other: jax.Array) -> jax.Array:
 
 
 @transformation(quiet=True)
-def chain(*links: GradientTransformation) -> GradientTransformation:
+def chain(*links: TransformationLike) -> GradientTransformation:
     r"""Apply transformations one after the other.
 
     Associative, with :func:`identity` as its unit.
@@ -89,7 +90,7 @@ def chain(*links: GradientTransformation) -> GradientTransformation:
 
 
 @transformation(quiet=True)
-def join(merge: Function, **branches: GradientTransformation) -> GradientTransformation:
+def join(merge: Function, **branches: TransformationLike) -> GradientTransformation:
     r"""Give the same updates to every branch and merge what they make of them, leaf by leaf.
 
     Args:
@@ -142,8 +143,8 @@ def join(merge: Function, **branches: GradientTransformation) -> GradientTransfo
 @transformation
 def feedback(
     merge: TwoArraysFunction,
-    statistic: GradientTransformation,
-    readout: GradientTransformation | None = None,
+    statistic: TransformationLike,
+    readout: TransformationLike | None = None,
 ) -> GradientTransformation:
     r"""Merge the update with a statistic of the transformation's own past outputs.
 
@@ -181,7 +182,7 @@ def feedback(
 
 
 @transformation(quiet=True)
-def previous(statistic: GradientTransformation) -> GradientTransformation:
+def previous(statistic: TransformationLike) -> GradientTransformation:
     r"""What a statistic was before this update: $y_t = s_{t-1}$, $s_t = \mathrm{statistic}(u_t)$.
 
     Args:

@@ -8,10 +8,11 @@ from .choice import labels_of
 from .rules import set_to_zero
 from .select import partition
 from .transformation import GradientTransformation, transformation
+from .types import TransformationLike
 
 
 @transformation
-def freeze(tx: GradientTransformation, what: Any) -> GradientTransformation:
+def freeze(tx: TransformationLike, what: Any) -> GradientTransformation:
     r"""Keep some leaves as they are: their updates are zero, and they take no state.
 
     :func:`partition` of `tx` and :func:`set_to_zero`.
@@ -37,7 +38,7 @@ def freeze(tx: GradientTransformation, what: Any) -> GradientTransformation:
 
 
 @transformation
-def trainable(tx: GradientTransformation, what: Any) -> GradientTransformation:
+def trainable(tx: TransformationLike, what: Any) -> GradientTransformation:
     r"""Train some leaves only: updates of the others are zero, and they take no state.
 
     :func:`freeze` of the others.

@@ -14,12 +14,13 @@ from .memory import counted
 from .norms import scaled_norms
 from .sharding import placed_as
 from .transformation import GradientTransformation, transformation
+from .types import TransformationLike
 
 
 @transformation
 def graft(
-    direction: GradientTransformation,
-    magnitude: GradientTransformation,
+    direction: TransformationLike,
+    magnitude: TransformationLike,
     per: Annotated[str, one_of("leaf", "block")] = "leaf",
     block_size: Count | None = None,
     start: Count = 1,

@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import DTypeLike
 
 from .functions import accepts_arguments, brief, is_function, is_of_a_library, with_arguments
 from .numerics import is_computable
 from .outermost import is_outermost
+from .types import NumberOrSchedule, NumPyValue
 
 
 @dataclass(frozen=True)
@@ -81,48 +83,48 @@ def one_of(*names: str) -> Kind:
 
 _integer = _whole("an integer", -(2**31))
 
-# `Any`, because a scalar is a number, an array or a schedule to the caller, and a number or an
-# array, never a schedule, to the body of the factory: no one type says both.
-Scalar = Annotated[Any, SCALAR]
+Scalar = Annotated[NumberOrSchedule, SCALAR]
 NON_NEGATIVE = _number("a non-negative finite number", lambda x: 0 <= x < math.inf)
-NonNegative = Annotated[Any, NON_NEGATIVE]
-Bound = Annotated[Any, _number("non-negative", lambda x: x >= 0)]
-Positive = Annotated[Any, _number("positive", lambda x: x > 0)]
-Decay = Annotated[Any, _number("in [0, 1)", lambda x: 0 <= x < 1)]
-Fraction = Annotated[Any, _number("in [0, 1]", lambda x: 0 <= x <= 1)]
-InnerDecay = Annotated[Any, _number("in (0, 1)", lambda x: 0 < x < 1)]
-Growth = Annotated[Any, _number("at least 1", lambda x: x >= 1)]
-LengthThreshold = Annotated[Any, _number("at least 4", lambda x: x >= 4)]
-Count = Annotated[Any, _whole("a non-negative integer", 0)]
+NonNegative = Annotated[NumberOrSchedule, NON_NEGATIVE]
+Bound = Annotated[NumberOrSchedule, _number("non-negative", lambda x: x >= 0)]
+Positive = Annotated[NumberOrSchedule, _number("positive", lambda x: x > 0)]
+Decay = Annotated[NumberOrSchedule, _number("in [0, 1)", lambda x: 0 <= x < 1)]
+Fraction = Annotated[NumberOrSchedule, _number("in [0, 1]", lambda x: 0 <= x <= 1)]
+InnerDecay = Annotated[NumberOrSchedule, _number("in (0, 1)", lambda x: 0 < x < 1)]
+Growth = Annotated[NumberOrSchedule, _number("at least 1", lambda x: x >= 1)]
+LengthThreshold = Annotated[NumberOrSchedule, _number("at least 4", lambda x: x >= 4)]
+Count = Annotated[int, _whole("a non-negative integer", 0)]
 _key = _whole("an integer in [0, 2**32)", 0, 2**32 - 1)
 Seed = Annotated[
-    Any,
+    int | jax.Array | NumPyValue,
     Kind(
         "an integer in [0, 2**32) or an integer array",
         lambda x: _is_seeds(x) if is_array(x) else _key.accepts(x),
         integer=True,
     ),
 ]
-Period = Annotated[Any, _whole("a positive integer", 1)]
-StepCount = Annotated[Any, _number("a positive number of steps", lambda x: 0 < x < math.inf)]
+Period = Annotated[int, _whole("a positive integer", 1)]
+StepCount = Annotated[
+    NumberOrSchedule, _number("a positive number of steps", lambda x: 0 < x < math.inf)
+]
 FloatDType = Annotated[
-    Any,
+    DTypeLike,
     Kind("a floating-point or complex dtype", _is_float_dtype, convert=lambda x: jnp.dtype(x).name),
 ]
 PATH_OF_NUMBER = Kind("the path of a hyperparameter", lambda x: isinstance(x, str))
-PathOfNumber = Annotated[Any, PATH_OF_NUMBER]
+PathOfNumber = Annotated[str, PATH_OF_NUMBER]
 
 
 def function(arguments: str, takes: int) -> Kind:
     return Kind(f"a function of {arguments}", is_function, takes=takes)
 
 
-Function = Annotated[Any, Kind("a function", is_function)]
-ArrayFunction = Annotated[Any, function("one array", 1)]
-TwoArraysFunction = Annotated[Any, function("two arrays", 2)]
-TreeFunction = Annotated[Any, function("the updates", 1)]
+Function = Annotated[Callable[..., Any], Kind("a function", is_function)]
+ArrayFunction = Annotated[Callable[[jax.Array], Any], function("one array", 1)]
+TwoArraysFunction = Annotated[Callable[[jax.Array, jax.Array], Any], function("two arrays", 2)]
+TreeFunction = Annotated[Callable[[Any], Any], function("the updates", 1)]
 STEP_FUNCTION = function("the step", 1)
-StepFunction = Annotated[Any, STEP_FUNCTION]
+StepFunction = Annotated[Callable[[Any], Any], STEP_FUNCTION]
 
 _schedule = Kind("a number, an array or a schedule: a function of the step", is_function, takes=1)
 

@@ -9,10 +9,11 @@ import jax
 from .errors import call_with, fail, foreign_state
 from .transformation import GradientTransformation, transformation
 from .tree import PyTree, check_empty, check_shapes, leaves_as
+from .types import TransformationLike
 
 
 @transformation(quiet=True)
-def let(body: GradientTransformation, **values: GradientTransformation) -> GradientTransformation:
+def let(body: TransformationLike, **values: TransformationLike) -> GradientTransformation:
     r"""A formula with "where": `let(body, m=ema(0.9))` is the body, where $m$ is the average.
 
     Every value is a transformation of the same updates as the body's. What it emits is read with

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from .errors import LeafError, calling, check_state, describe, fail, foreign_state
 from .functions import accepts_arguments, with_arguments
@@ -208,7 +209,7 @@ def _stored(new: jax.Array, old: jax.Array, u: jax.Array) -> jax.Array:
     return cast(rounded_by_chance(cast(new, jnp.float32), chance, old.dtype), old.dtype)
 
 
-def _buffer_dtype(param: Any, asked: str | None) -> Any:
+def _buffer_dtype(param: Any, asked: DTypeLike | None) -> Any:
     if asked is None or jnp.issubdtype(param, jnp.complexfloating):
         # There is no narrow complex dtype to ask for.
         return compute_dtype(param)

@@ -17,6 +17,7 @@ from .functions import is_function
 from .kinds import Kind, Scalar, StepFunction, TwoArraysFunction, at_hand, is_array, within_int32
 from .numerics import promoting
 from .outermost import nested
+from .types import NumberOrSchedule
 
 P = ParamSpec("P")
 Rule = Callable[[jax.Array], Any]
@@ -34,7 +35,7 @@ def _is_term(value: Any) -> bool:
 
 
 Term = Annotated[
-    Any,
+    NumberOrSchedule,
     Kind(
         "a finite number, a real finite array or a function of the step",
         _is_term,

@@ -12,6 +12,7 @@ from .errors import check_state, foreign_state
 from .kinds import Kind
 from .transformation import TRANSFORMATION, GradientTransformation, transformation
 from .tree import PyTree, leaves_as, scalar_like
+from .types import TransformationLike
 
 
 def _is_by_label(value: Any) -> bool:
@@ -25,7 +26,7 @@ def _is_by_label(value: Any) -> bool:
 
 
 Groups = Annotated[
-    Mapping[Any, Any],
+    Mapping[Any, TransformationLike],
     Kind("a dict of transformations by labels of one type", _is_by_label, each=TRANSFORMATION),
 ]
 
@@ -43,7 +44,7 @@ class PartitionState(NamedTuple):
 
 
 @transformation(quiet=True)
-def masked(inner: GradientTransformation, mask: Any) -> GradientTransformation:
+def masked(inner: TransformationLike, mask: Any) -> GradientTransformation:
     r"""Transform only the leaves that a mask selects; the others pass as they are.
 
     A mask, here and wherever an argument is called so, is one of

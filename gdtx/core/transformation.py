@@ -5,7 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, ParamSpec, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Concatenate,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    overload,
+)
 
 import jax
 import jax.numpy as jnp
@@ -22,24 +32,50 @@ from .outermost import is_outermost, nested
 from .sharding import constrained, shardings_at_hand
 from .structs import has_structs, structs_of
 from .tree import PyTree, check_arrays, check_shapes, in_jax, leaves_as, scalar_like
-
-P = ParamSpec("P")
+from .types import TransformationLike
 
 if TYPE_CHECKING:
+    from typing_extensions import ParamSpec  # with defaults, which `typing` has from 3.13 on
+
+    P = ParamSpec("P", default=...)
+    Q = ParamSpec("Q")
+
     # Flax and others annotate Optax's class. To type checkers ours is one of them, if Optax is
     # there; at run time it is not (:func:`gdtx.interop.to_optax` makes one that is).
     from optax import (  # pyright: ignore[reportMissingImports]
         GradientTransformationExtraArgs as _OptaxClass,
     )
-else:
-    _OptaxClass = object
 
-_Init = Annotated[Any, Kind("a function of the parameters", callable, takes=1)]
-_Update = Annotated[Any, Kind("a function of updates, state and parameters", callable, takes=3)]
+    class _Base(Call, _OptaxClass): ...  # pyright: ignore[reportGeneralTypeIssues]
+
+    class _TakesOne(Protocol[P]):
+        """A factory that needs no more than its first argument."""
+
+        @overload
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> GradientTransformation: ...
+        @overload
+        def __call__(self, first: Any, /) -> GradientTransformation: ...
+
+    class _Decorator(Protocol):
+        @overload
+        def __call__(self, factory: _TakesOne[Q], /) -> Callable[Q, GradientTransformation[Q]]: ...
+        @overload
+        def __call__(
+            self, factory: Callable[Q, GradientTransformation], /
+        ) -> Callable[Q, GradientTransformation]: ...
+
+else:
+    P = ParamSpec("P")
+    _Base = Call
+
+_Init = Annotated[Callable[[Any], Any], Kind("a function of the parameters", callable, takes=1)]
+_Update = Annotated[
+    Callable[..., Any], Kind("a function of updates, state and parameters", callable, takes=3)
+]
 
 
 @jax.tree_util.register_pytree_with_keys_class
-class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGeneralTypeIssues]
+class GradientTransformation(_Base, Generic[P]):
     """A pair of pure functions over trees of arrays, remembered as the call that made it.
 
     `init(params)` gives the first state; `update(updates, state, params=None, **extra_args)`
@@ -70,6 +106,18 @@ class GradientTransformation(Call, _OptaxClass):  # pyright: ignore[reportGenera
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
+
+    if TYPE_CHECKING:
+        # It takes what the factory takes, with the first argument or without, and paths by `**`.
+        @overload
+        def replace(self, *args: P.args, **changes: P.kwargs) -> GradientTransformation[P]: ...
+        @overload
+        def replace(
+            self: GradientTransformation[Concatenate[Any, Q]], *args: Q.args, **changes: Q.kwargs
+        ) -> GradientTransformation[P]: ...
+        @overload
+        def replace(self) -> GradientTransformation[P]: ...
+        def replace(self, *args: Any, **changes: Any) -> Any: ...
 
     # Methods, where Optax's class has fields that hold functions.
 
@@ -216,17 +264,19 @@ def write_formulas_with(latex: Callable[[GradientTransformation], str]) -> None:
     _writers.append(latex)
 
 
+# Of a factory that needs more than one argument no type says which of them `replace` may leave
+# out, and so it takes all names.
+@overload
+def transformation(
+    factory: _TakesOne[P], *, quiet: bool = ...
+) -> Callable[P, GradientTransformation[P]]: ...
 @overload
 def transformation(
     factory: Callable[P, GradientTransformation], *, quiet: bool = ...
 ) -> Callable[P, GradientTransformation]: ...
 @overload
-def transformation(
-    factory: None = None, *, quiet: bool = ...
-) -> Callable[[Callable[P, GradientTransformation]], Callable[P, GradientTransformation]]: ...
-def transformation(
-    factory: Callable[P, GradientTransformation] | None = None, *, quiet: bool = False
-) -> Any:
+def transformation(factory: None = None, *, quiet: bool = ...) -> _Decorator: ...
+def transformation(factory: Callable[..., Any] | None = None, *, quiet: bool = False) -> Any:
     """Make a factory of transformations return them as data.
 
     What the decorated factory returns remembers the factory and its arguments. Arguments are
@@ -346,5 +396,6 @@ TRANSFORMATION = Kind(
     "a transformation (a pair of init and update)", _is_pair, convert=_as_transformation
 )
 register_kind(GradientTransformation, TRANSFORMATION)
+register_kind(TransformationLike, TRANSFORMATION)
 
 _pair = Signature(GradientTransformation, schedules=False, voice=Voice.SILENT)

@@ -12,6 +12,7 @@ from ..core.kinds import Decay, NonNegative, StepCount
 from ..core.memory import RecurState
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
+from ..core.types import TransformationLike
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 from ..links.moments import ema
 from .blocks import BlocksState, Layout, advanced, preconditioned, unknown_blocks
@@ -35,7 +36,7 @@ def scale_by_ekfac(
     decay: Decay = 0.95,
     inverse_every: StepCount = 10,
     layout: Layout = None,
-    fallback: GradientTransformation | None = None,
+    fallback: TransformationLike | None = None,
 ) -> GradientTransformation:
     r"""Divide by curvature whose eigenvalues are measured in K-FAC's eigenbasis.
 

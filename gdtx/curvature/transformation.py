@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 from ..core.kinds import Decay, NonNegative, StepCount, one_of
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
+from ..core.types import TransformationLike
 from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
 from .blocks import BlocksState, Layout, advanced, preconditioned, unknown_blocks
 from .factors import DAMPINGS
@@ -28,7 +29,7 @@ def scale_by_kfac(
     inverse_every: StepCount = 10,
     split: Annotated[str, one_of(*DAMPINGS)] = "factored",
     layout: Layout = None,
-    fallback: GradientTransformation | None = None,
+    fallback: TransformationLike | None = None,
 ) -> GradientTransformation:
     r"""Divide by Kronecker-factored approximate curvature.
 

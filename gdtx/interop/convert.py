@@ -10,6 +10,7 @@ from ..core.handover import Elsewhere
 from ..core.kinds import Kind
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
+from ..core.types import TransformationLike
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ def to_optax(tx: GradientTransformation) -> Any:
 
 
 @transformation
-def from_optax(tx: Annotated[Any, _theirs]) -> GradientTransformation:
+def from_optax(tx: Annotated[TransformationLike, _theirs]) -> GradientTransformation:
     """A transformation of Optax as one of gdtx.
 
     Where gdtx asks for a transformation, such as in :func:`gdtx.chain`, pairs of functions are
     taken as they are. This is for where none is asked for: to update with one outside of a trace,
-    compiled; to print, compare and hash; and for type checkers, which know no pairs there.
+    compiled; to print, compare and hash.
 
     Args:
         tx: a transformation of Optax, or any object with functions `init` and `update`.

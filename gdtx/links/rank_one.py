@@ -17,6 +17,7 @@ from ..core.numerics import cast, compute_dtype
 from ..core.rules import checked_result, walk
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_params, leaves_as
+from ..core.types import TransformationLike
 from ..formula import Expression, Reader, apply, formula_of
 
 
@@ -29,7 +30,7 @@ class Margins(NamedTuple):
 
 @transformation
 def rank_one(
-    statistic: GradientTransformation, min_dim_size_to_factor: Count = 128
+    statistic: TransformationLike, min_dim_size_to_factor: Count = 128
 ) -> GradientTransformation:
     r"""Keep a statistic of the rows' and columns' means only, and emit what they tell of the whole.
 

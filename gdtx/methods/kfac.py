@@ -15,6 +15,7 @@ from ..core.norms import inner_product
 from ..core.numerics import cast, compute_dtype, increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like, statistic_like
+from ..core.types import TransformationLike
 from ..curvature.blocks import Layout
 from ..curvature.curvature import Curvature
 from ..curvature.factors import DAMPINGS
@@ -49,7 +50,7 @@ def kfac(
     weight_decay: NonNegative = 0.0,
     split: Annotated[str, one_of(*DAMPINGS)] = "factored",
     layout: Layout = None,
-    fallback: GradientTransformation | None = None,
+    fallback: TransformationLike | None = None,
 ) -> GradientTransformation:
     r"""K-FAC: natural gradient descent with Kronecker-factored curvature.
 
@@ -98,7 +99,7 @@ class LevenbergMarquardtState(NamedTuple):
 
 @transformation
 def levenberg_marquardt(
-    inner: GradientTransformation,
+    inner: TransformationLike,
     damping: Positive = 1.0,
     path: str = "damping",
     every: StepCount = 5,

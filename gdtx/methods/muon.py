@@ -12,6 +12,7 @@ from ..core.kinds import Decay, NonNegative
 from ..core.select import partition
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaf_path
+from ..core.types import TransformationLike
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment
@@ -79,7 +80,7 @@ def scale_by_muon(
 def muon(
     learning_rate: NonNegative,
     matrices: Any = None,
-    others: GradientTransformation | None = None,
+    others: TransformationLike | None = None,
     *,
     momentum: Decay = 0.95,
     nesterov: bool = True,

@@ -13,6 +13,7 @@ from ..core.kinds import Decay, FloatDType, Fraction, NonNegative, Scalar, is_ar
 from ..core.numerics import square
 from ..core.rules import elementwise, identity
 from ..core.transformation import GradientTransformation, transformation
+from ..core.types import TransformationLike
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import bias_correction
 from ..links.decay import add_decayed_weights
@@ -31,7 +32,7 @@ def scale_by_shampoo(
     *,
     relative_eps: NonNegative = 0.0,
     exponent: Scalar | None = None,
-    graft: GradientTransformation | None = None,
+    graft: TransformationLike | None = None,
     roots: Roots = Roots(),
     blocks: Blocks = Blocks(),
     statistic_dtype: FloatDType | None = None,
@@ -117,13 +118,13 @@ def shampoo(
     *,
     relative_eps: NonNegative = 0.0,
     exponent: Scalar | None = None,
-    graft: GradientTransformation | None = None,
+    graft: TransformationLike | None = None,
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
     roots: Roots = Roots(),
     blocks: Blocks = Blocks(),
     statistic_dtype: FloatDType | None = None,
-    others: GradientTransformation | None = None,
+    others: TransformationLike | None = None,
 ) -> GradientTransformation:
     r"""Shampoo, with decoupled weight decay if asked for.
 

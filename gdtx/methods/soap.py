@@ -7,6 +7,7 @@ from typing import Any
 from ..core.combine import chain
 from ..core.kinds import Decay, FloatDType, NonNegative
 from ..core.transformation import GradientTransformation, transformation
+from ..core.types import TransformationLike
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment, root, second_moment
@@ -87,7 +88,7 @@ def soap(
     bases: Bases = Bases(),
     blocks: Blocks = Blocks(),
     statistic_dtype: FloatDType | None = None,
-    others: GradientTransformation | None = None,
+    others: TransformationLike | None = None,
 ) -> GradientTransformation:
     r"""SOAP, with decoupled weight decay if asked for.
 

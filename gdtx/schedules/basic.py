@@ -15,7 +15,8 @@ from ..core.schedule import Rule, schedule
 V = TypeVar("V")
 
 Factors = Annotated[
-    Any, Kind("a dict from steps to factors", lambda value: isinstance(value, Mapping))
+    Mapping[Any, Any],
+    Kind("a dict from steps to factors", lambda value: isinstance(value, Mapping)),
 ]
 
 

@@ -11,7 +11,7 @@ from .joined import Interpolation, interpolated
 
 # Not a scalar hyperparameter: it decides at which whole step a phase ends.
 Share = Annotated[
-    Any, Kind("a number", lambda x: isinstance(x, int | float) and not isinstance(x, bool))
+    float, Kind("a number", lambda x: isinstance(x, int | float) and not isinstance(x, bool))
 ]
 
 

@@ -16,6 +16,7 @@ from ..core.kinds import Kind, at_hand, is_array, within_int32
 from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like
+from ..core.types import NumPyValue, ScheduleLike, TransformationLike
 from ..formula import Expression, Reader, Symbol, apply, expression, formula_of, t
 from ..links.moments import running_sum
 from ._conditional import update_if
@@ -30,7 +31,7 @@ def _is_every(value: Any) -> bool:
 
 
 Every = Annotated[
-    Any,
+    int | jax.Array | NumPyValue | ScheduleLike,
     Kind(
         "a positive integer, an integer array or a function of the updates done",
         _is_every,
@@ -54,7 +55,7 @@ class AccumulateState(NamedTuple):
 
 
 @transformation
-def accumulate_gradients(inner: GradientTransformation, every: Every) -> GradientTransformation:
+def accumulate_gradients(inner: TransformationLike, every: Every) -> GradientTransformation:
     r"""Update with the mean of several gradients: $\bar g_t = \frac1k \sum_{i=1}^k g_{i,t}$.
 
     `inner` runs once in $k$ calls, in a conditional of the program. The other calls cost an

@@ -15,6 +15,7 @@ from ..core.numerics import cast, one_minus_power
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, ScheduledState, transformation
 from ..core.tree import PyTree
+from ..core.types import TransformationLike
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t
 from ..links.moments import ema
 from .evaluation import alongside
@@ -38,7 +39,7 @@ class AverageState(NamedTuple):
 
 @transformation
 def average(
-    inner: GradientTransformation, decay: Decay | None = None, start: Count = 0
+    inner: TransformationLike, decay: Decay | None = None, start: Count = 0
 ) -> GradientTransformation:
     r"""Average the parameters that the updates lead to, for :func:`eval_params`.
 

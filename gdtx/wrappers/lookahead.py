@@ -13,6 +13,7 @@ from ..core.numerics import increment
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
+from ..core.types import TransformationLike
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t
 
 
@@ -29,7 +30,7 @@ class LookaheadState(NamedTuple):
 
 @transformation
 def lookahead(
-    inner: GradientTransformation, sync_period: Growth = 6, slow_step_size: Fraction = 0.5
+    inner: TransformationLike, sync_period: Growth = 6, slow_step_size: Fraction = 0.5
 ) -> GradientTransformation:
     r"""Let slow weights follow the end of every few updates, and go on from there.
 

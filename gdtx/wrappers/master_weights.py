@@ -14,6 +14,7 @@ from ..core.numerics import cast, is_narrow, total
 from ..core.rules import needed, unzipped, walk
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_shapes, leaves_as
+from ..core.types import TransformationLike
 from ..formula import Expression, Reader, formula_of
 
 
@@ -25,7 +26,7 @@ class MasterState(NamedTuple):
 
 
 @transformation
-def master_weights(inner: GradientTransformation) -> GradientTransformation:
+def master_weights(inner: TransformationLike) -> GradientTransformation:
     r"""Train float32 copies of bfloat16 and float16 parameters: $w \leftarrow w + u$.
 
     `inner` sees the copies in place of the parameters. What comes out is the float32 update with

@@ -12,6 +12,7 @@ from ..core.norms import inner_product
 from ..core.rules import each_leaf, identity
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaves_as, real_scalar
+from ..core.types import TransformationLike
 from ..formula import PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t
 
 _identity = identity()
@@ -19,7 +20,7 @@ _identity = identity()
 
 @transformation
 def polyak_step(
-    inner: GradientTransformation = _identity,
+    inner: TransformationLike = _identity,
     max_learning_rate: Positive = 1.0,
     f_min: Scalar = 0.0,
     eps: NonNegative = 0.0,

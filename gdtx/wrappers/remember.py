@@ -11,6 +11,7 @@ from ..core.errors import check_state
 from ..core.numerics import compute_dtype, increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like, statistic_like
+from ..core.types import TransformationLike
 from ..formula import Expression, Reader, formula_of
 from ..links.clipping import global_norm
 
@@ -30,7 +31,7 @@ class RememberState(NamedTuple):
 
 
 @transformation
-def remember(inner: GradientTransformation) -> GradientTransformation:
+def remember(inner: TransformationLike) -> GradientTransformation:
     r"""Record the norms of what goes into a transformation and what comes out of it.
 
     For :func:`describe`, which then reports `norm_in` and `norm_out` of the last update and

@@ -12,6 +12,7 @@ from ..core.kinds import InnerDecay, NonNegative
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
+from ..core.types import TransformationLike
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, Symbol, formula_of, t
 from .evaluation import alongside
 
@@ -33,7 +34,7 @@ class ScheduleFreeState(NamedTuple):
 
 @transformation
 def schedule_free(
-    inner: GradientTransformation,
+    inner: TransformationLike,
     learning_rate: NonNegative,
     b1: InnerDecay = 0.9,
     weight_lr_power: NonNegative = 2.0,

@@ -17,13 +17,12 @@ from ..core.kinds import NonNegative
 from ..core.rules import needed
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, check_shapes, leaves_as
+from ..core.types import TransformationLike
 from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 
 
 @transformation
-def sharpness_aware(
-    inner: GradientTransformation, rho: NonNegative = 0.05
-) -> GradientTransformation:
+def sharpness_aware(inner: TransformationLike, rho: NonNegative = 0.05) -> GradientTransformation:
     r"""Use the gradient a short way uphill: $\nabla f(\theta + \rho\,g / \|g\|)$.
 
     Every `update` needs `grad_fn=`, a function of the parameters that returns the gradient, of the

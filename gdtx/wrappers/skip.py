@@ -14,6 +14,7 @@ from ..core.norms import is_squarable
 from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, statistic_like
+from ..core.types import TransformationLike
 from ..formula import Expression, Reader, apply, formula_of, opaque
 from ..links.clipping import global_norm
 from ._conditional import update_if
@@ -32,7 +33,7 @@ class SkipState(NamedTuple):
 
 @transformation(quiet=True)
 def skip_when(
-    inner: GradientTransformation, is_bad: TreeFunction, max_consecutive: Count | None = None
+    inner: TransformationLike, is_bad: TreeFunction, max_consecutive: Count | None = None
 ) -> GradientTransformation:
     r"""Leave out the steps whose updates are bad.
 
@@ -99,7 +100,7 @@ def _(u: Expression, reader: Reader, inner: GradientTransformation, is_bad: Any)
 
 @transformation
 def skip_nonfinite(
-    inner: GradientTransformation, max_consecutive: Count | None = None
+    inner: TransformationLike, max_consecutive: Count | None = None
 ) -> GradientTransformation:
     r"""Leave out the steps in whose updates is a NaN, an infinity or a number whose square is one.
 
@@ -133,7 +134,7 @@ def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expressio
 
 @transformation
 def skip_large(
-    inner: GradientTransformation, max_norm: Positive, max_consecutive: Count | None = None
+    inner: TransformationLike, max_norm: Positive, max_consecutive: Count | None = None
 ) -> GradientTransformation:
     r"""Leave out the steps whose updates are longer than a bound, or not finite.
 

@@ -16,6 +16,7 @@ from ..core.kinds import Kind, PathOfNumber, checked, rounded
 from ..core.signature import scalar_kinds
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like
+from ..core.types import TransformationLike
 from ..formula import Expression, Reader, formula_of
 
 
@@ -27,7 +28,7 @@ class TunableState(NamedTuple):
 
 
 @transformation
-def tunable(inner: GradientTransformation, *names: PathOfNumber) -> GradientTransformation:
+def tunable(inner: TransformationLike, *names: PathOfNumber) -> GradientTransformation:
     r"""Keep hyperparameters in the state, where :func:`set_hyperparams` changes them.
 
     For programs that hold the transformation as a constant, such as flax's `TrainState`. Elsewhere

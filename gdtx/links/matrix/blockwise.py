@@ -26,6 +26,7 @@ from ...core.sharding import (
 )
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
+from ...core.types import TransformationLike
 from ...formula import Expression, Reader, formula_of
 from .blocks import Part, groups, stack, unstack
 from .vectors import warn_of_size
@@ -53,7 +54,7 @@ class Blocks(Options):
 
 @transformation(quiet=True)
 def blockwise(
-    inner: GradientTransformation,
+    inner: TransformationLike,
     blocks: Blocks = Blocks(),
 ) -> GradientTransformation:
     r"""Transform arrays block by block, equal blocks of all arrays together.

@@ -14,6 +14,7 @@ from ...core.numerics import cast, increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
+from ...core.types import TransformationLike
 from ...formula import (
     Expression,
     Reader,
@@ -72,9 +73,9 @@ class Bases(Options):
 
 @transformation
 def in_eigenbasis(
-    direction: GradientTransformation,
-    magnitude: GradientTransformation,
-    statistic: GradientTransformation,
+    direction: TransformationLike,
+    magnitude: TransformationLike,
+    statistic: TransformationLike,
     bases: Bases = Bases(),
 ) -> GradientTransformation:
     r"""Divide by a magnitude in the eigenbasis of second moments, and turn back.

@@ -34,7 +34,7 @@ def _is_factor(value: Any) -> bool:
 
 
 ShapeFactor = Annotated[
-    Any,
+    str | Callable[[int, int], Any] | None,
     Kind(
         f"{', '.join(repr(name) for name in _FACTORS if name)}, None or a function of the numbers "
         "of inputs and outputs",

@@ -11,11 +11,12 @@ from ...core.errors import LeafError
 from ...core.rules import walk
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree
+from ...core.types import TransformationLike
 from ...formula import Expression, Reader, formula_of
 
 
 @transformation
-def packed(statistic: GradientTransformation) -> GradientTransformation:
+def packed(statistic: TransformationLike) -> GradientTransformation:
     r"""A statistic of symmetric matrices that keeps one triangle of each.
 
     What `statistic` sees of a matrix with $n$ rows are $\lceil n/2 \rceil$ rows of $n + 1$ numbers:

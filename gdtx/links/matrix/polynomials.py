@@ -50,7 +50,7 @@ def _rows(coefficients: Sequence[Any]) -> list[Any]:
 
 
 Coefficients = Annotated[
-    Any,
+    str | Sequence[Any],
     Kind(
         f"{', '.join(map(repr, COEFFICIENTS))}, 'exact' or the numbers (a, b, c) of "
         "a X + b (XX*) X + c (XX*)^2 X, or a sequence of such, one a step",

@@ -14,6 +14,7 @@ from ...core.numerics import increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
+from ...core.types import TransformationLike
 from ...formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, statistics_of_sides
 from ...linalg.roots import check_method, checked_dtype, inverse_root
 from ...linalg.together import renewed
@@ -65,8 +66,8 @@ class Roots(Options):
 
 @transformation
 def precondition(
-    direction: GradientTransformation,
-    statistic: GradientTransformation,
+    direction: TransformationLike,
+    statistic: TransformationLike,
     eps: NonNegative = 1e-12,
     relative_eps: NonNegative = 0.0,
     exponent: Scalar | None = None,
