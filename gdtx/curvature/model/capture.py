@@ -11,7 +11,7 @@ import jax
 from ...core.errors import at_work, fail
 from ...core.tree import PyTree
 from .layers import Layer, in_order, leaves_by_path
-from .origins import Origin
+from .origins import Known, Origin
 from .programs import Program, as_usual, operands_of_scan, run, trace
 from .sites import Plan, Planner
 from .tapped import Prepared, Taps
@@ -59,7 +59,7 @@ class Captured:
             var: Origin(path, tuple(range(leaf.ndim)))
             for var, (path, leaf) in zip(variables, leaves.items(), strict=False)
         }
-        plan = planner.plan(program, origins, set(variables[len(leaves) :]))
+        plan = planner.plan(program, Known(origins, variables[len(leaves) :]))
         found = {path for layer in planner.layers.values() for path in layer.paths}
         for path in leaves:
             if path not in found | planner.fallback:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from .programs import is_literal
 
 
 class Origin(NamedTuple):
@@ -64,3 +66,35 @@ REARRANGED: dict[str, Callable[[Origin, tuple[int, ...], dict[str, Any]], Origin
     "copy": _same,
     "sharding_constraint": _same,
 }
+
+
+class Known:
+    """What is known of the variables of one program.
+
+    Args:
+        origins: those that are parameters, rearranged.
+        data: those that are data, or computed from data.
+    """
+
+    def __init__(self, origins: Mapping[Any, Origin], data: Iterable[Any]):
+        self.origins = dict(origins)
+        self.data = set(data)
+
+    def origin(self, var: Any) -> Origin | None:
+        """The parameter that a variable is; a literal is none."""
+        return None if is_literal(var) else self.origins.get(var)
+
+    def is_data(self, var: Any) -> bool:
+        return not is_literal(var) and var in self.data
+
+    def rearrange(self, eqn: Any, origin: Origin) -> bool:
+        """Whether the result of an equation is known to be this parameter, its operand."""
+        moved = rearranged(eqn, origin)
+        if moved is not None:
+            self.origins[eqn.outvars[0]] = moved
+        return moved is not None
+
+
+def rearranged(eqn: Any, origin: Origin) -> Origin | None:
+    """The origin of an equation's result, from that of its operand; None if it is lost."""
+    return REARRANGED[eqn.primitive.name](origin, eqn.invars[0].aval.shape, eqn.params)

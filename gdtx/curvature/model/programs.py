@@ -75,7 +75,7 @@ def run(
     known |= zip(jaxpr.invars, args, strict=True)
 
     def value(var: Any) -> Any:
-        return var.val if _is_literal(var) else known[var]
+        return var.val if is_literal(var) else known[var]
 
     for i, eqn in enumerate(jaxpr.eqns):
         operands = [value(var) for var in eqn.invars]
@@ -95,5 +95,6 @@ def as_usual(eqn: Any, operands: Sequence[Any]) -> Sequence[Any]:
     return results if eqn.primitive.multiple_results else [results]
 
 
-def _is_literal(var: Any) -> bool:
+def is_literal(var: Any) -> bool:
+    """Whether an operand is a number written into the program, and no variable."""
     return isinstance(var, core.Literal)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ...core.errors import fail
+from .biases import bias_of
 from .layers import Layer
-from .origins import REARRANGED, Origin
+from .origins import REARRANGED, Known, Origin
 from .programs import Program, inner_program, operands_of_scan
-from .recognition import KNOWN, Uses, bias_of, get
+from .recognition import KNOWN, Uses
 from .statistics import DenseRule, Rule
 
 
@@ -51,37 +53,30 @@ class Planner:
         self.fallback = set(fallback)
         self.layers: dict[str, Layer] = {}
 
-    def plan(self, program: Program, origins: dict[Any, Origin], data: set[Any]) -> Plan:
-        """The plan of a program some of whose variables are parameters, and some data."""
-        jaxpr = program.jaxpr
-        origins, data = dict(origins), set(data)
-        biases: dict[int, str] = {}
-        plan = Plan(program, {}, {})
+    def plan(self, program: Program, known: Known) -> Plan:
+        """The plan of a program, of some of whose variables something is known."""
+        jaxpr, plan = program.jaxpr, Plan(program, {}, {})
+        biases: set[int] = set()
         for i, eqn in enumerate(jaxpr.eqns):
-            found = [get(origins, var) for var in eqn.invars]
-            if any(get(data, var) for var in eqn.invars):
-                data |= set(eqn.outvars)
-            if not any(found):
+            origin = next(filter(None, map(known.origin, eqn.invars)), None)
+            if any(map(known.is_data, eqn.invars)):
+                known.data.update(eqn.outvars)
+            if origin is None:
                 continue
             name = eqn.primitive.name
             if name in REARRANGED:
-                origin = REARRANGED[name](found[0], eqn.invars[0].aval.shape, eqn.params)
-                if origin is not None:
-                    origins[eqn.outvars[0]] = origin
-                else:
-                    self.unknown(found[0], name)
+                if not known.rearrange(eqn, origin):
+                    self.refuse(origin, name)
             elif name in INNER:
-                plan.inner[i] = INNER[name](self, eqn, found, [get(data, v) for v in eqn.invars])
-            elif i not in biases:
-                site = self.site(jaxpr, i, found, origins, data, biases)
-                if site is not None:
-                    plan.sites[i] = site
+                plan.inner[i] = INNER[name](self, eqn, known)
+            elif i not in biases and (site := self.site(jaxpr, i, known, biases)):
+                plan.sites[i] = site
         for var in jaxpr.outvars:
-            if origin := get(origins, var):
-                self.unknown(origin, "the model's return")
+            if origin := known.origin(var):
+                self.refuse(origin, "the model's return")
         return plan
 
-    def unknown(self, origin: Origin, operation: str, why: str = "") -> None:
+    def refuse(self, origin: Origin, operation: str, why: str = "") -> None:
         """Raise, unless the parameter may be left without a tap."""
         if origin.path not in self.fallback:
             fail(
@@ -91,35 +86,34 @@ class Planner:
                 "out of the curvature",
             )
 
-    def site(
-        self, jaxpr: Any, i: int, found: list[Origin | None], origins: dict[Any, Origin],
-        data: set[Any], biases: dict[int, str],
-    ) -> Site | None:  # fmt: skip
-        """The tap for an equation with a parameter among its operands."""
+    def site(self, jaxpr: Any, i: int, known: Known, biases: set[int]) -> Site | None:
+        """The tap at an equation with a parameter among its operands.
+
+        The equation that adds the bias of this layer joins `biases`, which need no tap.
+        """
         eqn = jaxpr.eqns[i]
         name = eqn.primitive.name
-        which = [k for k, origin in enumerate(found) if origin]
-        origin = found[which[0]]
-        assert origin is not None
+        (which, origin), *others = (
+            (k, origin) for k, var in enumerate(eqn.invars) if (origin := known.origin(var))
+        )
         if origin.path in self.fallback:
             return None
-        other = 1 - which[0]
-        if len(which) > 1 or name not in KNOWN or not get(data, eqn.invars[other]):
-            return self.unknown(origin, name)
-        made = KNOWN[name](self.uses, eqn, origin, which[0])
-        if isinstance(made, str):
-            return self.unknown(origin, name, made)
-        layer, rule, features = made
-        if isinstance(rule, DenseRule) and features is not None:
-            bias = bias_of(jaxpr, i, features, origins)
-            if bias is not None and bias[1] not in self.fallback:
-                biases[bias[0]] = bias[1]
-                layer = Layer(**{**vars(layer), "bias": bias[1]})
-                rule = DenseRule(**{**vars(rule), "bias": True})
+        data = 1 - which
+        if others or name not in KNOWN or not known.is_data(eqn.invars[data]):
+            return self.refuse(origin, name)
+        found = KNOWN[name](self.uses, eqn, origin, which)
+        if isinstance(found, str):
+            return self.refuse(origin, name, found)
+        layer, rule, features = found
+        bias = None if features is None else bias_of(jaxpr, i, features, known)
+        if bias is not None and isinstance(rule, DenseRule) and bias.path not in self.fallback:
+            biases.add(bias.equation)
+            layer, rule = replace(layer, bias=bias.path), replace(rule, bias=True)
         self.add(layer)
-        return Site(layer.weight, rule, other)
+        return Site(layer.weight, rule, data)
 
     def add(self, layer: Layer) -> None:
+        """Remember a layer, which must be the same at all its uses."""
         for known in self.layers.values():
             if known != layer and set(known.paths) & set(layer.paths):
                 fail(
@@ -130,37 +124,36 @@ class Planner:
         self.layers[layer.weight] = layer
 
 
-def _same_program(planner: Planner, eqn: Any, found: list[Any], data: list[Any]) -> Plan:
+def _same_program(planner: Planner, eqn: Any, known: Known) -> Plan:
     """A program that is called with these operands."""
     program = inner_program(eqn)
-    inputs = program.jaxpr.invars
-    return planner.plan(
-        program,
-        {var: origin for var, origin in zip(inputs, found, strict=True) if origin},
-        {var for var, is_data in zip(inputs, data, strict=True) if is_data},
-    )
+    pairs = list(zip(program.jaxpr.invars, eqn.invars, strict=True))
+    origins = {var: origin for var, outer in pairs if (origin := known.origin(outer))}
+    return planner.plan(program, Known(origins, [var for var, x in pairs if known.is_data(x)]))
 
 
-def _scanned(planner: Planner, eqn: Any, found: list[Any], data: list[Any]) -> Plan:
+def _scanned(planner: Planner, eqn: Any, known: Known) -> Plan:
     """The body of a scan: parameters are constants, or sliced along their first axis."""
     program = inner_program(eqn)
-    jaxpr, (consts, carry) = program.jaxpr, operands_of_scan(eqn, program)
+    inner, (consts, carry) = program.jaxpr.invars, operands_of_scan(eqn, program)
+    # What is carried may become data in a later turn.
+    data = set(inner[consts : consts + carry])
     origins, sliced = {}, set()
-    for k, (var, origin) in enumerate(zip(jaxpr.invars, found, strict=True)):
+    for k, (var, outer) in enumerate(zip(inner, eqn.invars, strict=True)):
+        if known.is_data(outer):
+            data.add(var)
+        origin = known.origin(outer)
         if origin is None:
             continue
         if consts <= k < consts + carry or (k >= consts and origin.axes[0] is None):
-            planner.unknown(origin, "scan", " (it is carried, or not sliced along an axis of its)")
+            planner.refuse(origin, "scan", " (it is carried, or not sliced along an axis of its)")
             continue
         if k >= consts:
             first, *rest = origin.axes
             origin = origin._replace(axes=tuple(rest), sliced=(*origin.sliced, first))
             sliced.add(origin.path)
         origins[var] = origin
-    # What is carried may become data in a later turn.
-    carried = set(jaxpr.invars[consts : consts + carry])
-    inputs = {var for var, is_data in zip(jaxpr.invars, data, strict=True) if is_data}
-    plan = planner.plan(program, origins, inputs | carried)
+    plan = planner.plan(program, Known(origins, data))
     return plan._replace(stacked=frozenset(plan.blocks() & sliced))
 
 
