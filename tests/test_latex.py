@@ -198,7 +198,7 @@ EXPRESSIONS = [
     gdtx.join(gdtx.plus, past=gdtx.previous(gdtx.ema(0.9)), g=gdtx.scale(0.5)),
     gdtx.let(
         gdtx.join(gdtx.multiply, m=gdtx.value_of("m"), w=gdtx.value_of("w")),
-        m=gdtx.chain(gdtx.trace(0.9), gdtx.square()),
+        m=gdtx.chain(gdtx.trace(0.9), gdtx.scale(2.0), gdtx.square()),
         w=gdtx.let(gdtx.join(gdtx.subtract, a=gdtx.value_of("m"), b=g), x=gdtx.latest()),
     ),
     gdtx.chain(gdtx.scale(2.0), gdtx.difference(), gdtx.wait(3), gdtx.square()),

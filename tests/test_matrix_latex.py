@@ -63,4 +63,4 @@ def test_formulas_are_those_of_the_papers():
     fresh = gdtx.latex(gdtx.soap(0.1, bases=gdtx.Bases(stale=False)))
     assert r"\operatorname{eigenvectors}\left( R_t \right)" in fresh
     damped = gdtx.latex(gdtx.shampoo(0.1, b1=0.0, b2=1.0, relative_eps=0.1), values=True)
-    assert r"\lambda_{\max}\left( L_t \right)" in damped
+    assert r"\left( 0.0001 + 0.1 \lambda_{\max}\left( L_t \right) \right) I" in damped
