@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from ..core.numerics import sqrt
+from ..linalg.batches import apply_by_size, in_batches
 from ..linalg.decompositions import eigh
 from ..linalg.products import adjoint, of_eigenvalues, product
-from ..linalg.together import bounded, together
 
 Factors = dict[str, dict[str, jax.Array]]
 """Of each block, "A" of its inputs and "S" of its outputs: symmetric matrices, or stacks."""
@@ -33,7 +33,7 @@ _AT_ONCE = 64
 def eigenbases(factors: Factors) -> dict[str, Eigenbasis]:
     """The eigenbases of all blocks, factors of one size together; no eigenvalue is negative."""
     sides = [factors[block][side] for block in factors for side in ("A", "S")]
-    results = together(bounded(eigh, _AT_ONCE), [_flat(x) for x in sides])
+    results = apply_by_size(in_batches(eigh, _AT_ONCE), [_flat(x) for x in sides])
     pairs = iter(zip(sides, results, strict=True))
     return {block: Eigenbasis(*_parts(*next(pairs)), *_parts(*next(pairs))) for block in factors}
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ..core.numerics import cast, compute_dtype
-from .decompositions import eigh, qr
+from .decompositions import eigh
+from .eigenvectors import orthogonal_iteration, rayleigh
 from .newton import newton
 from .products import adjoint, of_eigenvalues, product, resolution, safe
 
@@ -122,24 +123,6 @@ def checked_dtype(name: str, dtype: Any) -> Any:
             f"{name}: float64 was asked for where 64-bit types are not enabled; set jax_enable_x64"
         )
     return dtype
-
-
-def orthogonal_iteration(image: jax.Array, size: jax.Array) -> jax.Array:
-    r"""One step from a basis toward the eigenvectors of a symmetric matrix: $Q$ of $QR = AV$.
-
-    Columns of the largest eigenvalues converge first, and are those that should come first. A
-    step does much where the basis is nearly right: errors shrink by the ratios of the eigenvalues.
-
-    Args:
-        image: $AV$.
-        size: about the largest eigenvalue, of shape (...); divided by it, no number is extreme.
-    """
-    return qr(image / safe(size)[..., None, None])[0]
-
-
-def rayleigh(basis: jax.Array, image: jax.Array) -> jax.Array:
-    """The diagonal of $V^\\top A V$: the eigenvalues, if the basis is one of eigenvectors."""
-    return jnp.sum(basis * image, axis=-2)
 
 
 # The derivative is that of the root itself, whichever way it was found: the derivative of an

@@ -20,7 +20,7 @@ from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment
 from ..links.matrix.blockwise import Blocks, blockwise
 from ..links.matrix.precondition import Roots, precondition
-from ..links.matrix.vectors import apart
+from ..links.matrix.vectors import with_others
 from ..links.moments import ema, running_sum
 
 
@@ -183,4 +183,4 @@ def shampoo(
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )
-    return apart(method_of_matrices, others)
+    return with_others(method_of_matrices, others)

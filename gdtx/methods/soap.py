@@ -13,7 +13,7 @@ from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment, root, second_moment
 from ..links.matrix.blockwise import Blocks, blockwise
 from ..links.matrix.eigenbasis import Bases, in_eigenbasis
-from ..links.matrix.vectors import apart
+from ..links.matrix.vectors import with_others
 from ..links.moments import ema
 
 
@@ -137,4 +137,4 @@ def soap(
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )
-    return apart(method_of_matrices, others)
+    return with_others(method_of_matrices, others)

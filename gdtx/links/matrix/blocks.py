@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from ...core.numerics import cast, compute_dtype
 from ...core.tree import PyTree
-from ...linalg.together import hidden
+from ...linalg.batches import runtime_places
 
-Blocks = dict[str, jax.Array]
+Stacks = dict[str, jax.Array]
 
 
 class Part(NamedTuple):
@@ -73,20 +73,20 @@ def merged(shape: tuple[int, ...], merge_size: int) -> tuple[int, ...]:
     return tuple(dims) or (1,)
 
 
-def stack(tree: PyTree, layout: dict[str, list[Part]]) -> Blocks:
+def stack(tree: PyTree, layout: dict[str, list[Part]]) -> Stacks:
     """The blocks of a tree, in at least float32."""
     leaves = jax.tree.leaves(tree)
     return {name: _stacked(leaves, members) for name, members in layout.items()}
 
 
 def unstack(
-    stacks: Blocks, layout: dict[str, list[Part]], like: PyTree, count: jax.Array | None = None
+    stacks: Stacks, layout: dict[str, list[Part]], like: PyTree, count: jax.Array | None = None
 ) -> PyTree:
     """The tree with these blocks, each array in its own precision, which is at least float32.
 
     `count` is any integer that the compiler does not know.
     """
-    places = hidden(list(range(max(map(len, layout.values()), default=0))), count)
+    places = runtime_places(list(range(max(map(len, layout.values()), default=0))), count)
     leaves, structure = jax.tree.flatten(like)
     leaves = [cast(leaf, compute_dtype(leaf.dtype)) for leaf in leaves]
     for name, members in layout.items():

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ...core.errors import check_state
 from ...core.kinds import FloatDType, Period, one_of
-from ...core.numerics import cast, increment
+from ...core.numerics import increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
@@ -25,12 +25,18 @@ from ...formula import (
     statistics_of_sides,
     t,
 )
-from ...linalg.decompositions import eigh
-from ...linalg.products import adjoint, product
-from ...linalg.roots import checked_dtype, orthogonal_iteration, rayleigh
-from ...linalg.together import renewed
-from .blocks import Blocks, order
-from .statistics import Factors, along_all, finite, is_due, second_moments, squares
+from ...linalg.batches import recompute
+from ...linalg.eigenvectors import turned_basis
+from ...linalg.roots import checked_dtype
+from .blocks import Stacks, order
+from .statistics import (
+    Factors,
+    is_due,
+    multiply_axes,
+    second_moments,
+    square_matrices,
+    without_nonfinite,
+)
 
 
 class EigenbasisState(NamedTuple):
@@ -119,63 +125,33 @@ def in_eigenbasis(
     """
     working = checked_dtype("in_eigenbasis", bases.dtype)
 
-    def init(params: Blocks) -> EigenbasisState:
+    def init(params: Stacks) -> EigenbasisState:
         return EigenbasisState(
             scalar_like(params, 0, jnp.int32),
             statistic_like(params, 0, jnp.int32),
             direction.init(params),
             magnitude.init(params),
-            statistic.init(squares(params, identity=False)),
-            squares(params, identity=True),
-        )
-
-    def turned(is_first: jax.Array, matrix: jax.Array, basis: jax.Array) -> Any:
-        """The new basis, which of the old vectors are in the place of each, and if it is good."""
-        wide = matrix.dtype if working is None else working
-        matrix, old = cast(matrix, wide), cast(basis, wide)
-        image = product(matrix, old)
-        negative = -rayleigh(old, image)
-        by_size = jnp.argsort(negative, axis=-1)
-
-        def decomposed(matrix: jax.Array, image: jax.Array) -> jax.Array:
-            # Of the negative the order is from the largest eigenvalue down; the transpose, which
-            # is the same matrix, is as LAPACK reads it.
-            return eigh(-adjoint(matrix))[1]
-
-        def iterated(matrix: jax.Array, image: jax.Array) -> jax.Array:
-            largest = -_take(negative, by_size[..., :1])[..., 0]
-            return orthogonal_iteration(_take(image, by_size[..., None, :]), largest)
-
-        if bases.method == "eigh":
-            new = decomposed(matrix, image)
-        else:
-            new = jax.lax.cond(is_first, decomposed, iterated, matrix, image)
-        # No entry is above 1: their sum is finite if all of them are.
-        is_good = jnp.isfinite(jnp.sum(new, axis=(-2, -1)))
-        unmoved = jnp.broadcast_to(jnp.arange(matrix.shape[-1]), by_size.shape)
-        return (
-            jnp.where(is_good[..., None, None], new.astype(basis.dtype), basis),
-            jnp.where(is_good[..., None], by_size, unmoved),
-            is_good,
+            statistic.init(square_matrices(params, identity=False)),
+            square_matrices(params, identity=True),
         )
 
     def refreshed(
         step: jax.Array, statistics: Factors, basis: Factors, power: PyTree, failures: jax.Array
     ) -> tuple[Factors, PyTree, jax.Array]:
         matrices, structure = jax.tree.flatten(statistics)
-        turn = functools.partial(turned, step == bases.start)
-        found, failures = renewed(
+        turn = functools.partial(turned_basis, step == bases.start, bases.method, working)
+        found, failures = recompute(
             turn, bases.batch_size, failures, matrices, jax.tree.leaves(basis)
         )
         new, places, _ = ([each[i] for each in found] for i in range(3))
         return structure.unflatten(new), _sorted(power, structure.unflatten(places)), failures
 
     def update(
-        updates: Blocks, state: EigenbasisState, params: PyTree = None, **extra_args: Any
-    ) -> tuple[Blocks, EigenbasisState]:
+        updates: Stacks, state: EigenbasisState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[Stacks, EigenbasisState]:
         check_state(state, EigenbasisState)
         step = increment(state.step)
-        updates = finite(updates)
+        updates = without_nonfinite(updates)
         statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
 
         def refresh(power: PyTree) -> tuple[Factors, PyTree, jax.Array]:
@@ -194,10 +170,10 @@ def in_eigenbasis(
         if not bases.stale:
             basis, power, failures = refresh(power)
         means, direction_state = direction.update(updates, state.direction, params, **extra_args)
-        sizes, power = magnitude.update(along_all(basis, updates, transposed=True), power)
-        turned_means = along_all(basis, means, transposed=True)
+        sizes, power = magnitude.update(multiply_axes(basis, updates, transposed=True), power)
+        turned_means = multiply_axes(basis, means, transposed=True)
         quotients = {name: turned_means[name] / sizes[name] for name in updates}
-        updates = along_all(basis, quotients)
+        updates = multiply_axes(basis, quotients)
         if bases.stale:
             basis, power, failures = refresh(power)
         return updates, EigenbasisState(
@@ -229,10 +205,6 @@ def _(
     with reader.branch("nu"):
         size = reader.read(magnitude, gradient)
     return left * (turned("m", mean) / size) * right.T
-
-
-def _take(x: jax.Array, places: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(x, places, axis=-1, mode="promise_in_bounds")
 
 
 def _sorted(state: PyTree, places: dict[str, tuple[jax.Array, ...]]) -> PyTree:

@@ -17,8 +17,8 @@ from ...core.sharding import kept_in_place
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_empty
 from ...formula import Expression, Reader, Symbol, apply, formula_of, result
+from ...linalg.batches import apply_by_size, in_batches
 from ...linalg.polar import newton_schulz, polar_factor
-from ...linalg.together import bounded, together
 from .axes import as_matrices, axes_of, fans, from_matrices
 from .polynomials import Polar
 
@@ -71,7 +71,7 @@ def orthogonalize(polar: Polar = Polar(), axes: Any = "io") -> GradientTransform
     Raises:
         ValueError: if the axes of an array are not as many as it has, or the coefficients more than
             the steps; from `init` already.
-        TypeError: if axes or coefficients are none.
+        TypeError: if the axes are none.
 
     References:
         Jordan et al. 2024, Amsel et al. 2025, see :class:`Polar`.
@@ -91,9 +91,9 @@ def orthogonalize(polar: Polar = Polar(), axes: Any = "io") -> GradientTransform
         def factors(stack: jax.Array) -> tuple[jax.Array]:
             return (factor(stack),)
 
-        in_batches = bounded(factors, polar.batch_size)
+        f = in_batches(factors, polar.batch_size)
         stacks = list(map(as_matrices, arrays, letters))
-        results = together(in_batches, stacks) if polar.batched else map(in_batches, stacks)
+        results = apply_by_size(f, stacks) if polar.batched else map(f, stacks)
         shapes = [x.shape for x in arrays]
         return list(map(from_matrices, (x for (x,) in results), shapes, letters))
 
@@ -130,7 +130,7 @@ def scale_by_shape(factor: ShapeFactor = "keller", axes: Any = "io") -> Gradient
 
     Args:
         factor: one of these names, or a function of $n_i$ and $n_o$; None is 1.
-        axes: as in :func:`orthogonalize`.
+        axes: what each axis of an array is, as a letter, see :func:`orthogonalize`.
 
     Returns:
         A stateless transformation.

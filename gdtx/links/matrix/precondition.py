@@ -16,10 +16,17 @@ from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
 from ...core.types import TransformationLike
 from ...formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, statistics_of_sides
+from ...linalg.batches import recompute
 from ...linalg.roots import check_method, checked_dtype, inverse_root
-from ...linalg.together import renewed
-from .blocks import Blocks
-from .statistics import Factors, along_all, finite, is_due, second_moments, squares
+from .blocks import Stacks
+from .statistics import (
+    Factors,
+    is_due,
+    multiply_axes,
+    second_moments,
+    square_matrices,
+    without_nonfinite,
+)
 
 
 class PreconditionState(NamedTuple):
@@ -112,13 +119,13 @@ def precondition(
         check_method(roots.method, -1 / exponent)
     checked_dtype("precondition", roots.dtype)
 
-    def init(params: Blocks) -> PreconditionState:
+    def init(params: Stacks) -> PreconditionState:
         return PreconditionState(
             scalar_like(params, 0, jnp.int32),
             statistic_like(params, 0, jnp.int32),
             direction.init(params),
-            statistic.init(squares(params, identity=False)),
-            squares(params, identity=True),
+            statistic.init(square_matrices(params, identity=False)),
+            square_matrices(params, identity=True),
         )
 
     def root(p: Any, matrix: jax.Array, old: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -136,16 +143,16 @@ def precondition(
             old, structure = jax.tree.flatten({name: last[name] for name in names})
             matrices = jax.tree.leaves({name: statistics[name] for name in names})
             f = functools.partial(root, p)
-            found, failures = renewed(f, roots.batch_size, failures, matrices, old)
+            found, failures = recompute(f, roots.batch_size, failures, matrices, old)
             new.update(structure.unflatten([value for value, _ in found]))
         return new, failures
 
     def update(
-        updates: Blocks, state: PreconditionState, params: PyTree = None, **extra_args: Any
-    ) -> tuple[Blocks, PreconditionState]:
+        updates: Stacks, state: PreconditionState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[Stacks, PreconditionState]:
         check_state(state, PreconditionState)
         step = increment(state.step)
-        updates = finite(updates)
+        updates = without_nonfinite(updates)
         statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
         found, failures = jax.lax.cond(
             is_due(step, roots.start, roots.every),
@@ -156,7 +163,7 @@ def precondition(
             state.failures,
         )
         updates, direction_state = direction.update(updates, state.direction, params, **extra_args)
-        updates = along_all(state.roots if roots.stale else found, updates)
+        updates = multiply_axes(state.roots if roots.stale else found, updates)
         return updates, PreconditionState(step, failures, direction_state, statistic_state, found)
 
     return GradientTransformation(init, update)

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from ...core.sharding import leading, put, zeros_at
-from .blocks import Blocks, order
+from .blocks import Stacks, order
 
 Factors = dict[str, tuple[jax.Array, ...]]
 """For each stack of blocks, and each axis of its blocks, a stack of square matrices."""
 
 
-def finite(blocks: Blocks) -> Blocks:
+def without_nonfinite(blocks: Stacks) -> Stacks:
     """The blocks, with zeros for those of which the sum of squares is not finite."""
 
     def checked(x: jax.Array) -> jax.Array:
@@ -27,7 +27,7 @@ def finite(blocks: Blocks) -> Blocks:
     return {name: checked(x) for name, x in blocks.items()}
 
 
-def second_moments(blocks: Blocks) -> Factors:
+def second_moments(blocks: Stacks) -> Factors:
     r"""$\sum g g^\top$ over the fibres along each axis: of a matrix, $G G^\top$ and $G^\top G$."""
     return {
         name: tuple(_second_moment(x, axis) for axis in range(order(x)))
@@ -35,7 +35,9 @@ def second_moments(blocks: Blocks) -> Factors:
     }
 
 
-def along(matrices: jax.Array, x: jax.Array, axis: int, transposed: bool = False) -> jax.Array:
+def multiply_axis(
+    matrices: jax.Array, x: jax.Array, axis: int, transposed: bool = False
+) -> jax.Array:
     r"""Each fibre along an axis of the blocks times the matrix: $M f$, or $M^\top f$."""
     k = order(x)
     batch = tuple(range(1 + k))
@@ -47,20 +49,20 @@ def along(matrices: jax.Array, x: jax.Array, axis: int, transposed: bool = False
     return jnp.moveaxis(result, 1 + k, place)
 
 
-def along_all(factors: Factors, blocks: Blocks, transposed: bool = False) -> Blocks:
+def multiply_axes(factors: Factors, blocks: Stacks, transposed: bool = False) -> Stacks:
     """Every axis times its matrix."""
     results = {}
     for name, x in blocks.items():
         for axis, matrices in enumerate(factors[name]):
-            x = along(matrices, x, axis, transposed)
+            x = multiply_axis(matrices, x, axis, transposed)
         results[name] = x
     return results
 
 
-def squares(blocks: Blocks, identity: bool) -> Factors:
+def square_matrices(blocks: Stacks, identity: bool) -> Factors:
     """A matrix for each axis of each block, zero or the identity, where the block is."""
     return {
-        name: tuple(_square(x, axis, identity) for axis in range(order(x)))
+        name: tuple(_square_matrix(x, axis, identity) for axis in range(order(x)))
         for name, x in blocks.items()
     }
 
@@ -77,7 +79,7 @@ def _second_moment(x: jax.Array, axis: int) -> jax.Array:
     return jax.lax.dot_general(x, x, ((others, others), (batch, batch)))
 
 
-def _square(x: jax.Array, axis: int, identity: bool) -> Any:
+def _square_matrix(x: jax.Array, axis: int, identity: bool) -> Any:
     k = order(x)
     d = x.shape[1 + k + axis]
     shape = (*x.shape[: 1 + k], d, d)

@@ -18,7 +18,7 @@ from .blocks import Part
 _LARGE = 1000
 
 
-def apart(
+def with_others(
     tx: GradientTransformation, others: GradientTransformation | None
 ) -> GradientTransformation:
     """`tx`, and `others` of arrays of at most one axis, if that is given."""

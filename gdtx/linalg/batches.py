@@ -1,4 +1,4 @@
-"""Matrices of one size, from wherever they are, through one call."""
+"""Many matrices through one call: those of one size, some at a time, one after the other."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import jax.numpy as jnp
 from ..core.sharding import dealt, on_each
 
 
-def together(
+def apply_by_size(
     f: Callable[..., tuple[Any, ...]], *columns: list[jax.Array]
 ) -> list[tuple[jax.Array, ...]]:
-    """`f` of stacks of matrices, which returns a tuple of arrays with one entry for each matrix.
+    """`f` of stacks of matrices, called once for all stacks of matrices of one size and dtype.
 
-    Matrices of one size and dtype are put together, from whatever stacks, but for those of stacks
-    with a grid of blocks, which may be on several devices.
+    It returns a tuple of arrays with one entry for each matrix. Stacks with a grid of blocks, which
+    may be on several devices, have a call each.
     """
     places: dict[Any, list[int]] = {}
     for i, stack in enumerate(columns[0]):
@@ -32,15 +32,15 @@ def together(
             results[members[0]] = f(*(each[0] for each in stacks))
             continue
         flat = [[x.reshape(-1, *x.shape[-2:]) for x in each] for each in stacks]
-        whole = f(*map(jnp.concatenate, flat))
+        joined = f(*map(jnp.concatenate, flat))
         leads = [columns[0][i].shape[:-2] for i in members]
-        split = zip(*(_split(x, leads) for x in whole), strict=True)
+        split = zip(*(_split(x, leads) for x in joined), strict=True)
         for i, parts in zip(members, split, strict=True):
             results[i] = parts
     return results
 
 
-def bounded(f: Callable[..., Any], batch_size: int | None) -> Callable[..., Any]:
+def in_batches(f: Callable[..., Any], batch_size: int | None) -> Callable[..., Any]:
     """`f` of stacks of matrices, about so many matrices at a time, all for None.
 
     What it needs beside its results is then that of as many, or of all blocks of one array if these
@@ -50,7 +50,7 @@ def bounded(f: Callable[..., Any], batch_size: int | None) -> Callable[..., Any]
     def one(arrays: tuple[jax.Array, ...]) -> Any:
         return jax.tree.map(lambda x: x[0], f(*(x[None] for x in arrays)))
 
-    def in_batches(*stacks: jax.Array) -> Any:
+    def batched(*stacks: jax.Array) -> Any:
         n, blocks = len(stacks[0]), math.prod(stacks[0].shape[1:-2])
         at_once = n if batch_size is None else max(1, batch_size // blocks)
         if n <= at_once:
@@ -60,39 +60,25 @@ def bounded(f: Callable[..., Any], batch_size: int | None) -> Callable[..., Any]
         at_once = equal if 2 * equal >= at_once else at_once
         return jax.lax.map(one, stacks, batch_size=at_once)
 
-    return in_batches
+    return batched
 
 
-def renewed(
+def recompute(
     f: Callable[..., tuple[Any, ...]], batch_size: int, failures: jax.Array, *columns: Any
 ) -> tuple[list[tuple[jax.Array, ...]], jax.Array]:
-    """`f` of matrices that are decomposed in it, and the failures that there are then.
+    """`f` of matrices, which decomposes them, and the number of failures with those of this call.
 
-    It returns a tuple of arrays, the last of which says whether a matrix is good. In a CPU's
-    programs there is one matrix after the other, see :mod:`gdtx.linalg.decompositions`: of single
-    matrices all that `f` does is less to compile, and is the same code for every stack. Of blocks
-    that are on several devices each has its own.
+    It returns a tuple of arrays, the last of which says whether a matrix is good. A CPU's programs
+    take one matrix after the other, see :mod:`gdtx.linalg.decompositions`: for single matrices all
+    that `f` does is less to compile, and is the same code for every stack. Each device computes the
+    blocks that it has.
     """
 
     def at_once(failures: jax.Array, *columns: Any) -> Any:
-        found = together(bounded(f, batch_size), *columns)
+        found = apply_by_size(in_batches(f, batch_size), *columns)
         return found, failures + sum(jnp.sum(~each[-1], dtype=failures.dtype) for each in found)
 
-    # One function for all stacks: those of one size are then traced and lowered once.
-    def step(failures: jax.Array | None, matrices: tuple[jax.Array, ...]) -> Any:
-        grid = matrices[0].shape[:-2]
-        results = f(*(x.reshape(x.shape[-2:]) for x in matrices))
-        if failures is not None:
-            failures = failures + (~results[-1]).astype(failures.dtype)
-        return failures, tuple(x.reshape(*grid, *x.shape) for x in results)
-
-    def scanned(failures: jax.Array | None, *stacks: jax.Array) -> Any:
-        lead = stacks[0].shape[:-2]
-        if math.prod(lead[1:]) > 1:
-            stacks = tuple(x.reshape(-1, *x.shape[-2:]) for x in stacks)
-        failures, results = jax.lax.scan(step, failures, stacks)
-        skipped = stacks[0].ndim - 2
-        return failures, tuple(x.reshape(*lead, *x.shape[skipped:]) for x in results)
+    scanned = _scanned(f)
 
     def of_blocks(*stacks: jax.Array) -> Any:
         return scanned(None, *stacks)[1]
@@ -112,16 +98,38 @@ def renewed(
     return jax.lax.platform_dependent(failures, *columns, cpu=one_by_one, default=at_once)
 
 
-def _split(whole: jax.Array, leads: list[tuple[int, ...]]) -> list[jax.Array]:
+def _scanned(f: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:
+    """`f` of one matrix after the other: from failures, if they are to be counted, and stacks."""
+
+    # One function for all stacks: those of one size are then traced and lowered once.
+    def step(failures: jax.Array | None, matrices: tuple[jax.Array, ...]) -> Any:
+        grid = matrices[0].shape[:-2]
+        results = f(*(x.reshape(x.shape[-2:]) for x in matrices))
+        if failures is not None:
+            failures = failures + (~results[-1]).astype(failures.dtype)
+        return failures, tuple(x.reshape(*grid, *x.shape) for x in results)
+
+    def scanned(failures: jax.Array | None, *stacks: jax.Array) -> Any:
+        lead = stacks[0].shape[:-2]
+        if math.prod(lead[1:]) > 1:
+            stacks = tuple(x.reshape(-1, *x.shape[-2:]) for x in stacks)
+        failures, results = jax.lax.scan(step, failures, stacks)
+        skipped = stacks[0].ndim - 2
+        return failures, tuple(x.reshape(*lead, *x.shape[skipped:]) for x in results)
+
+    return scanned
+
+
+def _split(joined: jax.Array, leads: list[tuple[int, ...]]) -> list[jax.Array]:
     """The first so many, the next so many, and so on, each in the shape that it had."""
     starts = [0, *itertools.accumulate(lead[0] for lead in leads[:-1])]
     return [
-        jax.lax.dynamic_slice_in_dim(whole, start, lead[0]).reshape(*lead, *whole.shape[1:])
-        for start, lead in zip(hidden(starts, whole.ravel()[0].real), leads, strict=True)
+        jax.lax.dynamic_slice_in_dim(joined, start, lead[0]).reshape(*lead, *joined.shape[1:])
+        for start, lead in zip(runtime_places(starts, joined.ravel()[0].real), leads, strict=True)
     ]
 
 
-def hidden(places: list[int], witness: jax.Array | None) -> list[Any]:
+def runtime_places(places: list[int], witness: jax.Array | None) -> list[Any]:
     """Places in a stack, kept from the compiler if they are many.
 
     On a CPU what is taken from a place that is known is a kernel of its own, 30 ms to compile;
