@@ -210,7 +210,7 @@ def test_errors():
     with pytest.raises(ValueError, match="a window needs no blocks, got block_size=2 and window=3"):
         gdtx.full_matrix_adagrad(0.1, block_size=2, window=3)
     for settings in ({"block_size": 0}, {"window": 0}):
-        with pytest.raises(ValueError, match="must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="must be a positive integer, got 0"):
             gdtx.full_matrix_adagrad(0.1, **settings)
     for settings, expected in ((SETTINGS["blocks"], "matrices"), (SETTINGS["window"], "gradients")):
         tx = gdtx.full_matrix_adagrad(0.1, **settings)

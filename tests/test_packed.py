@@ -69,5 +69,5 @@ def test_triangles_are_where_the_blocks_are(axis_type):
 
 
 def test_only_matrices():
-    with pytest.raises(ValueError, match=r"updates\['w'\] has shape \(2, 3\), packed are matrices"):
+    with pytest.raises(ValueError, match=r"updates\['w'\] has shape \(2, 3\), expected matrices"):
         gdtx.packed(gdtx.ema(0.9)).init({"w": jnp.zeros((2, 3))})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.combine import chain
-from ..core.kinds import Count, NonNegative
+from ..core.kinds import NonNegative, Period
 from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.matrix.full_matrix import scale_by_full_matrix
@@ -14,8 +14,8 @@ from ..links.matrix.window import scale_by_window
 def full_matrix_adagrad(
     learning_rate: NonNegative,
     eps: NonNegative = 1e-7,
-    block_size: Count | None = None,
-    window: Count | None = None,
+    block_size: Period | None = None,
+    window: Period | None = None,
 ) -> GradientTransformation:
     r"""AdaGrad with the full matrix, for few parameters; in blocks or on a window, for more.
 
@@ -26,9 +26,11 @@ def full_matrix_adagrad(
     numbers other than 0 at once, it is `adagrad(learning_rate, 0.0, eps)`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        eps, block_size: as in :func:`scale_by_full_matrix`.
-        window: sum over the last so many steps only, as in :func:`scale_by_window`; None for all.
+        learning_rate: $\eta$, a number, an array or a schedule.
+        eps: $\epsilon$, inside the root.
+        block_size: how many numbers of an array a block has at most, each block having a matrix;
+            None for no blocks.
+        window: over how many of the last steps the sum goes; None for all.
 
     Returns:
         A transformation whose state is that of the link.

@@ -57,10 +57,11 @@ def sm3(
     :func:`scale_by_sm3`, :func:`ema` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        momentum: decay of the average, as in :func:`ema`; None keeps no buffer for it, and then
-            all memory is that of :func:`scale_by_sm3`.
-        b2, eps: as in :func:`scale_by_sm3`.
+        learning_rate: $\eta$, a number, an array or a schedule.
+        momentum: decay of the average; None keeps no buffer for it, and then all memory is that of
+            :func:`scale_by_sm3`.
+        b2: $\beta_2$, the decay of the sum of squares; 1 is the paper's.
+        eps: $\epsilon$, inside the root.
 
     Returns:
         A transformation whose state holds one buffer per array with momentum, and what
@@ -77,9 +78,5 @@ def sm3(
     >>> sum(x.size for x in jax.tree.leaves(tx.init(jnp.zeros((300, 200)))))
     500
     """
-    links = (
-        [scale_by_sm3(b2=b2, eps=eps)]
-        if momentum is None
-        else [scale_by_sm3(b2=b2, eps=eps), ema(momentum)]
-    )
-    return chain(*links, scale_by_learning_rate(learning_rate))
+    average = [] if momentum is None else [ema(momentum)]
+    return chain(scale_by_sm3(b2=b2, eps=eps), *average, scale_by_learning_rate(learning_rate))

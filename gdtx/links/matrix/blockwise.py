@@ -1,4 +1,4 @@
-"""Transformations of blocks, equal ones of all arrays together."""
+"""Transformations of blocks of arrays, those of one shape in one stack."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def blockwise(
     inner: TransformationLike,
     blocks: Blocks = Blocks(),
 ) -> GradientTransformation:
-    r"""Transform arrays block by block, equal blocks of all arrays together.
+    r"""Transform arrays block by block, blocks of one shape from all arrays in one stack.
 
     Each axis longer than `blocks.size` is cut into blocks of that size and a shorter rest. Before,
     neighbouring axes are merged while their product is at most `blocks.merge_size`. Blocks of equal
@@ -68,10 +68,10 @@ def blockwise(
 
     The layout of the state is that of the stacks. It costs no copy of the state in any step, as
     stacking a state kept by array would, and follows the parameters' sharding: an axis of the grid
-    is placed as the parameters' axis if whole blocks are on one device, and not sharded otherwise,
-    as if `inner` ran on every device. Steps on blocks that are whole on a device, or of parameters
-    that are on every device, need no communication. Arrays of one shape that are sharded in
-    different ways are best not stacked, or given to different transformations.
+    is sharded as the parameters' axis if no block is split between devices, and else not at all, as
+    if `inner` ran on every device. Steps on blocks that are not split, or of parameters that are on
+    every device, need no communication. Arrays of one shape that are sharded in different ways are
+    best not stacked, or given to different transformations.
 
     Args:
         inner: transformation of the stacks.
@@ -140,7 +140,7 @@ def _count(state: PyTree) -> jax.Array | None:
 def _checked(tree: PyTree) -> None:
     def check(x: jax.Array) -> None:
         if jnp.iscomplexobj(x):
-            raise LeafError(TypeError, "is complex, blocks are of real numbers")
+            raise LeafError(TypeError, "is complex, blockwise takes real arrays only")
 
     leaves, structure = jax.tree.flatten(tree)
     walk(check, structure, leaves)
@@ -151,13 +151,13 @@ def _placeholder(leaves: list[jax.Array], members: list[Part]) -> jax.Array:
     first = members[0]
     dtype = compute_dtype(*(leaves[part.leaf].dtype for part in members))
     ndim = 1 + 2 * len(first.sizes)
-    wheres = [_place(leaves[part.leaf], part, ndim) for part in members]
+    wheres = [_stack_sharding(leaves[part.leaf], part, ndim) for part in members]
     shape = (len(members), *first.counts, *first.sizes)
     like = [leaves[part.leaf] for part in members]
     return zeros_at(shape, dtype, common(wheres, ndim), like)
 
 
-def _place(x: jax.Array, part: Part, ndim: int) -> Placement:
+def _stack_sharding(x: jax.Array, part: Part, ndim: int) -> Placement:
     where = placement(x)
     if not isinstance(where, NamedSharding):
         return where

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
 from ...core.errors import check_state, fail, foreign_state
-from ...core.kinds import Count, NonNegative
+from ...core.kinds import NonNegative, Period
 from ...core.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
 from ...core.sharding import placed_as, whole, zeros_whole
@@ -32,7 +32,7 @@ class FullMatrixState(NamedTuple):
 
 @transformation
 def scale_by_full_matrix(
-    eps: NonNegative = 1e-7, block_size: Count | None = None
+    eps: NonNegative = 1e-7, block_size: Period | None = None
 ) -> GradientTransformation:
     r"""Multiply by the inverse root of the sum of outer products so far.
 
@@ -69,8 +69,6 @@ def scale_by_full_matrix(
     >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0].round(3)
     Array([0.6, 0.8], dtype=float32)
     """
-    if block_size == 0:
-        raise ValueError("scale_by_full_matrix: block_size must be at least 1, got 0")
 
     def init(params: PyTree) -> FullMatrixState:
         if block_size is None:

@@ -70,7 +70,7 @@ def _each(f: Any, tree: PyTree, *others: PyTree) -> PyTree:
 def _pack(x: jax.Array) -> jax.Array:
     n = x.shape[-1] if x.ndim else 0
     if x.shape[-2:] != (n, n):
-        raise LeafError(ValueError, f"has shape {x.shape}, packed are matrices (..., n, n)")
+        raise LeafError(ValueError, f"has shape {x.shape}, expected matrices of shape (..., n, n)")
     half = (n + 1) // 2
     unpadded = [(0, 0, 0)] * (x.ndim - 1)
     zero = jnp.zeros((), x.dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
 from ...core.errors import check_state, foreign_state
-from ...core.kinds import Count, NonNegative
+from ...core.kinds import NonNegative, Period
 from ...core.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
 from ...core.sharding import whole, zeros_whole
@@ -30,7 +30,7 @@ class WindowState(NamedTuple):
 
 
 @transformation
-def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransformation:
+def scale_by_window(window: Period, eps: NonNegative = 1e-7) -> GradientTransformation:
     r"""Multiply by the inverse root of the sum of the last outer products.
 
     With the last $k$ gradients, all numbers of an array as one vector each, in the columns of
@@ -62,8 +62,6 @@ def scale_by_window(window: Count, eps: NonNegative = 1e-7) -> GradientTransform
     >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0].round(3)
     Array([0.6, 0.8], dtype=float32)
     """
-    if window == 0:
-        raise ValueError("scale_by_window: window must be at least 1, got 0")
 
     def init(params: PyTree) -> WindowState:
         def zeros(p: jax.Array) -> jax.Array:
