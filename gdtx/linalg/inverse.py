@@ -25,7 +25,7 @@ def inverse_root_times(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     return root[..., None] * _inverse_root_times(small[..., None, None] * matrix, vector)
 
 
-def bounded(x: jax.Array, axes: Any = -1) -> jax.Array:
+def within_range(x: jax.Array, axes: Any = -1) -> jax.Array:
     """The vectors along these axes, no longer than what has inner products in the dtype's range."""
     longest = 2.0 ** (jnp.finfo(x.dtype).maxexp // 2) * (1 - 2.0**-12)
     return shortened(x, *scaled_norms(x, axes), longest)

@@ -18,7 +18,7 @@ from ...core.sharding import placed_as, whole, zeros_whole
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
 from ...formula import MEMORY, Expression, Reader, formula_of, inverse_root
-from ...linalg.inverse import bounded, inverse_root_times
+from ...linalg.inverse import inverse_root_times, within_range
 
 LARGEST = 2**28
 """Bytes of one matrix that nobody is taken to have wanted, having set no block size."""
@@ -95,7 +95,7 @@ def scale_by_full_matrix(
             def rule(u: jax.Array, matrix: jax.Array, eps: Any) -> tuple[jax.Array, jax.Array]:
                 flat = cast(whole(u), dtype).reshape(-1)
                 g = jnp.pad(flat, (0, count * width - u.size)).reshape(count, width)
-                g = bounded(g)
+                g = within_range(g)
                 products = g[:, :, None] * g[:, None, :].conj()
                 new = whole(_total(cast(matrix, dtype), products))
                 damped = new + eps * jnp.eye(width, dtype=dtype)[None]

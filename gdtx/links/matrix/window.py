@@ -17,7 +17,7 @@ from ...core.sharding import whole, zeros_whole
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params, scalar_like
 from ...formula import MEMORY, Expression, Reader, apply, formula_of, inverse_root, shifted, t
-from ...linalg.inverse import bounded, inverse_root_times
+from ...linalg.inverse import inverse_root_times, within_range
 
 
 class WindowState(NamedTuple):
@@ -90,7 +90,7 @@ def scale_by_window(window: Period, eps: NonNegative = 1e-7) -> GradientTransfor
                 foreign_state(f"{window} gradients of shape {u.shape}", gradients)
             dtype = compute_dtype(u.dtype, gradients.dtype)
             here = is_new.reshape(-1, *[1] * u.ndim)
-            latest = bounded(cast(u, dtype), None)
+            latest = within_range(cast(u, dtype), None)
             new = jnp.where(here, latest[None], cast(gradients, dtype))
             # Sums of products, not a matrix product: its axes may be sharded.
             within = tuple(range(1, new.ndim))
