@@ -16,7 +16,7 @@ from ..core.types import TransformationLike
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment
-from ..links.matrix.axes import among_matrices, axes_of, candidates
+from ..links.matrix.axes import among_matrices, axes_of, fail_without_matrices
 from ..links.matrix.orthogonal import ShapeFactor, orthogonalize, scale_by_shape
 from ..links.matrix.polynomials import Polar
 from ..links.moments import trace
@@ -152,7 +152,7 @@ def muon(
 
     def labels(params: PyTree) -> PyTree:
         if matrices is None:
-            candidates(params, "matrices", "params")
+            fail_without_matrices(params, "matrices", "params")
         axes = axes_of(matrices, params, "matrices", "params")
         if others is None and None in axes:
             path = leaf_path(params, axes.index(None))

@@ -31,10 +31,14 @@ def axes_of(
         complete: whether each pattern must match.
     """
     rules = _rules(axes, tree)
-    values = given(axes, tree, name, _check) if rules is None else _by(rules, tree, name, complete)
+    values = (
+        given(axes, tree, name, _check)
+        if rules is None
+        else _from_patterns(rules, tree, name, complete)
+    )
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return [
-        _fitting(value, leaf, f"{like}{jax.tree_util.keystr(path)}", name)
+        _checked_axes(value, leaf, f"{like}{jax.tree_util.keystr(path)}", name)
         for (path, leaf), value in zip(leaves, values, strict=True)
     ]
 
@@ -60,7 +64,9 @@ def _rules(axes: Any, tree: PyTree) -> list[tuple[str, Any]] | None:
     return [(item, True) if isinstance(item, str) else tuple(item) for item in axes]
 
 
-def _by(rules: list[tuple[str, Any]], tree: PyTree, name: str, complete: bool) -> list[Any]:
+def _from_patterns(
+    rules: list[tuple[str, Any]], tree: PyTree, name: str, complete: bool
+) -> list[Any]:
     paths = leaf_paths(tree)
     for pattern, value in rules:
         _check(value, f"{name} of pattern {pattern!r}")
@@ -79,7 +85,7 @@ def _check(value: Any, where: str) -> None:
         )
 
 
-def candidates(tree: PyTree, name: str, like: str) -> NoReturn:
+def fail_without_matrices(tree: PyTree, name: str, like: str) -> NoReturn:
     """The error of a method that was not told which leaves are matrices."""
     flat = [
         f"{like}{jax.tree_util.keystr(path)}"
@@ -122,7 +128,7 @@ def _is_value(value: Any) -> bool:
     return is_axes or isinstance(value, bool | np.bool_)
 
 
-def _fitting(value: Any, leaf: Any, where: str, name: str) -> str | None:
+def _checked_axes(value: Any, leaf: Any, where: str, name: str) -> str | None:
     axes = value or None if isinstance(value, str) else PLAIN if value else None
     if axes is not None and len(axes) != leaf.ndim:
         fail(
