@@ -9,15 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from ..core.combine import chain
 from ..core.errors import describe, fail
 from ..core.norms import is_finite
 from ..core.numerics import cast, compute_dtype, increment
 from ..core.sharding import placed, placement, zeros_at
-from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, scalar_like, statistic_like, varying_like
-from ..links.correction import bias_correction
-from ..links.moments import ema
+from ..links.fraction import first_moment
 from .curvature import Curvature, checked
 from .factors import Eigenbasis, Factors, divided, eigenbases
 from .model.infer import infer_layers
@@ -63,11 +60,6 @@ def layers_of(layout: Layout, leaves: Mapping[str, Any]) -> tuple[Layer, ...]:
     return tuple(layout)
 
 
-def averages(decay: Any) -> GradientTransformation:
-    """What is kept of factors and diagonals."""
-    return chain(ema(decay), bias_correction(decay))
-
-
 def unknown_blocks(layers: tuple[Layer, ...], leaves: Mapping[str, Any], decay: Any) -> BlocksState:
     """The state before the first curvature."""
     params = list(leaves.values())
@@ -85,7 +77,7 @@ def unknown_blocks(layers: tuple[Layer, ...], leaves: Mapping[str, Any], decay: 
         # Longer ago than any cadence: the first curvature that comes gives bases.
         scalar_like(params, jnp.iinfo(jnp.int32).max, jnp.int32),
         # All of it, its count too: what is not finite is not counted.
-        jax.tree.map(lambda x: varying_like(params, x), averages(decay).init(empty)),
+        jax.tree.map(lambda x: varying_like(params, x), first_moment(decay).init(empty)),
         {block: _unknown(D) for block, D in diagonals.items()},
         {
             block: Eigenbasis(
@@ -130,7 +122,7 @@ def advanced(
     if curvature is None:
         return state._replace(step=step, age=age), jnp.zeros_like(due)
     means = _means(curvature, layers, leaves)
-    averaged, statistics = averages(decay).update(means, state.statistics)
+    averaged, statistics = first_moment(decay).update(means, state.statistics)
     # What is not finite would stay in the averages for ever.
     usable = is_finite(means)
 

@@ -19,7 +19,7 @@ from ..formula import (
     expression,
     t,
 )
-from .blocks import averages
+from ..links.fraction import first_moment
 
 SIDES = ("A", "S")
 
@@ -70,7 +70,7 @@ def factors_of(reader: Reader, decay: Any) -> list[Expression]:
     found = []
     for letter, moment in zip(SIDES, moments(reader), strict=True):
         with reader.branch(letter):
-            found.append(reader.read(averages(decay), moment))
+            found.append(reader.read(first_moment(decay), moment))
     return found
 
 
