@@ -393,6 +393,15 @@ def test_factories_may_do_more_than_arithmetic():
     assert latex(changing).splitlines()[-2] == r"u_t &= \operatorname{balanced}\left( g_t \right)"
 
 
+@gdtx.transformation
+def warmed(momentum: gdtx.Decay):
+    return gdtx.scale_by_schedule(gdtx.linear_schedule(0.0, 1.0, 10) * momentum)
+
+
+def test_schedules_are_made_of_hyperparameters_too():
+    assert r"\mathrm{other} = \mu \right)" in latex(warmed(0.5))
+
+
 def test_hyperparameters_are_decided_by_as_the_constants_that_they_are():
     assert latex(gdtx.scale_by_shampoo(b2=1.0)).count("\\beta_2") == 0  # sums, and no averages
     assert latex(gdtx.scale_by_shampoo(b2=jnp.array(1.0))).count("\\beta_2") > 0

@@ -14,7 +14,16 @@ from .call import Call, recorded
 from .combine import divide, multiply, plus, subtract
 from .errors import at_work, calling
 from .functions import is_function
-from .kinds import Kind, Scalar, StepFunction, TwoArraysFunction, at_hand, is_array, within_int32
+from .kinds import (
+    Kind,
+    Scalar,
+    StepFunction,
+    Symbolic,
+    TwoArraysFunction,
+    at_hand,
+    is_array,
+    within_int32,
+)
 from .numerics import promoting
 from .outermost import nested
 from .types import NumberOrSchedule
@@ -30,7 +39,7 @@ def _is_term(value: Any) -> bool:
         )
         return is_real and all(map(math.isfinite, at_hand(value).flat))
     if isinstance(value, bool) or not isinstance(value, Real):
-        return is_function(value)
+        return isinstance(value, Symbolic) or is_function(value)
     return math.isfinite(within_int32(value))
 
 
