@@ -1,1 +1,8 @@
-"""Curvature of a model's loss, in Kronecker factors, and the links that divide by it."""
+"""Curvature of a model's loss, in Kronecker factors, and the links that divide by it.
+
+`model/` finds the layers in a user's program and puts taps there; it knows nothing of this half.
+From there up: `losses`, the curvature that a loss has in the outputs; `evaluation`, loss, gradient
+and statistics at once, as the `Curvature` of `curvature`; `blocks`, averages of its factors and the
+eigenbases of `factors`; `preconditioner`, the frame of the links in `transformation` (K-FAC) and
+`ekfac`; `fisher`, lengths in its norm, and the exact matrix.
+"""

@@ -20,6 +20,7 @@ from .model.statistics import Statistics, zeros
 from .model.tapped import Tapped
 
 OUTPUTS = ("sampled", "exact", "empirical")
+_NAME = "value_grad_and_curvature"
 
 
 def value_grad_and_curvature(
@@ -65,32 +66,20 @@ def value_grad_and_curvature(
     Array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    name = "value_grad_and_curvature"
-    if output not in OUTPUTS:
-        options = ", ".join(map(repr, OUTPUTS))
-        raise ValueError(f"{name}: output must be one of {options}, got {output!r}")
-    if gradient and output == "exact":
-        # Gradients of single examples do not cancel in their sum unless their signs are random.
-        raise ValueError(f"{name}: gradient=True needs sampled outputs, got output='exact'")
-    if not isinstance(loss, Loss):
-        raise TypeError(
-            f"{name}: loss must have the methods of kfac.Loss, as kfac.squared_error has, got "
-            f"{describe(loss)}"
-        )
+    with at_work(_NAME):
+        _check_choices(loss, output, gradient)
     model = model if isinstance(model, Tapped) else capture(model)
 
     def evaluate(
         params: PyTree, batch: tuple[PyTree, PyTree], key: jax.Array | None = None
     ) -> tuple[jax.Array, PyTree, Curvature]:
-        if not isinstance(batch, tuple | list) or len(batch) != 2:
-            raise TypeError(f"{name}: batch must be (inputs, targets), got {describe(batch)}")
+        with at_work(_NAME):
+            _check_batch(batch, key, output)
         inputs, targets = batch
-        if output == "sampled" and key is None:
-            raise TypeError(f"{name}: output='sampled' needs a key: f(params, batch, key)")
         layers, leaves, apply = model.prepare(params, inputs)
         taps = {layer.weight: zeros(layer, leaves, gradient) for layer in layers}
         outputs, pull = jax.vjp(apply, params, taps)
-        with at_work(name):
+        with at_work(_NAME):
             _check_outputs(outputs)
         examples = math.prod(outputs.shape[:-1])
         value, cotangent = jax.value_and_grad(loss)(outputs, targets)
@@ -109,6 +98,33 @@ def value_grad_and_curvature(
         return value, grads, Curvature(blocks, number, layers)
 
     return evaluate
+
+
+def _check_choices(loss: Any, output: str, gradient: bool) -> None:
+    if output not in OUTPUTS:
+        options = ", ".join(map(repr, OUTPUTS))
+        fail(ValueError, f"output must be one of {options}, got {output!r}")
+    if gradient and output == "exact":
+        # Gradients of single examples do not cancel in their sum unless their signs are random.
+        fail(ValueError, "gradient=True needs sampled outputs, got output='exact'")
+    if not isinstance(loss, Loss):
+        expected = "loss must have the methods of kfac.Loss, as kfac.squared_error has"
+        fail(TypeError, f"{expected}, got {describe(loss)}")
+
+
+def _check_batch(batch: Any, key: Any, output: str) -> None:
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        fail(TypeError, f"batch must be (inputs, targets), got {describe(batch)}")
+    if output == "sampled" and key is None:
+        fail(TypeError, "output='sampled' needs a key: f(params, batch, key)")
+
+
+def _check_outputs(outputs: Any) -> None:
+    if not hasattr(outputs, "shape") or outputs.ndim < 2:
+        fail(
+            ValueError,
+            f"the model must return one array of shape (examples, ..., d), got {describe(outputs)}",
+        )
 
 
 def _of_outputs(
@@ -131,11 +147,3 @@ def _exact(
         }
         for block, statistics in each.items()
     }
-
-
-def _check_outputs(outputs: Any) -> None:
-    if not hasattr(outputs, "shape") or outputs.ndim < 2:
-        fail(
-            ValueError,
-            f"the model must return one array of shape (examples, ..., d), got {describe(outputs)}",
-        )
