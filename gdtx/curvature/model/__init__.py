@@ -5,5 +5,6 @@ from names and shapes. `statistics`: what is gathered at a layer, of the `patche
 is a convolution. `taps`: a layer whose backward pass returns them; `tapped`: what a model with taps
 is asked for, and one whose author put them there. `capture` puts them into any other model:
 `programs` traces and runs it, `origins` follows parameters through it, `recognition` knows a layer
-where a parameter meets data, `biases` what is added to it, and `sites` plans the taps.
+where a parameter meets data, `biases` what is added to it, `sites` plans the taps and `insertion`
+runs the program with them.
 """
