@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +21,8 @@ from .model.infer import infer_layers
 from .model.layers import Layer
 from .model.statistics import zeros
 
-Layout = Any  # a tuple of layers, or None for what the parameters let one expect
+Layout = Sequence[Layer] | None
+"""The layers of a model; None for what the parameters let one expect."""
 
 
 class BlocksState(NamedTuple):

@@ -45,8 +45,12 @@ def scale_by_ekfac(
     starts anew from $a_i s_j$ with every new basis.
 
     Args:
-        damping, decay, inverse_every, layout, fallback: as in :func:`scale_by_kfac`; the decay is
-            that of $s$ too.
+        damping: $\lambda$, in the units of the curvature.
+        decay: $\beta$, of the averages of the factors, and of $s$.
+        inverse_every: $T$, steps between two new bases, at least.
+        layout: the layers, as `layout(params, inputs)` of :func:`gdtx.kfac.capture` gives them;
+            None for what names and shapes of the parameters let one expect.
+        fallback: transformation of the parameters that no layer has; None leaves them as they are.
 
     Returns:
         A transformation whose state holds for a layer of $m \times n$ numbers

@@ -169,7 +169,7 @@ def fisher_matrix(
 
     Args:
         model: function of parameters and inputs that returns outputs `(examples, ..., d)`.
-        loss: as in :func:`gdtx.kfac.value_grad_and_curvature`.
+        loss: one whose curvature in the outputs is known, such as :func:`squared_error`.
 
     Returns:
         A function of parameters and `(inputs, targets)`; rows are in the order of
@@ -270,8 +270,8 @@ def natural_gradient(
     :func:`scale_by_natural_gradient` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        damping: as in :func:`scale_by_natural_gradient`.
+        learning_rate: $\eta$, factor of the step; 1 leads to the minimum of the quadratic model.
+        damping: $\lambda$, added to the curvature, in its units.
 
     Returns:
         A stateless transformation.

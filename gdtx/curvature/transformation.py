@@ -45,16 +45,16 @@ def scale_by_kfac(
     $E[g^2] + \lambda$.
 
     `update` needs `curvature=` from :func:`gdtx.kfac.value_grad_and_curvature`, or None for the
-    factors and bases there are: steps without are as cheap as a step of the chain around it. Until
-    the first curvature came, updates are not a number.
+    factors and bases that there are: steps without are as cheap as a step of the chain around it.
+    Before the first curvature, updates are not a number.
 
     Args:
         damping: $\lambda$, in the units of the curvature; it may change from step to step without a
             new basis.
-        decay: of the averages of $A$, $S$ and $E[g^2]$, whose bias is corrected.
-        inverse_every: steps between two new bases, at least: they are computed on updates that have
-            a curvature, the first of them included.
-        split: "factored" or "eigen", see above.
+        decay: $\beta$, of the averages of $A$, $S$ and $E[g^2]$, whose bias is corrected.
+        inverse_every: $T$, steps between two new bases, at least: they are computed on updates that
+            have a curvature, the first of them included.
+        split: "factored" splits the damping over the factors, "eigen" adds it to their product.
         layout: the layers, as `layout(params, inputs)` of :func:`gdtx.kfac.capture` gives them;
             None for what names and shapes of the parameters let one expect.
         fallback: transformation of the parameters that no layer has; None leaves them as they are.

@@ -58,12 +58,19 @@ def kfac(
     :func:`sgd` with momentum.
 
     Args:
-        learning_rate, momentum: as in :func:`sgd`.
-        damping, decay, inverse_every, split, layout, fallback: as in :func:`scale_by_kfac`.
-        norm_constraint: as in :func:`clip_by_fisher_norm`, in the units of the loss, and of updates
-            before learning rate and momentum. The default suits cross-entropies, means over
-            examples of a few nats; of squared errors it may be far from what they are measured in.
-        weight_decay: as in :func:`add_decayed_weights`, added to the gradient.
+        learning_rate: $\eta$, factor of the step.
+        momentum: $\mu$, of the steps before, as in :func:`trace`; None keeps no state.
+        damping: $\lambda$, added to the curvature, in its units.
+        decay: of the averages of the factors.
+        inverse_every: steps between two new bases, at least.
+        norm_constraint: $c$, the largest $u^T F u$, in the units of the loss, of updates before
+            learning rate and momentum. The default suits cross-entropies, means over examples of a
+            few nats; of squared errors it may be far from what they are measured in.
+        weight_decay: factor of the parameters that are added to the gradient.
+        split: "factored" splits the damping over the factors, "eigen" adds it to their product.
+        layout: the layers, as `layout(params, inputs)` of :func:`gdtx.kfac.capture` gives them;
+            None for what names and shapes of the parameters let one expect.
+        fallback: transformation of the parameters that no layer has; None leaves them as they are.
 
     Returns:
         A transformation whose state is that of :func:`scale_by_kfac` and, with momentum, one buffer
@@ -109,7 +116,7 @@ def levenberg_marquardt(
 ) -> GradientTransformation:
     r"""Adapt the damping to how well the quadratic model predicts the loss.
 
-    Every $T$ updates, with $u$ the update and $g$ the gradient,
+    Every $k$ updates, with $u$ the update and $g$ the gradient,
 
     $$\rho = \frac{f(\theta + u) - f(\theta)}{g^T u + \tfrac12 u^T (F + \lambda I) u}, \quad
     \lambda \leftarrow \begin{cases} \lambda\, \omega^k & \rho > 3/4 \\
@@ -122,9 +129,10 @@ def levenberg_marquardt(
         inner: transformation of the gradients that has a damping, such as :func:`gdtx.kfac.kfac`.
         damping: $\lambda_0$, the damping at first.
         path: path of the damping in `inner`, as in :func:`hyperparams`.
-        every: $k$.
-        factor: $\omega$.
-        min_damping, max_damping: bounds of $\lambda$.
+        every: $k$, updates from one comparison to the next.
+        factor: $\omega$, what one update counts for in the damping.
+        min_damping: the smallest $\lambda$.
+        max_damping: the largest $\lambda$.
 
     Returns:
         A transformation whose state is that of `inner` and three numbers.
