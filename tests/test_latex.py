@@ -15,7 +15,7 @@ from latex_parser import symbols
 
 import gdtx
 from gdtx import kfac, latex
-from gdtx.formula.letters import hyperparameter, is_plain, symbol, word
+from gdtx.formula import notation
 
 STEPS = 12
 SYMBOLS = {
@@ -134,19 +134,29 @@ def documented():
     for make in makers:
         for names, texts in lines.findall(make.__doc__):
             for name, text in zip(names.split(", "), re.findall(r"\$(.+?)\$", texts), strict=False):
-                if make.__gdtx_signature__.is_scalar(name) and not is_plain(name):
+                if make.__gdtx_signature__.is_scalar(name) and not notation.is_plain(name):
                     yield make, name, text
 
 
 def test_docstrings_have_the_letters_of_formulas():
     found = {
-        (make.__name__, name, text): hyperparameter(make, name)[0]
+        (make.__name__, name, text): notation.hyperparameter(make, name)[0]
         for make, name, text in documented()
         if not make.__name__.endswith(("schedule", "_decay"))
     }
-    known = {key: letter for key, letter in found.items() if letter != word(key[1])}
-    assert {key: symbol(key[2]) for key in known} == known
+    known = {key: letter for key, letter in found.items() if letter != notation.word(key[1])}
+    assert {key: notation.symbol(key[2]) for key in known} == known
     assert len(known) > 80
+
+
+def test_letters_that_names_share_are_the_same_in_all_links():
+    """Else it would be the order of imports that gives them to those that state none."""
+    shared = {}
+    for stated in notation._stated.values():
+        for name, letter in stated.names.items():
+            if name not in notation._USUAL and not notation.is_plain(name):
+                assert shared.setdefault(name, letter) == letter, name
+    assert len(shared) > 15
 
 
 @gdtx.transformation

@@ -14,10 +14,10 @@ from .expression import product as product
 from .expression import quotient as quotient
 from .expression import total as total
 from .hyperparameters import at_hand as at_hand
-from .letters import letters as letters
 from .matrices import IDENTITY as IDENTITY
 from .matrices import inverse_root as inverse_root
 from .matrices import statistics_of_sides as statistics_of_sides
+from .notation import letters as letters
 from .reader import MEMORY as MEMORY
 from .reader import PARAMETERS as PARAMETERS
 from .reader import Reader as Reader

@@ -14,7 +14,7 @@ from ..core.rules import elementwise, identity, set_to_zero, treewise, with_para
 from ..core.select import masked, partition
 from ..core.transformation import GradientTransformation
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
-from .letters import escaped, remembered, word
+from .notation import escaped, remembered, word
 from .reader import MEMORY, PARAMETERS, Reader, formula_of, opaque, result, symbolic
 from .rewriting import Definition, contains, rewrite, shifted, t
 

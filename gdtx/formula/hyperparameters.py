@@ -24,7 +24,7 @@ from .expression import (
     leading,
     product,
 )
-from .letters import hyperparameter, is_plain, word
+from .notation import hyperparameter, is_plain, word
 from .rewriting import rewrite, shifted, t
 
 

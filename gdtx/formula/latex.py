@@ -8,7 +8,7 @@ from decimal import Decimal
 from ..core.signature import Signature
 from ..core.transformation import GradientTransformation, write_formulas_with
 from .expression import Apply, Expression, Number, Symbol, is_apply, leading, product
-from .letters import word
+from .notation import word
 from .reader import formula
 from .rewriting import Definition, t
 

@@ -11,7 +11,7 @@ from ..core.outermost import nested
 from ..core.transformation import GradientTransformation
 from .expression import Apply, Expression, Hyperparameter, Symbol, expression, leading
 from .hyperparameters import Hyperparameters
-from .letters import letters
+from .notation import letters
 from .rewriting import Definition, contains, rewrite, shifted, t
 
 GRADIENT = Symbol("g", time=t)
