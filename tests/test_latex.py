@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from everything import METHODS
+from everything import EVERY, METHODS
 from latex_equations import Equations
 from latex_parser import symbols
 
@@ -147,6 +147,19 @@ def test_docstrings_have_the_letters_of_formulas():
     known = {key: letter for key, letter in found.items() if letter != notation.word(key[1])}
     assert {key: notation.symbol(key[2]) for key in known} == known
     assert len(known) > 80
+
+
+# By their names alone: what they do to an array has no shorter name.
+WORDS = {"adaptive_grad_clip", "centralize", "reduce_on_plateau", "sign", "zero_nans"}
+
+
+@pytest.mark.parametrize("values", [False, True])
+def test_everything_has_a_formula(values):
+    named = {
+        name for name, tx in EVERY.items()
+        if rf"{{{notation.escaped(name)}}}\left(" in latex(tx, values)
+    }  # fmt: skip
+    assert named == WORDS | {"from_optax"}
 
 
 def test_letters_that_names_share_are_the_same_in_all_links():
