@@ -12,7 +12,7 @@ from .combine import join
 from .kinds import Count, one_of
 from .memory import counted
 from .norms import scaled_norms
-from .sharding import placed_as
+from .sharding import shard_like_if_explicit
 from .transformation import GradientTransformation, transformation
 from .types import TransformationLike
 
@@ -95,4 +95,4 @@ def _by_blocks(f: Callable[..., jax.Array], size: int) -> Callable[..., jax.Arra
         padded = f(*blocks, within).reshape([count * width for count, width in pieces])
         return padded[tuple(slice(n) for n in d.shape)]
 
-    return lambda d, m: placed_as(d, on_blocks, d, m)
+    return lambda d, m: shard_like_if_explicit(d, on_blocks, d, m)

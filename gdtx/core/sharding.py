@@ -1,6 +1,6 @@
-"""Where arrays are kept: what is known of it, new arrays in their places, results kept in theirs.
+"""Shardings: what is known of them, new arrays that have one, results that keep theirs.
 
-On an explicit mesh the placement of an array is part of its type, on an automatic one the compiler
+On an explicit mesh the sharding of an array is part of its type, on an automatic one the compiler
 chooses where nothing is said.
 """
 
@@ -19,11 +19,11 @@ from .call import merge, split
 from .kinds import is_array
 from .tree import statistic_like, varying_like
 
-Placement = Any
+MaybeSharding = Any
 """A sharding, or None where nothing is known or said about it."""
 
 
-def placement(x: Any) -> Placement:
+def sharding_of(x: Any) -> MaybeSharding:
     """Where an array is, as far as can be known: committed, or on an explicit mesh."""
     if isinstance(x, Tracer):
         sharding = jax.typeof(x).sharding
@@ -31,26 +31,26 @@ def placement(x: Any) -> Placement:
     return x.sharding if isinstance(x, jax.Array) and x.committed else None
 
 
-def common(placements: Sequence[Placement], ndim: int) -> Placement:
-    """The placement that these have in common: axes on which they differ are not sharded."""
-    first = placements[0]
+def common_sharding(shardings: Sequence[MaybeSharding], ndim: int) -> MaybeSharding:
+    """The sharding that these have in common: axes on which they differ are not sharded."""
+    first = shardings[0]
     if not isinstance(first, NamedSharding):
         return first
-    specs = [spec_of(each, ndim) for each in placements]
+    specs = [spec_of(each, ndim) for each in shardings]
     agreed = [
         entries[0] if all(entry == entries[0] for entry in entries) else None
         for entries in zip(*specs, strict=True)
     ]
-    return placed(first, agreed, ndim)
+    return with_spec(first, agreed, ndim)
 
 
-def spec_of(where: Placement, ndim: int) -> list[Any]:
+def spec_of(where: MaybeSharding, ndim: int) -> list[Any]:
     """The mesh axes of each axis of an array."""
     spec = list(where.spec) if isinstance(where, NamedSharding) else []
     return [*spec, *[None] * (ndim - len(spec))]
 
 
-def placed(like: NamedSharding, spec: Sequence[Any], ndim: int) -> NamedSharding:
+def with_spec(like: NamedSharding, spec: Sequence[Any], ndim: int) -> NamedSharding:
     """Another spec on the same mesh, in the words of what a program returns, so that it compares
     equal: an explicit mesh speaks of every axis, an automatic one up to the last that is cut."""
     entries = list(spec)
@@ -61,26 +61,26 @@ def placed(like: NamedSharding, spec: Sequence[Any], ndim: int) -> NamedSharding
     return NamedSharding(like.mesh, PartitionSpec(*entries))
 
 
-def shards(where: NamedSharding, entry: Any) -> int:
+def shard_count(where: NamedSharding, entry: Any) -> int:
     """In how many parts an axis with this entry in its spec is cut."""
     names = entry if isinstance(entry, tuple) else (entry,)
     return math.prod(where.mesh.shape[name] for name in names)
 
 
-def leading(x: Any, ndim: int, total: int) -> Placement:
+def leading_sharding(x: Any, ndim: int, total: int) -> MaybeSharding:
     """Where to keep an array of `total` axes whose first `ndim` are those of `x`."""
-    where = placement(x)
+    where = sharding_of(x)
     if not isinstance(where, NamedSharding):
         return where
-    return placed(where, spec_of(where, x.ndim)[:ndim], total)
+    return with_spec(where, spec_of(where, x.ndim)[:ndim], total)
 
 
-def zeros_at(shape: tuple[int, ...], dtype: Any, where: Placement, like: Any) -> jax.Array:
+def sharded_zeros(shape: tuple[int, ...], dtype: Any, where: MaybeSharding, like: Any) -> jax.Array:
     """Zeros, made where they belong, for what will be of numbers like these."""
     return varying_like(like, jnp.zeros(shape, dtype, device=where))
 
 
-def put(x: jax.Array, where: Placement) -> jax.Array:
+def reshard(x: jax.Array, where: MaybeSharding) -> jax.Array:
     """`x`, there."""
     if where is None:
         return x
@@ -89,7 +89,7 @@ def put(x: jax.Array, where: Placement) -> jax.Array:
     return jax.device_put(x, where)
 
 
-def whole(x: jax.Array) -> jax.Array:
+def replicate(x: jax.Array) -> jax.Array:
     """The array, all of it on every device of its mesh."""
     mesh = jax.typeof(x).sharding.mesh
     # Without tracing there is no choice that a compiler could make instead.
@@ -98,7 +98,7 @@ def whole(x: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec()))
 
 
-def dealt(x: jax.Array, ndim: int) -> NamedSharding | None:
+def spread_sharding(x: jax.Array, ndim: int) -> NamedSharding | None:
     """How to deal out an array along its first axes: each, but for the first, over a mesh axis.
 
     None if there is no mesh for the compiler to choose on, or nothing that can be dealt out.
@@ -115,7 +115,7 @@ def dealt(x: jax.Array, ndim: int) -> NamedSharding | None:
     return NamedSharding(mesh, PartitionSpec(*spec))
 
 
-def on_each(where: NamedSharding, f: Callable[..., Any], *args: jax.Array) -> Any:
+def map_shards(where: NamedSharding, f: Callable[..., Any], *args: jax.Array) -> Any:
     """`f` on each device of its own part of arrays that are dealt out so, as its results are."""
     mesh = where.mesh
     names = {name for name, kind in zip(mesh.axis_names, mesh.axis_types, strict=True)
@@ -125,13 +125,13 @@ def on_each(where: NamedSharding, f: Callable[..., Any], *args: jax.Array) -> An
     )
 
 
-def zeros_whole(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def replicated_zeros(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Zeros on the devices of an array, all of them on each."""
     return jnp.broadcast_to(statistic_like(like, 0, dtype), shape)
 
 
-def placed_as(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
-    """`f(*args)`, on explicit meshes each array of the result placed as the one in `likes`, a tree
+def shard_like_if_explicit(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
+    """`f(*args)`, on explicit meshes each array of the result sharded as the one in `likes`, a tree
     of the same structure.
 
     Every operation would have to say there where its result is; so inside of `f` the compiler
@@ -149,12 +149,12 @@ def placed_as(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     return jax.sharding.auto_axes(of_arrays, axes=axes, out_sharding=specs)(*arrays)
 
 
-def kept_in_place(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
+def shard_like(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     """The same on all meshes.
 
     Else the compiler would choose, and a state that moves at its first update compiles a second.
     """
-    result = placed_as(likes, f, *args)
+    result = shard_like_if_explicit(likes, f, *args)
     if _explicit_among(likes, args):
         return result
     return jax.tree.map(_alike, result, likes)
@@ -175,8 +175,8 @@ def _alike(new: Any, like: Any) -> Any:
     return jnp.where(always, new, real(like).astype(new.dtype))
 
 
-def shardings_at_hand(tree: Any) -> tuple[Placement, ...] | None:
-    """The shardings on automatic meshes that concrete arrays have, for :func:`constrained`.
+def known_shardings(tree: Any) -> tuple[MaybeSharding, ...] | None:
+    """The shardings on automatic meshes that concrete arrays have, for :func:`constrain`.
 
     None if there is nothing to keep: then no program depends on them.
     """
@@ -186,7 +186,7 @@ def shardings_at_hand(tree: Any) -> tuple[Placement, ...] | None:
     return found if any(found) else None
 
 
-def constrained(tree: Any, likes: Any, shardings: tuple[Placement, ...] | None) -> Any:
+def constrain(tree: Any, likes: Any, shardings: tuple[MaybeSharding, ...] | None) -> Any:
     """The tree, its arrays with these shardings of the arrays in `likes`, a tree like it."""
     leaves, structure = jax.tree.flatten(tree)
     if shardings is None or structure != jax.tree.structure(likes):
@@ -197,8 +197,8 @@ def constrained(tree: Any, likes: Any, shardings: tuple[Placement, ...] | None) 
     )
 
 
-def _automatic(x: Any) -> Placement:
-    where = placement(x)
+def _automatic(x: Any) -> MaybeSharding:
+    where = sharding_of(x)
     return where if isinstance(where, NamedSharding) and not _explicit(where) else None
 
 

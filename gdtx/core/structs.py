@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from .sharding import Placement, placed, placement
+from .sharding import MaybeSharding, sharding_of, with_spec
 from .tree import PyTree
 
 
@@ -45,15 +45,15 @@ def structs_of(init: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
         state = jax.eval_shape(init, structure.unflatten(typed))
     like = NamedSharding(mesh, PartitionSpec())
     return jax.tree.map(
-        lambda x: _struct(x, placed(like, x.sharding.spec if x.sharding else (), len(x.shape))),
+        lambda x: _struct(x, with_spec(like, x.sharding.spec if x.sharding else (), len(x.shape))),
         state,
     )
 
 
-def _where(x: Any) -> Placement:
-    return x.sharding if isinstance(x, jax.ShapeDtypeStruct) else placement(x)
+def _where(x: Any) -> MaybeSharding:
+    return x.sharding if isinstance(x, jax.ShapeDtypeStruct) else sharding_of(x)
 
 
-def _struct(x: Any, where: Placement) -> jax.ShapeDtypeStruct:
+def _struct(x: Any, where: MaybeSharding) -> jax.ShapeDtypeStruct:
     weak_type = getattr(x, "weak_type", False)
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where, weak_type=weak_type)

@@ -29,7 +29,7 @@ from .handover import Elsewhere, handed_over, inside, leaves_gdtx
 from .kinds import Kind, below_one, is_array, register_kind, within_int32
 from .numerics import increment, promoting
 from .outermost import is_outermost, nested
-from .sharding import constrained, shardings_at_hand
+from .sharding import constrain, known_shardings
 from .structs import has_structs, structs_of
 from .tree import PyTree, check_arrays, check_shapes, in_jax, leaves_as, scalar_like
 from .types import TransformationLike
@@ -126,7 +126,7 @@ class GradientTransformation(_Base, Generic[P]):
     ) -> PyTree:
         """The state before the first update.
 
-        Runs operation by operation, so that state follows the placement of the parameters. Of
+        Runs operation by operation, so that state follows the sharding of the parameters. Of
         parameters that are `jax.ShapeDtypeStruct`s it is a tree of such, nothing allocated, with
         the shardings that it would have if they have some.
 
@@ -163,7 +163,7 @@ class GradientTransformation(_Base, Generic[P]):
         if is_outermost() and _can_dispatch((updates, state, params), (self, extra_args)):
             leaves, layout = split(extra_args, _is_runtime)
             leaves = list(map(within_int32, leaves))
-            shardings = shardings_at_hand((updates, state))
+            shardings = known_shardings((updates, state))
             result = _compiled(
                 self, updates, state, params, leaves, layout=layout, shardings=shardings
             )
@@ -379,7 +379,7 @@ def _compiled(
     moves at its first update compiles a second program."""
     recompiled.note(tx)
     result = tx._inline(updates, state, params, merge(extra_leaves, layout))
-    return constrained(result, (updates, state), shardings)
+    return constrain(result, (updates, state), shardings)
 
 
 def _as_transformation(value: Any) -> GradientTransformation:

@@ -1,4 +1,4 @@
-"""Walking trees: checks that name the leaf, and arrays that follow the parameters' placement."""
+"""Walking trees: checks that name the leaf, and arrays that follow the parameters' sharding."""
 
 from __future__ import annotations
 

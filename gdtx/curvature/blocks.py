@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from ..core.errors import describe, fail
 from ..core.norms import is_finite
 from ..core.numerics import cast, compute_dtype, increment
-from ..core.sharding import placed, placement, zeros_at
+from ..core.sharding import sharded_zeros, sharding_of, with_spec
 from ..core.tree import PyTree, scalar_like, statistic_like, varying_like
 from ..links.fraction import first_moment
 from .curvature import Curvature, checked
@@ -97,10 +97,10 @@ def _on_devices_of(weight: jax.Array, zeros: jax.Array) -> jax.Array:
     A factor is decomposed as a whole, and its rows are more than the weight's where that has a
     bias.
     """
-    where = placement(weight)
+    where = sharding_of(weight)
     if isinstance(where, NamedSharding):
-        where = placed(where, [], zeros.ndim)
-    return zeros_at(zeros.shape, zeros.dtype, where, weight)
+        where = with_spec(where, [], zeros.ndim)
+    return sharded_zeros(zeros.shape, zeros.dtype, where, weight)
 
 
 def _unknown(zeros: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ..core.errors import at_work, describe, fail
 from ..core.numerics import compute_dtype
-from ..core.sharding import placed_as
+from ..core.sharding import shard_like_if_explicit
 from ..core.tree import PyTree, varying_like
 from .curvature import Curvature
 from .losses import Loss
@@ -130,8 +130,8 @@ def _check_outputs(outputs: Any) -> None:
 def _of_outputs(
     rule: Callable[..., jax.Array], outputs: jax.Array, argument: jax.Array
 ) -> jax.Array:
-    """A cotangent of the outputs: where a placement is part of the type, it has theirs."""
-    return varying_like(outputs, placed_as(outputs, rule, outputs, argument))
+    """A cotangent of the outputs: where a sharding is part of the type, it has theirs."""
+    return varying_like(outputs, shard_like_if_explicit(outputs, rule, outputs, argument))
 
 
 def _exact(

@@ -15,7 +15,7 @@ from ..core.kinds import NonNegative, Positive
 from ..core.norms import scaled_norm
 from ..core.numerics import cast, compute_dtype, sqrt
 from ..core.rules import each_leaf
-from ..core.sharding import placed_as
+from ..core.sharding import shard_like_if_explicit
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, statistic_like
 from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
@@ -66,7 +66,7 @@ def fisher_square(curvature: Curvature, updates: PyTree) -> jax.Array:
                 total = total + jnp.sum(square) / curvature.examples
         return total
 
-    return placed_as(curvature.examples, summed, curvature, leaves)
+    return shard_like_if_explicit(curvature.examples, summed, curvature, leaves)
 
 
 def _small_if_large(updates: PyTree) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 from ..core.copies import unlike_params
 from ..core.errors import check_state
 from ..core.rules import identity
-from ..core.sharding import placed_as, whole
+from ..core.sharding import replicate, shard_like_if_explicit
 from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, leaves_as
 from .blocks import Layout, layers_of
@@ -96,6 +96,6 @@ def _in_place(
     def flat(leaves: Any, state: Any, *others: Any) -> Any:
         return tuple(jax.tree.leaves(step(leaves, *state, *others)))
 
-    results = placed_as(tuple(likes), flat, leaves, state, curvature, *numbers)
+    results = shard_like_if_explicit(tuple(likes), flat, leaves, state, curvature, *numbers)
     new, *kept = structure.unflatten(results)
-    return new, *jax.tree.map(whole, kept)
+    return new, *jax.tree.map(replicate, kept)

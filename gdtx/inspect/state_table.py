@@ -142,7 +142,7 @@ def state_table(
     Returns:
         A table that prints in a terminal, shows in a notebook, and holds its `rows`, `bytes`,
         `bytes_per_parameter` and bytes by `branches`. Shardings are those that `init` gives the
-        state of parameters placed so.
+        state of parameters sharded so.
 
     Raises:
         TypeError: if `tx` is not a transformation, or a state comes in place of the parameters.
@@ -211,11 +211,11 @@ def _branch(path: str) -> str:
 
 
 def _cells(row: StateRow) -> tuple[str, ...]:
-    placed = "" if row.sharding is None else _placement(row.sharding)
+    placed = "" if row.sharding is None else _sharding_text(row.sharding)
     return row.buffer, row.leaf, str(row.shape), row.dtype, f"{row.bytes:,}", placed
 
 
-def _placement(sharding: Sharding) -> str:
+def _sharding_text(sharding: Sharding) -> str:
     if isinstance(sharding, NamedSharding):
         return f"P({', '.join(map(repr, sharding.spec))})"
     devices = sorted(sharding.device_set, key=lambda device: device.id)

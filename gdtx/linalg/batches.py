@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.sharding import dealt, on_each
+from ..core.sharding import map_shards, spread_sharding
 
 
 def apply_by_size(
@@ -86,11 +86,11 @@ def recompute(
     def one_by_one(failures: jax.Array, *columns: Any) -> Any:
         found = []
         for stacks in zip(*columns, strict=True):
-            where = dealt(stacks[0], stacks[0].ndim - 2)
+            where = spread_sharding(stacks[0], stacks[0].ndim - 2)
             if where is None:
                 failures, results = scanned(failures, *stacks)
             else:
-                results = on_each(where, of_blocks, *stacks)
+                results = map_shards(where, of_blocks, *stacks)
                 failures = failures + jnp.sum(~results[-1], dtype=failures.dtype)
             found.append(results)
         return found, failures

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ...core.errors import at_work, describe, fail
-from ...core.sharding import kept_in_place
+from ...core.sharding import shard_like
 from .layers import Layer
 from .statistics import Axes, DenseRule, Rule, Statistics, shapes, zeros
 
@@ -35,9 +35,9 @@ def _backward(rule: Rule, kept: Any, g: jax.Array) -> tuple[Any, None, Statistic
         found = rule.statistics(x, g)
         return {name: found[name].astype(leaf.dtype) for name, leaf in like.items()}
 
-    # Where a placement is part of the type, statistics have that of their taps: on every device.
+    # Where a sharding is part of the type, statistics have that of their taps: on every device.
     whole = {name: jnp.zeros((), leaf.dtype) for name, leaf in like.items()}
-    return g, None, kept_in_place(whole, gathered, x, g)
+    return g, None, shard_like(whole, gathered, x, g)
 
 
 observe.defvjp(_forward, _backward)

@@ -15,14 +15,14 @@ from ...core.numerics import compute_dtype
 from ...core.options import Options
 from ...core.rules import walk
 from ...core.sharding import (
-    Placement,
-    common,
-    kept_in_place,
-    placed,
-    placement,
-    shards,
+    MaybeSharding,
+    common_sharding,
+    shard_count,
+    shard_like,
+    sharded_zeros,
+    sharding_of,
     spec_of,
-    zeros_at,
+    with_spec,
 )
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
@@ -122,7 +122,7 @@ def blockwise(
             stacks, state = inner.update(stacks, state, others, **extra_args)
             return unstack(stacks, layout, updates, _count(state)), state
 
-        return kept_in_place((updates, state), step, inner, updates, state, params, extra_args)
+        return shard_like((updates, state), step, inner, updates, state, params, extra_args)
 
     return GradientTransformation(unlike_params(init), update)
 
@@ -154,17 +154,17 @@ def _placeholder(leaves: list[jax.Array], members: list[Part]) -> jax.Array:
     wheres = [_stack_sharding(leaves[part.leaf], part, ndim) for part in members]
     shape = (len(members), *first.counts, *first.sizes)
     like = [leaves[part.leaf] for part in members]
-    return zeros_at(shape, dtype, common(wheres, ndim), like)
+    return sharded_zeros(shape, dtype, common_sharding(wheres, ndim), like)
 
 
-def _stack_sharding(x: jax.Array, part: Part, ndim: int) -> Placement:
-    where = placement(x)
+def _stack_sharding(x: jax.Array, part: Part, ndim: int) -> MaybeSharding:
+    where = sharding_of(x)
     if not isinstance(where, NamedSharding):
         return where
     grid: list[Any] = [None] * len(part.dims)
     if part.dims == x.shape:
         for i, entry in enumerate(spec_of(where, x.ndim)):
             is_whole = part.counts[i] * part.sizes[i] == part.dims[i]
-            if entry is not None and is_whole and part.counts[i] % shards(where, entry) == 0:
+            if entry is not None and is_whole and part.counts[i] % shard_count(where, entry) == 0:
                 grid[i] = entry
-    return placed(where, [None, *grid], ndim)
+    return with_spec(where, [None, *grid], ndim)

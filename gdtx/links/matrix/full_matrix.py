@@ -14,7 +14,7 @@ from ...core.errors import check_state, fail, foreign_state
 from ...core.kinds import NonNegative, Period
 from ...core.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
-from ...core.sharding import placed_as, whole, zeros_whole
+from ...core.sharding import replicate, replicated_zeros, shard_like_if_explicit
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
 from ...formula import MEMORY, Expression, Reader, formula_of, inverse_root
@@ -76,7 +76,7 @@ def scale_by_full_matrix(
 
         def zero(p: jax.Array) -> jax.Array:
             count, width = _cut(p.size, block_size)
-            return zeros_whole(p, (count, width, width), compute_dtype(p.dtype))
+            return replicated_zeros(p, (count, width, width), compute_dtype(p.dtype))
 
         return FullMatrixState(refilled(params, map(zero, jax.tree.leaves(params))))
 
@@ -93,16 +93,16 @@ def scale_by_full_matrix(
             dtype = compute_dtype(u.dtype, matrix.dtype)
 
             def rule(u: jax.Array, matrix: jax.Array, eps: Any) -> tuple[jax.Array, jax.Array]:
-                flat = cast(whole(u), dtype).reshape(-1)
+                flat = cast(replicate(u), dtype).reshape(-1)
                 g = jnp.pad(flat, (0, count * width - u.size)).reshape(count, width)
                 g = within_range(g)
                 products = g[:, :, None] * g[:, None, :].conj()
-                new = whole(_total(cast(matrix, dtype), products))
+                new = replicate(_total(cast(matrix, dtype), products))
                 damped = new + eps * jnp.eye(width, dtype=dtype)[None]
                 out = inverse_root_times(damped, g).reshape(-1)[: u.size].reshape(u.shape)
                 return checked_result(real_like(out, u), u, dtype), cast(new, matrix.dtype)
 
-            return placed_as((u, matrix), rule, u, matrix, eps)
+            return shard_like_if_explicit((u, matrix), rule, u, matrix, eps)
 
         updates, matrices = remembered(step, updates, state.matrices)
         return updates, FullMatrixState(matrices)

@@ -13,7 +13,7 @@ from ...core.errors import calling
 from ...core.functions import is_function
 from ...core.kinds import Kind
 from ...core.numerics import cast, compute_dtype
-from ...core.sharding import kept_in_place
+from ...core.sharding import shard_like
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_empty
 from ...formula import Expression, Reader, Symbol, apply, formula_of, result
@@ -106,7 +106,7 @@ def orthogonalize(polar: Polar = Polar(), axes: Any = "io") -> GradientTransform
         if some:
             f = functools.partial(on_arrays, letters=[letters[i] for i in some])
             chosen = [leaves[i] for i in some]
-            for i, x in zip(some, kept_in_place(chosen, f, *chosen), strict=True):
+            for i, x in zip(some, shard_like(chosen, f, *chosen), strict=True):
                 leaves[i] = x
         return leaves
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...core.sharding import leading, put, zeros_at
+from ...core.sharding import leading_sharding, reshard, sharded_zeros
 from .blocks import Stacks, order
 
 Factors = dict[str, tuple[jax.Array, ...]]
@@ -83,8 +83,8 @@ def _square_matrix(x: jax.Array, axis: int, identity: bool) -> Any:
     k = order(x)
     d = x.shape[1 + k + axis]
     shape = (*x.shape[: 1 + k], d, d)
-    where = leading(x, 1 + k, len(shape))
-    zero = zeros_at(shape, x.dtype, where, x)
+    where = leading_sharding(x, 1 + k, len(shape))
+    zero = sharded_zeros(shape, x.dtype, where, x)
     if not identity:
         return zero
-    return put(zero + jnp.eye(d, dtype=x.dtype).reshape(*[1] * (1 + k), d, d), where)
+    return reshard(zero + jnp.eye(d, dtype=x.dtype).reshape(*[1] * (1 + k), d, d), where)

@@ -13,7 +13,7 @@ from ...core.errors import check_state, foreign_state
 from ...core.kinds import NonNegative, Period
 from ...core.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
-from ...core.sharding import whole, zeros_whole
+from ...core.sharding import replicate, replicated_zeros
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params, scalar_like
 from ...formula import MEMORY, Expression, Reader, apply, formula_of, inverse_root, shifted, t
@@ -69,7 +69,7 @@ def scale_by_window(window: Period, eps: NonNegative = 1e-7) -> GradientTransfor
             return jnp.stack([zero] * window)
 
         def products(p: jax.Array) -> jax.Array:
-            return zeros_whole(p, (window, window), compute_dtype(p.dtype))
+            return replicated_zeros(p, (window, window), compute_dtype(p.dtype))
 
         leaves = jax.tree.leaves(params)
         return WindowState(
@@ -96,7 +96,7 @@ def scale_by_window(window: Period, eps: NonNegative = 1e-7) -> GradientTransfor
             within = tuple(range(1, new.ndim))
             column = jnp.sum(new.conj() * latest[None], within)
             gram = jnp.where(is_new[None, :], column[:, None], cast(products, dtype))
-            gram = whole(jnp.where(is_new[:, None], column.conj()[None, :], gram))
+            gram = replicate(jnp.where(is_new[:, None], column.conj()[None, :], gram))
             damped = gram + eps * jnp.eye(window, dtype=dtype)
             weights = inverse_root_times(damped, is_new.astype(dtype))
             out = jnp.sum(new * weights.reshape(here.shape), 0)
