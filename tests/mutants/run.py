@@ -134,6 +134,7 @@ def main() -> int:
     if problems or arguments.check:
         print(*problems, f"{len(chosen)} mutants, {len(problems)} problems", sep="\n")
         return int(bool(problems))
+    print(f"{len(chosen)} mutants; first their tests without any", flush=True)
     start, suites = time.monotonic(), []
     for i, (mutant, result) in enumerate(
         zip(chosen, outcomes(chosen, arguments.jobs), strict=True), start=1
