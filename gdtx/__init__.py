@@ -5,229 +5,38 @@ import typing as _typing
 from . import explore as explore
 from . import interop as interop
 from . import kfac as kfac
-from .core.apply_updates import apply_updates as apply_updates
-from .core.combine import chain as chain
-from .core.combine import divide as divide
-from .core.combine import feedback as feedback
-from .core.combine import join as join
-from .core.combine import multiply as multiply
-from .core.combine import plus as plus
-from .core.combine import previous as previous
-from .core.combine import subtract as subtract
-from .core.expand import expand as expand
-from .core.expand import tree as tree
-from .core.freeze import freeze as freeze
-from .core.freeze import trainable as trainable
-from .core.graft import graft as graft
-from .core.hyperparams import as_arrays as as_arrays
-from .core.hyperparams import replace as replace
-from .core.hyperparams import sweep as sweep
-from .core.kinds import Count as Count
-from .core.kinds import Decay as Decay
-from .core.kinds import FloatDType as FloatDType
-from .core.kinds import Fraction as Fraction
-from .core.kinds import Function as Function
-from .core.kinds import Kind as Kind
-from .core.kinds import NonNegative as NonNegative
-from .core.kinds import Positive as Positive
-from .core.kinds import Scalar as Scalar
-from .core.kinds import Seed as Seed
-from .core.let import let as let
-from .core.let import value_of as value_of
-from .core.memory import CountState as CountState
-from .core.memory import RecurState as RecurState
-from .core.memory import accumulate as accumulate
-from .core.memory import counted as counted
-from .core.memory import recur as recur
-from .core.options import Options as Options
-from .core.random import randomized as randomized
-from .core.reading import hyperparams as hyperparams
-from .core.rules import elementwise as elementwise
-from .core.rules import identity as identity
-from .core.rules import set_to_zero as set_to_zero
-from .core.rules import treewise as treewise
-from .core.rules import with_params as with_params
-from .core.schedule import Schedule as Schedule
-from .core.schedule import clip_schedule as clip_schedule
-from .core.schedule import merge_schedules as merge_schedules
-from .core.schedule import schedule as schedule
-from .core.schedule import shift_schedule as shift_schedule
-from .core.select import MaskedState as MaskedState
-from .core.select import PartitionState as PartitionState
-from .core.select import masked as masked
-from .core.select import partition as partition
-from .core.transformation import GradientTransformation as GradientTransformation
-from .core.transformation import ScheduledState as ScheduledState
-from .core.transformation import transformation as transformation
-from .curvature.ekfac import scale_by_ekfac as scale_by_ekfac
-from .curvature.fisher import clip_by_fisher_norm as clip_by_fisher_norm
-from .curvature.fisher import scale_by_natural_gradient as scale_by_natural_gradient
-from .curvature.transformation import scale_by_kfac as scale_by_kfac
-from .explore.plots import plot_schedule as plot_schedule
-from .explore.plots import schedule_values as schedule_values
-from .explore.range_test import LRRangeTest as LRRangeTest
-from .explore.range_test import lr_range_test as lr_range_test
-from .explore.range_test import plot_lr_range_test as plot_lr_range_test
-from .formula.latex import latex as latex
-from .inspect.describe import describe as describe
-from .inspect.find import count_steps as count_steps
-from .inspect.find import find as find
-from .inspect.state_table import StateTable as StateTable
-from .inspect.state_table import state_table as state_table
-from .links.arithmetic import absolute as absolute
-from .links.arithmetic import add as add
-from .links.arithmetic import clip as clip
-from .links.arithmetic import scale as scale
-from .links.arithmetic import scale_by_learning_rate as scale_by_learning_rate
-from .links.arithmetic import scale_by_schedule as scale_by_schedule
-from .links.arithmetic import sign as sign
-from .links.arithmetic import sqrt as sqrt
-from .links.arithmetic import square as square
-from .links.clipping import adaptive_grad_clip as adaptive_grad_clip
-from .links.clipping import clip_by_block_rms as clip_by_block_rms
-from .links.clipping import clip_by_global_norm as clip_by_global_norm
-from .links.clipping import clip_by_norm as clip_by_norm
-from .links.clipping import global_norm as global_norm
-from .links.correction import ProductState as ProductState
-from .links.correction import bias_correction as bias_correction
-from .links.correction import rectify as rectify
-from .links.correction import scheduled_bias_correction as scheduled_bias_correction
-from .links.decay import add_decayed_weights as add_decayed_weights
-from .links.differences import difference as difference
-from .links.differences import latest as latest
-from .links.differences import wait as wait
-from .links.fraction import first_moment as first_moment
-from .links.fraction import root as root
-from .links.fraction import second_moment as second_moment
-from .links.matrix.blockwise import Blocks as Blocks
-from .links.matrix.blockwise import blockwise as blockwise
-from .links.matrix.cover import CoverState as CoverState
-from .links.matrix.cover import running_cover as running_cover
-from .links.matrix.eigenbasis import Bases as Bases
-from .links.matrix.eigenbasis import EigenbasisState as EigenbasisState
-from .links.matrix.eigenbasis import in_eigenbasis as in_eigenbasis
-from .links.matrix.full_matrix import FullMatrixState as FullMatrixState
-from .links.matrix.full_matrix import scale_by_full_matrix as scale_by_full_matrix
-from .links.matrix.orthogonal import orthogonalize as orthogonalize
-from .links.matrix.orthogonal import scale_by_shape as scale_by_shape
-from .links.matrix.packed import packed as packed
-from .links.matrix.polynomials import Polar as Polar
-from .links.matrix.precondition import PreconditionState as PreconditionState
-from .links.matrix.precondition import Roots as Roots
-from .links.matrix.precondition import precondition as precondition
-from .links.matrix.window import WindowState as WindowState
-from .links.matrix.window import scale_by_window as scale_by_window
-from .links.moments import additive_ema as additive_ema
-from .links.moments import ema as ema
-from .links.moments import running_max as running_max
-from .links.moments import running_sum as running_sum
-from .links.moments import trace as trace
-from .links.moments import variance as variance
-from .links.noise import add_noise as add_noise
-from .links.normalizing import centralize as centralize
-from .links.normalizing import normalize_by_global_norm as normalize_by_global_norm
-from .links.normalizing import scale_by_param_block_rms as scale_by_param_block_rms
-from .links.plateau import PlateauState as PlateauState
-from .links.plateau import reduce_on_plateau as reduce_on_plateau
-from .links.rank_one import Margins as Margins
-from .links.rank_one import rank_one as rank_one
-from .links.repair import infinite_at_zero as infinite_at_zero
-from .links.repair import keep_nonnegative as keep_nonnegative
-from .links.repair import zero_nans as zero_nans
-from .links.rounding import stochastic_rounding as stochastic_rounding
-from .links.trust import scale_by_lars as scale_by_lars
-from .links.trust import scale_by_trust_ratio as scale_by_trust_ratio
-from .methods.adabelief import adabelief as adabelief
-from .methods.adabelief import scale_by_belief as scale_by_belief
-from .methods.adadelta import adadelta as adadelta
-from .methods.adadelta import scale_by_adadelta as scale_by_adadelta
-from .methods.adafactor import adafactor as adafactor
-from .methods.adafactor import scale_by_factored_rms as scale_by_factored_rms
-from .methods.adagrad import adagrad as adagrad
-from .methods.adagrad import scale_by_rss as scale_by_rss
-from .methods.adam import adam as adam
-from .methods.adam import adamw as adamw
-from .methods.adam import scale_by_adam as scale_by_adam
-from .methods.adamax import adamax as adamax
-from .methods.adamax import scale_by_adamax as scale_by_adamax
-from .methods.adan import adan as adan
-from .methods.adan import scale_by_adan as scale_by_adan
-from .methods.amsgrad import amsgrad as amsgrad
-from .methods.amsgrad import scale_by_amsgrad as scale_by_amsgrad
-from .methods.full_matrix_adagrad import full_matrix_adagrad as full_matrix_adagrad
-from .methods.lamb import lamb as lamb
-from .methods.lars import lars as lars
-from .methods.lion import lion as lion
-from .methods.lion import scale_by_lion as scale_by_lion
-from .methods.muon import muon as muon
-from .methods.muon import scale_by_muon as scale_by_muon
-from .methods.nadam import nadam as nadam
-from .methods.nadam import nadamw as nadamw
-from .methods.nadam import scale_by_nadam as scale_by_nadam
-from .methods.radam import radam as radam
-from .methods.radam import scale_by_radam as scale_by_radam
-from .methods.rmsprop import rmsprop as rmsprop
-from .methods.rmsprop import scale_by_rms as scale_by_rms
-from .methods.rmsprop import scale_by_stddev as scale_by_stddev
-from .methods.rprop import rprop as rprop
-from .methods.rprop import scale_by_rprop as scale_by_rprop
-from .methods.schedule_free import schedule_free_adamw as schedule_free_adamw
-from .methods.schedule_free import schedule_free_sgd as schedule_free_sgd
-from .methods.sgd import ema_sgd as ema_sgd
-from .methods.sgd import sgd as sgd
-from .methods.shampoo import scale_by_shampoo as scale_by_shampoo
-from .methods.shampoo import shampoo as shampoo
-from .methods.signum import scale_by_sign as scale_by_sign
-from .methods.signum import signum as signum
-from .methods.sm3 import scale_by_sm3 as scale_by_sm3
-from .methods.sm3 import sm3 as sm3
-from .methods.soap import scale_by_soap as scale_by_soap
-from .methods.soap import soap as soap
-from .methods.yogi import scale_by_yogi as scale_by_yogi
-from .methods.yogi import yogi as yogi
-from .schedules.basic import constant_schedule as constant_schedule
-from .schedules.basic import linear_schedule as linear_schedule
-from .schedules.basic import piecewise_constant_schedule as piecewise_constant_schedule
-from .schedules.basic import polynomial_schedule as polynomial_schedule
-from .schedules.cyclic import cyclic_schedule as cyclic_schedule
-from .schedules.cyclic import sgdr_schedule as sgdr_schedule
-from .schedules.decay import cosine_decay_schedule as cosine_decay_schedule
-from .schedules.decay import exponential_decay as exponential_decay
-from .schedules.decay import inverse_power_schedule as inverse_power_schedule
-from .schedules.decay import inverse_time_decay as inverse_time_decay
-from .schedules.joined import join_schedules as join_schedules
-from .schedules.joined import piecewise_interpolate_schedule as piecewise_interpolate_schedule
-from .schedules.one_cycle import cosine_onecycle_schedule as cosine_onecycle_schedule
-from .schedules.one_cycle import linear_onecycle_schedule as linear_onecycle_schedule
-from .schedules.one_cycle import one_cycle as one_cycle
-from .schedules.one_cycle import onecycle_momentum_schedule as onecycle_momentum_schedule
-from .schedules.warmup import inverse_sqrt_schedule as inverse_sqrt_schedule
-from .schedules.warmup import warmup_constant_schedule as warmup_constant_schedule
-from .schedules.warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
-from .schedules.warmup import warmup_exponential_decay_schedule as warmup_exponential_decay_schedule
-from .schedules.warmup import warmup_stable_decay_schedule as warmup_stable_decay_schedule
-from .wrappers.accumulate_gradients import AccumulateState as AccumulateState
-from .wrappers.accumulate_gradients import accumulate_gradients as accumulate_gradients
-from .wrappers.average import AverageState as AverageState
-from .wrappers.average import average as average
-from .wrappers.evaluation import eval_params as eval_params
-from .wrappers.lookahead import LookaheadState as LookaheadState
-from .wrappers.lookahead import lookahead as lookahead
-from .wrappers.master_weights import MasterState as MasterState
-from .wrappers.master_weights import master_weights as master_weights
-from .wrappers.polyak import polyak_step as polyak_step
-from .wrappers.remember import RememberState as RememberState
-from .wrappers.remember import remember as remember
-from .wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
-from .wrappers.schedule_free import schedule_free as schedule_free
-from .wrappers.sharpness_aware import sharpness_aware as sharpness_aware
-from .wrappers.skip import SkipState as SkipState
-from .wrappers.skip import skip_large as skip_large
-from .wrappers.skip import skip_nonfinite as skip_nonfinite
-from .wrappers.skip import skip_when as skip_when
-from .wrappers.tunable import TunableState as TunableState
-from .wrappers.tunable import set_hyperparams as set_hyperparams
-from .wrappers.tunable import tunable as tunable
+from . import kinds as kinds
+from . import states as states
+
+# The public names, by group: each is a file that lists them.
+from .public.algebra import *
+from .public.links import *
+from .public.matrices import *
+from .public.methods import *
+from .public.schedules import *
+from .public.wrappers import *
+from .public.parameters import *
+from .public.hyperparameters import *
+from .public.reading import *
+from .public.experiments import *
+from .public.kinds import *
+from .public import GROUPS as _GROUPS
+from .public import contents as _contents
+
+__version__ = "0.2.0"
+__doc__ = f"{__doc__}\n{_contents.contents(_GROUPS)}\n"
+__all__ = [name for group in _GROUPS for name in _contents.names(group)]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ += ["explore", "interop", "kfac", "kinds", "states"]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__version__"]
+
+
+for _module in (states, kinds, explore, interop, kfac):
+    _contents.publish(_module, _module.__name__)
+for _module in _GROUPS:
+    _contents.publish(_module, "gdtx")
 
 if not _typing.TYPE_CHECKING:  # A type checker would take every name for one of these.
     from .interop.optax_names import __getattr__ as __getattr__

@@ -302,7 +302,7 @@ def test_all_none_and_one_label(params):
                  gdtx.partition({"all": tx, "none": tx}, lambda path, leaf: "all")):  # fmt: skip
         got, own = run(same, params)
         chex.assert_trees_all_equal(got, want)
-        held = own.inner if isinstance(own, gdtx.MaskedState) else own.inner.get(
+        held = own.inner if isinstance(own, gdtx.states.MaskedState) else own.inner.get(
             "all", own.inner.get("trained"))  # fmt: skip
         chex.assert_trees_all_equal(held, state)
     gradients, _ = run(gdtx.identity(), params)

@@ -211,7 +211,7 @@ def test_numbers_may_be_arrays(name, arguments):
 def test_derivatives_equal_finite_differences(name, arguments, x64):
     """With respect to every number, at every step: what is beyond a boundary adds no NaN."""
     schedule = getattr(gdtx, name)(**arguments)
-    # Growth leaves the range of numbers, and its derivative with it.
+    # AtLeastOne leaves the range of numbers, and its derivative with it.
     last = 1000 if arguments.get("decay_rate", 0) > 1 else 2**31 - 1
     steps = jnp.array([0, 1, 5, 10, 11, 20, 25, 30, 40, 100, 1000, last])
     numbers = floats_of(schedule)

@@ -161,7 +161,7 @@ def test_derivatives():
 
 def test_count_saturates():
     tx, params = gdtx.add_noise(0.1, 0.55), jnp.zeros(3)
-    last = gdtx.CountState(jnp.asarray(2**31 - 1, jnp.int32))
+    last = gdtx.states.CountState(jnp.asarray(2**31 - 1, jnp.int32))
     assert tx.update(params, last)[1] == last
 
 

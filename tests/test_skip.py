@@ -172,7 +172,7 @@ def test_after_too_many_in_a_row_it_shows():
 def test_counts_stay_at_the_largest():
     tx = gdtx.skip_nonfinite(gdtx.sgd(0.1))
     top = jnp.asarray(2**31 - 1, jnp.int32)
-    _, state = tx.update(jnp.array([jnp.nan]), gdtx.SkipState(top, top, ()))
+    _, state = tx.update(jnp.array([jnp.nan]), gdtx.states.SkipState(top, top, ()))
     assert (state.skipped, state.consecutive) == (top, top)
 
 
@@ -214,6 +214,6 @@ def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="max_consecutive must be a non-negative integer, got -1"):
         gdtx.skip_nonfinite(gdtx.sgd(0.1), -1)
     tx = gdtx.skip_nonfinite(gdtx.sgd(0.1, momentum=0.5))
-    state = gdtx.SkipState(jnp.int32(0), jnp.int32(0), ((), ()))
+    state = gdtx.states.SkipState(jnp.int32(0), jnp.int32(0), ((), ()))
     with pytest.raises(ValueError, match=r"^skip_nonfinite > sgd > trace: the state is that of"):
         tx.update(jnp.ones(2), state)

@@ -142,6 +142,12 @@ class Call(Printed):
         args, kwargs = self.signature.unbind(arguments)
         return self.factory(*args, **kwargs)
 
+    def __dir__(self) -> list[str]:
+        """What a user reads and calls: that of the subclass, and no plumbing."""
+        mine = set(dir(type(self))) - set(dir(Call))
+        public = {name for name in mine if not name.startswith("_")}
+        return sorted(public | {"arguments", "factory", "replace"})
+
     def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
         return self._leaves, self._constants
 

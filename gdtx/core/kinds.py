@@ -91,7 +91,7 @@ Positive = Annotated[NumberOrSchedule, _number("positive", lambda x: x > 0)]
 Decay = Annotated[NumberOrSchedule, _number("in [0, 1)", lambda x: 0 <= x < 1)]
 Fraction = Annotated[NumberOrSchedule, _number("in [0, 1]", lambda x: 0 <= x <= 1)]
 InnerDecay = Annotated[NumberOrSchedule, _number("in (0, 1)", lambda x: 0 < x < 1)]
-Growth = Annotated[NumberOrSchedule, _number("at least 1", lambda x: x >= 1)]
+AtLeastOne = Annotated[NumberOrSchedule, _number("at least 1", lambda x: x >= 1)]
 LengthThreshold = Annotated[NumberOrSchedule, _number("at least 4", lambda x: x >= 4)]
 Count = Annotated[int, _whole("a non-negative integer", 0)]
 _key = _whole("an integer in [0, 2**32)", 0, 2**32 - 1)

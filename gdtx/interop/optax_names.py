@@ -7,14 +7,14 @@ from typing import NoReturn
 
 # What does it here. The names in quotation marks are looked up by a test.
 _instead = {
-    "ApplyEvery": "gdtx.AccumulateState",
+    "ApplyEvery": "gdtx.states.AccumulateState",
     "EmptyState": "the empty tuple, ()",
     "GradientTransformationExtraArgs": "gdtx.GradientTransformation: all take extra arguments",
     "LookaheadParams": "the parameters: gdtx.lookahead keeps the slow weights in its state, and "
     "gdtx.eval_params gives them",
     "MaskedNode": "None: a leaf that is masked out is None",
     "MultiSteps": "gdtx.accumulate_gradients(tx, every)",
-    "ReduceLROnPlateauState": "gdtx.PlateauState",
+    "ReduceLROnPlateauState": "gdtx.states.PlateauState",
     "WrappedSchedule": "gdtx.Schedule, made by @gdtx.schedule",
     "adamaxw": "gdtx.chain(gdtx.scale_by_adamax(...), gdtx.add_decayed_weights(weight_decay, mask),"
     " gdtx.scale_by_learning_rate(...))",
@@ -110,6 +110,9 @@ def advice(name: str) -> str | None:
 def __getattr__(name: str) -> NoReturn:
     """What `gdtx.name` raises, where there is no such name."""
     message = f"module 'gdtx' has no attribute {name!r}"
+    for module in (sys.modules["gdtx.states"], sys.modules["gdtx.kinds"]):
+        if hasattr(module, name):
+            raise AttributeError(f"{message}: use {module.__name__}.{name}")
     if found := advice(name):
         raise AttributeError(f"{message}: {found}")
     # With both, Python itself suggests a name that is spelled like it.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import check_state
-from ..core.kinds import Decay, Fraction, Growth, InnerDecay, NonNegative, one_of
+from ..core.kinds import AtLeastOne, Decay, Fraction, InnerDecay, NonNegative, one_of
 from ..core.numerics import increment
 from ..core.rules import each_leaf
 from ..core.transformation import GradientTransformation, transformation
@@ -35,11 +35,11 @@ _SIGNS = {"min": 1, "max": -1}
 @transformation
 def reduce_on_plateau(
     factor: InnerDecay = 0.1,
-    patience: Growth = 10,
+    patience: AtLeastOne = 10,
     rtol: Decay = 1e-4,
     atol: NonNegative = 0.0,
     cooldown: NonNegative = 0,
-    accumulation_size: Growth = 1,
+    accumulation_size: AtLeastOne = 1,
     min_scale: Fraction = 0.0,
     mode: Annotated[str, one_of(*_SIGNS)] = "min",
 ) -> GradientTransformation:

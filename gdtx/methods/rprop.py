@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ..core.combine import chain
 from ..core.errors import LeafError
-from ..core.kinds import Growth, InnerDecay, NonNegative, Positive, is_array
+from ..core.kinds import AtLeastOne, InnerDecay, NonNegative, Positive, is_array
 from ..core.memory import recur
 from ..core.transformation import GradientTransformation, transformation
 from ..formula import MEMORY, Expression, Reader, Symbol, apply, formula_of, t
@@ -20,7 +20,7 @@ from ..links.arithmetic import scale
 def scale_by_rprop(
     learning_rate: NonNegative,
     eta_minus: InnerDecay = 0.5,
-    eta_plus: Growth = 1.2,
+    eta_plus: AtLeastOne = 1.2,
     min_step_size: Positive = 1e-6,
     max_step_size: Positive = 50.0,
 ) -> GradientTransformation:
@@ -104,7 +104,7 @@ def _(
 def rprop(
     learning_rate: NonNegative,
     eta_minus: InnerDecay = 0.5,
-    eta_plus: Growth = 1.2,
+    eta_plus: AtLeastOne = 1.2,
     min_step_size: Positive = 1e-6,
     max_step_size: Positive = 50.0,
 ) -> GradientTransformation:

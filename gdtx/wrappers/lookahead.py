@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import check_state
-from ..core.kinds import Fraction, Growth
+from ..core.kinds import AtLeastOne, Fraction
 from ..core.numerics import increment
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, transformation
@@ -30,7 +30,7 @@ class LookaheadState(NamedTuple):
 
 @transformation
 def lookahead(
-    inner: TransformationLike, sync_period: Growth = 6, slow_step_size: Fraction = 0.5
+    inner: TransformationLike, sync_period: AtLeastOne = 6, slow_step_size: Fraction = 0.5
 ) -> GradientTransformation:
     r"""Let slow weights follow the end of every few updates, and go on from there.
 

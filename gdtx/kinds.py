@@ -1,0 +1,53 @@
+"""Kinds of arguments: annotations that say what is accepted, for the check and its message.
+
+A factory's argument that is annotated `Decay` takes a number in [0, 1), an array or a schedule of
+such numbers, and raises an error that says so for anything else. :class:`Kind` makes further ones:
+
+>>> import gdtx
+>>> from typing import Annotated
+>>> Percent = Annotated[float, gdtx.Kind("in [0, 100]", lambda x: 0 <= x <= 100, scalar=True)]
+>>> @gdtx.transformation
+... def reduce(percent: Percent):
+...     return gdtx.scale(1 - percent / 100)
+>>> reduce(130)
+Traceback (most recent call last):
+    ...
+ValueError: reduce: percent must be in [0, 100], got 130
+"""
+
+from .core.kinds import ArrayFunction as ArrayFunction
+from .core.kinds import AtLeastOne as AtLeastOne
+from .core.kinds import Bound as Bound
+from .core.kinds import Count as Count
+from .core.kinds import Decay as Decay
+from .core.kinds import FloatDType as FloatDType
+from .core.kinds import Fraction as Fraction
+from .core.kinds import Function as Function
+from .core.kinds import InnerDecay as InnerDecay
+from .core.kinds import Kind as Kind
+from .core.kinds import LengthThreshold as LengthThreshold
+from .core.kinds import NonNegative as NonNegative
+from .core.kinds import PathOfNumber as PathOfNumber
+from .core.kinds import Period as Period
+from .core.kinds import Positive as Positive
+from .core.kinds import Scalar as Scalar
+from .core.kinds import Seed as Seed
+from .core.kinds import StepCount as StepCount
+from .core.kinds import StepFunction as StepFunction
+from .core.kinds import TreeFunction as TreeFunction
+from .core.kinds import TwoArraysFunction as TwoArraysFunction
+from .core.kinds import one_of as one_of
+from .core.schedule import Term as Term
+from .core.select import Groups as Groups
+from .core.types import Number as Number
+from .core.types import NumberOrSchedule as NumberOrSchedule
+from .core.types import NumPyValue as NumPyValue
+from .core.types import ScheduleLike as ScheduleLike
+from .core.types import TransformationLike as TransformationLike
+from .links.matrix.orthogonal import ShapeFactor as ShapeFactor
+from .links.matrix.polynomials import Coefficients as Coefficients
+from .schedules.basic import Factors as Factors
+from .schedules.cyclic import Cycles as Cycles
+from .schedules.joined import Interpolation as Interpolation
+from .schedules.one_cycle import Share as Share
+from .wrappers.accumulate_gradients import Every as Every

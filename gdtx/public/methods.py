@@ -1,0 +1,29 @@
+"""Methods: each an expression of links, ready to train with."""
+
+from ..methods.adabelief import adabelief as adabelief
+from ..methods.adadelta import adadelta as adadelta
+from ..methods.adafactor import adafactor as adafactor
+from ..methods.adagrad import adagrad as adagrad
+from ..methods.adam import adam as adam
+from ..methods.adam import adamw as adamw
+from ..methods.adamax import adamax as adamax
+from ..methods.adan import adan as adan
+from ..methods.amsgrad import amsgrad as amsgrad
+from ..methods.lamb import lamb as lamb
+from ..methods.lars import lars as lars
+from ..methods.lion import lion as lion
+from ..methods.muon import muon as muon
+from ..methods.nadam import nadam as nadam
+from ..methods.nadam import nadamw as nadamw
+from ..methods.radam import radam as radam
+from ..methods.rmsprop import rmsprop as rmsprop
+from ..methods.rprop import rprop as rprop
+from ..methods.schedule_free import schedule_free_adamw as schedule_free_adamw
+from ..methods.schedule_free import schedule_free_sgd as schedule_free_sgd
+from ..methods.sgd import ema_sgd as ema_sgd
+from ..methods.sgd import sgd as sgd
+from ..methods.shampoo import shampoo as shampoo
+from ..methods.signum import signum as signum
+from ..methods.sm3 import sm3 as sm3
+from ..methods.soap import soap as soap
+from ..methods.yogi import yogi as yogi

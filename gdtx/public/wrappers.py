@@ -1,0 +1,13 @@
+"""Wrappers: transformations around a method."""
+
+from ..wrappers.accumulate_gradients import accumulate_gradients as accumulate_gradients
+from ..wrappers.average import average as average
+from ..wrappers.lookahead import lookahead as lookahead
+from ..wrappers.master_weights import master_weights as master_weights
+from ..wrappers.polyak import polyak_step as polyak_step
+from ..wrappers.remember import remember as remember
+from ..wrappers.schedule_free import schedule_free as schedule_free
+from ..wrappers.sharpness_aware import sharpness_aware as sharpness_aware
+from ..wrappers.skip import skip_large as skip_large
+from ..wrappers.skip import skip_nonfinite as skip_nonfinite
+from ..wrappers.skip import skip_when as skip_when

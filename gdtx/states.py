@@ -1,0 +1,31 @@
+"""What states are made of: a class for each transformation that keeps more than a tree of arrays.
+
+`isinstance` is for these; :func:`gdtx.find` reads any state by the names in it.
+"""
+
+from .core.memory import CountState as CountState
+from .core.memory import RecurState as RecurState
+from .core.select import MaskedState as MaskedState
+from .core.select import PartitionState as PartitionState
+from .core.transformation import ScheduledState as ScheduledState
+from .curvature.blocks import BlocksState as BlocksState
+from .curvature.ekfac import EkfacState as EkfacState
+from .curvature.factors import Eigenbasis as Eigenbasis
+from .curvature.fisher import FisherNormState as FisherNormState
+from .curvature.transformation import KfacState as KfacState
+from .links.correction import ProductState as ProductState
+from .links.matrix.cover import CoverState as CoverState
+from .links.matrix.eigenbasis import EigenbasisState as EigenbasisState
+from .links.matrix.full_matrix import FullMatrixState as FullMatrixState
+from .links.matrix.precondition import PreconditionState as PreconditionState
+from .links.matrix.window import WindowState as WindowState
+from .links.plateau import PlateauState as PlateauState
+from .methods.kfac import LevenbergMarquardtState as LevenbergMarquardtState
+from .wrappers.accumulate_gradients import AccumulateState as AccumulateState
+from .wrappers.average import AverageState as AverageState
+from .wrappers.lookahead import LookaheadState as LookaheadState
+from .wrappers.master_weights import MasterState as MasterState
+from .wrappers.remember import RememberState as RememberState
+from .wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
+from .wrappers.skip import SkipState as SkipState
+from .wrappers.tunable import TunableState as TunableState
