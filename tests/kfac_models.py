@@ -1,5 +1,6 @@
 """Small models, and their curvature written out in NumPy, for the tests of K-FAC."""
 
+import functools
 import itertools
 
 import jax
@@ -32,10 +33,14 @@ def linear(params, x):
     return mlp(params, x, activation=lambda x: x)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def outputs_and_jacobian(model, params, x):
+    return model(params, x), jax.jacrev(model)(params, x)
+
+
 def blocks_of_gauss_newton(model, params, x, root):
     """For each layer the dense block of J^T H J / N, rows of `w` first, then `b`."""
-    outputs = model(params, x)
-    jacobian = jax.jacrev(model)(params, x)
+    outputs, jacobian = jax.device_get(outputs_and_jacobian(model, params, x))
     blocks = {}
     for name, layer in jacobian.items():
         n, d = outputs.shape

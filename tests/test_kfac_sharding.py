@@ -76,49 +76,48 @@ def on_mesh(axis_type):
         yield put, functools.partial(model, spec=EXAMPLES if is_explicit else None)
 
 
-def run(put, model, rate):
-    """Of each method the updates and states of a few steps, and how often each was compiled."""
+def gathered(put, model):
+    """On a mesh the parameters, and what an update is given in each of a few steps."""
     loss, targets = LOSSES["squared"]
     params, batch = put(draw(), SPECS), put((INPUTS, targets), (EXAMPLES, EXAMPLES))
     f = jax.jit(kfac.value_grad_and_curvature(model, loss, gradient=True))
     value_fn = jax.tree_util.Partial(lambda batch, p: loss(model(p, batch[0]), batch[1]), batch)
-    given = [f(params, batch, jax.random.key(i))[1:] for i in range(STEPS)]
-    found = {}
-    for name, make in METHODS.items():
-        tx = make(rate)
-        state = tx.init(params)
-        steps, states, compiled = [], [described(state)], []
-        for grads, curvature in given:
-            with counted_compilations() as compilations:
-                updates, state = tx.update(
-                    grads, state, params, curvature=curvature, value_fn=value_fn
-                )
-            steps.append(jax.device_get(updates))
-            states.append(described(state))
-            compiled.append(len(compilations))
-        found[name] = steps, states, compiled
-    return found
+    return params, [f(params, batch, jax.random.key(i))[1:] for i in range(STEPS)], value_fn
+
+
+def run(tx, params, given, value_fn):
+    """The updates, the state as it is made and after each, and how often one was compiled."""
+    state = tx.init(params)
+    steps, states, compiled = [], [described(state)], []
+    for grads, curvature in given:
+        with counted_compilations() as compilations:
+            updates, state = tx.update(grads, state, params, curvature=curvature, value_fn=value_fn)
+        steps.append(jax.device_get(updates))
+        states.append(described(state))
+        compiled.append(len(compilations))
+    return steps, states, compiled
 
 
 @functools.cache
 def unsharded():
-    return run(lambda tree, specs: jax.tree.map(jnp.asarray, tree), model, 0.1)
+    return gathered(lambda tree, specs: jax.tree.map(jnp.asarray, tree), model)
 
 
+@pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("mesh", MESHES)
-def test_state_is_born_final_and_equals_the_plain_run(mesh):
+@pytest.mark.diagonal
+def test_state_is_born_final_and_equals_the_plain_run(mesh, name):
     rate = fresh_rate()
     with on_mesh(MESHES[mesh]) as place:
-        found = run(*place, rate)
-    for name, (steps, (born, *later), compiled) in found.items():
-        for state in later:
-            assert state == born
-        known = [x for path, x in born.items() if "blocks" in path or "squares" in path]
-        assert all(sharding.is_fully_replicated for *_, sharding, _ in known)
-        assert compiled == [1, *[0] * (STEPS - 1)]
-        plain = unsharded()[name][0]
-        for one, other in zip(jax.tree.leaves(steps), jax.tree.leaves(plain), strict=True):
-            np.testing.assert_allclose(one / rate, other / 0.1, rtol=2e-3, atol=2e-3)
+        steps, (born, *later), compiled = run(METHODS[name](rate), *gathered(*place))
+    for state in later:
+        assert state == born
+    known = [x for path, x in born.items() if "blocks" in path or "squares" in path]
+    assert all(sharding.is_fully_replicated for *_, sharding, _ in known)
+    assert compiled == [1, *[0] * (STEPS - 1)]
+    plain, *_ = run(METHODS[name](0.1), *unsharded())
+    for one, other in zip(jax.tree.leaves(steps), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(one / rate, other / 0.1, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize(
