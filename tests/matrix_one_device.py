@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import oracles_matrix
-from matrix_samples import QUICKLY, gradients_and_params, near, trajectory
+from matrix_samples import gradients_and_params, near, trajectory
 from test_shampoo import SETTINGS as SHAMPOO
 from test_shampoo import shampoo
 from test_soap import SETTINGS as SOAP
@@ -54,7 +54,7 @@ def failures_are_counted_and_the_last_good_stay():
         (gdtx.scale_by_shampoo(eps=1e-6, roots=gdtx.Roots(3), blocks=blocks), "roots"),
         (gdtx.scale_by_soap(eps=1e-6, bases=gdtx.Bases(3), blocks=blocks), "basis"),
     ):
-        update = jax.jit(tx.update, compiler_options=QUICKLY)
+        update = jax.jit(tx.update)
         _, state = update(gradients[0], tx.init(params), params)
         good = gdtx.find(state, key)
         statistic = jax.tree.map(lambda x: x.at[0, 0].set(jnp.nan) if x.ndim else x,
@@ -82,21 +82,16 @@ def maps_and_derivatives():
         (last, _), _ = jax.lax.scan(step, (params, tx.init(params)), length=4)
         return jnp.sum(last["w"] ** 2)
 
-    def run(f):
-        return jax.jit(f, compiler_options=QUICKLY)
-
     h = 1e-6
     rates = jnp.array([0.1 - h, 0.1, 0.1 + h])
     of_shampoo = functools.partial(gdtx.shampoo, roots=gdtx.Roots(2))
     for make in (of_shampoo, functools.partial(gdtx.soap, bases=gdtx.Bases(2))):
-        alone = run(loss)
-        each = [alone(make(rate, eps=rate)) for rate in rates]
-        mapped = jax.vmap(lambda rate, make=make: loss(make(rate, eps=rate)))
-        np.testing.assert_allclose(run(mapped)(rates), each, rtol=1e-9, err_msg=str(make))
-    tx = of_shampoo(rates[1], eps=rates[1])
-    by_rate, by_eps = (run(jax.grad(loss))(tx).arguments[x] for x in ("learning_rate", "eps"))
-    each = [run(loss)(of_shampoo(rate, eps=rate)) for rate in rates]
-    np.testing.assert_allclose(by_rate + by_eps, (each[2] - each[0]) / (2 * h), rtol=1e-5)
+        mapped = jax.jit(jax.vmap(lambda rate, make=make: loss(make(rate, eps=rate))))(rates)
+        value, slope = jax.jit(jax.value_and_grad(loss))(make(rates[1], eps=rates[1]))
+        np.testing.assert_allclose(mapped[1], value, rtol=1e-9, err_msg=str(make))
+        if make is of_shampoo:
+            slope = slope.arguments["learning_rate"] + slope.arguments["eps"]
+            np.testing.assert_allclose(slope, (mapped[2] - mapped[0]) / (2 * h), rtol=1e-5)
 
 
 def kernels(tx, layers):
@@ -105,7 +100,7 @@ def kernels(tx, layers):
              "b": jax.ShapeDtypeStruct((8,), jnp.float32)}  # fmt: skip
     params = {f"layer{i:02}": layer for i in range(layers)}
     state = jax.eval_shape(tx.init, params)
-    text = jax.jit(tx.update).lower(params, state, params).compile(QUICKLY).as_text()
+    text = jax.jit(tx.update).lower(params, state, params).compile().as_text()
     text = re.sub(r", metadata=\{[^}]*\}|, backend_config=\{.*\}", "", text)
     bodies = re.findall(r"^%\S*(?:fused|wrapped)\S* \(.*?\) -> (.*?) \{\n(.*?)^\}", text,
                         re.MULTILINE | re.DOTALL)  # fmt: skip
@@ -117,7 +112,7 @@ def kernels(tx, layers):
 
 def programs_have_as_many_kernels_for_any_number_of_layers():
     for make in (gdtx.shampoo, gdtx.soap):
-        few, many = (kernels(make(0.1), layers) for layers in (11, 37))
+        few, many = (kernels(make(0.1), layers) for layers in (11, 19))
         assert len(many) <= len(few), (make.__name__, len(few), len(many))
 
 

@@ -18,9 +18,6 @@ SHAPES = {
 }
 FEW = ("matrix", "singular", "row")
 
-# These programs are long and run once: most of a test would be the compiler's care for speed.
-QUICKLY = {"xla_backend_optimization_level": 0}
-
 
 def gradients_and_params(seed=0, few=False, steps=STEPS):
     """Correlated, so that no statistic is diagonal; of the singular ones only a plane is seen."""
@@ -41,16 +38,18 @@ def gradients_and_params(seed=0, few=False, steps=STEPS):
 def trajectory(tx, gradients, params):
     """The updates of all steps and the last state, in one scan."""
 
+    return jax.device_get(_train(tx, *jax.tree.map(jnp.asarray, (params, gradients))))
+
+
+@jax.jit
+def _train(tx, params, gradients):
     def step(carry, g):
         params, state = carry
         updates, state = tx.update(g, state, params)
         return (gdtx.apply_updates(params, updates), state), updates
 
-    def train(params, gradients):
-        (_, state), updates = jax.lax.scan(step, (params, tx.init(params)), gradients)
-        return updates, state
-
-    return jax.jit(train, compiler_options=QUICKLY)(*jax.tree.map(jnp.asarray, (params, gradients)))
+    (_, state), updates = jax.lax.scan(step, (params, tx.init(params)), gradients)
+    return updates, state
 
 
 def near(got, want, **tolerance):

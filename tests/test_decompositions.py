@@ -116,6 +116,8 @@ def run(program, *args, devices, **environment):
     assert finished.stdout.strip() == "done", finished.stderr
 
 
+# What both would wait for is a call that is given a stack, which no program above has.
+@pytest.mark.slow
 def test_several_stacks_at_once_do_not_wait_for_each_other():
     """As calls of LAPACK on whole stacks do, for ever, on two cores."""
     run(ONE_DEVICE, devices=1)
@@ -125,6 +127,7 @@ def test_several_stacks_at_once_do_not_wait_for_each_other():
 ALONE = {"OPENBLAS_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_devices_do_not_wait_for_each_other():
     run(MANY_DEVICES, "2", devices=8, **ALONE)
 

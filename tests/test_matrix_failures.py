@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matrix_samples import QUICKLY, near, trajectory
+from matrix_samples import near, trajectory
 
 import gdtx
 
@@ -48,11 +48,12 @@ def test_finite_whatever_comes(name):
 def test_poison_in_one_array_is_zero_there_and_nothing_elsewhere(name):
     g = np.random.default_rng(1).normal(size=(12, 4, 3)).astype(np.float32)
     gradients = {"clean": g, "poisoned": g.copy(), "zeroed": g.copy()}
-    gradients["poisoned"][5, 1, 1], gradients["zeroed"][5] = np.nan, 0
+    gradients["zeroed"][5] = 0
+    want, _ = trajectory(METHODS[name], gradients, dict.fromkeys(gradients, g[0]))
+    gradients["poisoned"][5, 1, 1] = np.nan
     got, _ = trajectory(METHODS[name], gradients, dict.fromkeys(gradients, g[0]))
     np.testing.assert_array_equal(got["poisoned"], got["zeroed"])
-    alone, _ = trajectory(METHODS[name], {"clean": g}, {"clean": g[0]})
-    near(got["clean"], alone["clean"], atol=1e-5)
+    np.testing.assert_array_equal(got["clean"], want["clean"])
 
 
 @pytest.mark.parametrize("name", ["shampoo", "newton", "soap"])
@@ -62,7 +63,7 @@ def test_a_root_that_fails_is_counted_and_the_last_good_one_stays(name):
     key = "basis" if name == "soap" else "roots"
     params = {"w": jnp.ones((3, 3)), "other": jnp.ones((3, 3))}
     rng = np.random.default_rng(2)
-    update = jax.jit(tx.update, compiler_options=QUICKLY)
+    update = jax.jit(tx.update)
     gradients = [{k: jnp.asarray(rng.normal(size=(3, 3)), jnp.float32) for k in params}
                  for _ in range(9)]  # fmt: skip
     state = tx.init(params)

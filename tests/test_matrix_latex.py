@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 from latex_equations import Equations
-from matrix_samples import QUICKLY
 from test_latex import evaluated, sample
 
 import gdtx
@@ -39,7 +38,7 @@ def test_printed_formula_is_what_is_computed(name, x64):
         columns = [g.reshape(-1, 1, 1) for g in gradients.T]
         return jax.lax.scan(step, (params, tx.init(params)), columns)[1]
 
-    got = jax.jit(train, compiler_options=QUICKLY)(theta, gradients)
+    got = jax.jit(train)(theta, gradients)
     text = of_numbers(gdtx.latex(tx, values=True))
     functions = {"eigenvectors": lambda _: 1}
     want = evaluated(text, gradients, theta, functions=functions)

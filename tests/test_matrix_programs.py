@@ -33,7 +33,7 @@ def layer_axes(params):
 
 @pytest.mark.parametrize("coefficients", ["keller", "exact"])
 def test_matrices_together_are_as_alone(coefficients, x64):
-    updates = stack_of_layers(3)
+    updates = stack_of_layers(2)
     tx = gdtx.orthogonalize(gdtx.Polar(coefficients, batched=False), axes=layer_axes)
     alone = tx.update(updates, ())[0]
     for settings in ({}, {"batch_size": 4}, {"batched": False, "batch_size": 1}):
@@ -92,6 +92,7 @@ def test_one_kernel_takes_all_arrays_from_a_call():
     assert len(set(takes)) == 1
 
 
+@pytest.mark.slow  # what it prints is counted above
 def test_benchmark(monkeypatch, capsys):
     path = Path(__file__).parents[1] / "benchmarks" / "layers.py"
     monkeypatch.setattr(sys, "argv", [str(path), "--layers", "2", "--width", "4"])
@@ -131,6 +132,7 @@ SPECS = {
 SHARDED = {"k": (8, 4), "up": (4, 8), "down": (4, 8), "heads": (3, 4, 2)}
 
 
+@pytest.mark.diagonal
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_sharded_matrices(kind, batched):

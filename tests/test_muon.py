@@ -6,6 +6,7 @@ from decimal import Decimal
 import chex
 import jax
 import jax.numpy as jnp
+import matrix_samples
 import numpy as np
 import oracles
 import pytest
@@ -37,6 +38,9 @@ def problem(*names, steps=20):
 
 
 def trajectory(tx, gradients, params):
+    if isinstance(tx, gdtx.GradientTransformation):
+        return matrix_samples.trajectory(tx, gradients, params)[0]
+
     def step(carry, g):
         params, state = carry
         updates, state = tx.update(g, state, params)
@@ -170,15 +174,17 @@ def test_hypergradient_equals_finite_differences(coefficients, x64):
     @jax.jit
     def final(rate):
         tx = gdtx.muon(rate, True, polar=gdtx.Polar(coefficients))
-        p, state = x, tx.init(x)
-        for _ in range(3):
+
+        def step(carry, _):
+            p, state = carry
             updates, state = tx.update(p, state, p)
-            p = p + updates
-        return jnp.sum(p**2)
+            return (p + updates, state), None
+
+        return jnp.sum(jax.lax.scan(step, (x, tx.init(x)), length=3)[0][0] ** 2)
 
     rate = jnp.asarray(0.1)
     want = (final(rate + 1e-6) - final(rate - 1e-6)) / 2e-6
-    np.testing.assert_allclose(jax.grad(final)(rate), want, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(final))(rate), want, rtol=1e-6)
 
 
 def test_laws(x64):
@@ -321,11 +327,12 @@ def test_sweep_and_no_jit():
     gradients, params = jax.tree.map(jnp.float32, (gradients, params))
 
     def train(tx):
-        state, p = tx.init(params), params
-        for i in range(3):
-            updates, state = tx.update(jax.tree.map(lambda g: g[i], gradients), state, p)  # noqa: B023
-            p = gdtx.apply_updates(p, updates)
-        return p
+        def step(carry, g):
+            p, state = carry
+            updates, state = tx.update(g, state, p)
+            return (gdtx.apply_updates(p, updates), state), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), gradients)[0][0]
 
     rates = jnp.array([0.1, 0.5])
     batched = jax.jit(jax.vmap(train))(gdtx.muon(rates, True))

@@ -293,15 +293,15 @@ def test_derivatives(coefficients, x64):
         return jax.tree.map(jnp.asarray, [*real, rng.normal(size=(2, 3)) + 1j * real[1][:, :3]])
 
     x, dx = draw(), draw()
-    _, got = jax.jvp(f, (x,), (dx,))
+    slope = jax.jit(lambda x, dx: jax.jvp(f, (x,), (dx,))[1])
+    got = slope(x, dx)
     ahead, behind = (
         f(jax.tree.map(lambda x, dx: x + h * dx, x, dx))  # noqa: B023
         for h in (1e-6, -1e-6)
     )
     want = jax.tree.map(lambda a, b: (a - b) / 2e-6, ahead, behind)
     chex.assert_trees_all_close(got, want, rtol=0, atol=1e-7)
-    _, at_zero = jax.jvp(f, (jax.tree.map(jnp.zeros_like, x),), (dx,))
-    chex.assert_tree_all_finite(at_zero)
+    chex.assert_tree_all_finite(slope(jax.tree.map(np.zeros_like, x), dx))
 
 
 def test_nan_stays_in_its_matrix():

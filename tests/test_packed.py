@@ -11,6 +11,7 @@ from test_sharding import on_mesh
 import gdtx
 
 
+@pytest.mark.diagonal
 @pytest.mark.parametrize("n", range(1, 7))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64], ids=["real", "complex"])
 def test_every_number_of_a_triangle_is_kept_once(n, dtype):
@@ -55,7 +56,10 @@ def test_methods_do_not_notice(name, x64):
     assert whole.bytes - table.bytes == 2 * 2 * 8 * (9 - 8)
 
 
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=lambda t: t.name)
+@pytest.mark.parametrize(
+    "axis_type", [pytest.param(AxisType.Auto, marks=pytest.mark.slow), AxisType.Explicit],
+    ids=lambda t: t.name,
+)  # fmt: skip
 def test_triangles_are_where_the_blocks_are(axis_type):
     with on_mesh(axis_type) as put:
         params = put({"w": np.ones((8, 4), np.float32)})

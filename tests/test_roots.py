@@ -1,5 +1,7 @@
 """Inverse roots against mpmath's, as far as their precision allows, and their derivatives."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -26,6 +28,16 @@ def sample(decades, dtype, n=N):
         values[2:] = 0
     matrix = (basis * values) @ basis.T
     return ((matrix + matrix.T) / 2).astype(dtype)
+
+
+root = functools.partial(jax.jit, static_argnames=("p", "method"))(inverse_root)
+root_of_each = functools.partial(jax.jit, static_argnames="method")(inverse_root)
+
+
+@functools.cache
+def reference_of(name, p, dtype):
+    decades, damping = SPECTRA[name]
+    return reference(sample(decades, dtype), p, damping)
 
 
 def reference(matrix, p, damping):
@@ -56,18 +68,18 @@ def test_roots_are_as_near_as_stated(dtype, method, x64):
     if method == "newton":
         each = len(SPECTRA)
         found = [
-            inverse_root(jnp.asarray(part), p, damping[:each].reshape(-1, 1, 1), method=method)
+            root(jnp.asarray(part), p, damping[:each].reshape(-1, 1, 1), method=method)
             for p, part in zip(POWERS, np.split(matrices, len(POWERS)), strict=True)
         ]
         values, errors = (np.concatenate(column) for column in zip(*found, strict=True))
     else:
         basis = np.linalg.eigh(matrices)[1][..., ::-1]
-        values, errors = inverse_root(
+        values, errors = root_of_each(
             jnp.asarray(matrices), powers, damping[:, None], method=method, basis=basis
         )
     assert values.dtype == dtype
     for i, (name, p) in enumerate(cases):
-        want = reference(matrices[i], p, damping[i])
+        want = reference_of(name, p, dtype)
         off = np.linalg.norm(values[i] - want, 2) / np.linalg.norm(want, 2)
         assert off <= bound(matrices[i], p, damping[i], dtype), (name, p)
         assert errors[i] < 1e-3, (name, p)
@@ -120,7 +132,7 @@ def test_each_matrix_may_have_a_root_of_its_own():
 def test_what_is_not_finite_has_an_infinite_error(method):
     matrices = jnp.stack([jnp.eye(3), jnp.full((3, 3), jnp.nan), jnp.full((3, 3), jnp.inf)])
     np.testing.assert_array_equal(
-        jnp.isinf(inverse_root(matrices, 2, method=method).error), [False, True, True]
+        np.isinf(root(matrices, 2, method=method).error), [False, True, True]
     )
 
 
