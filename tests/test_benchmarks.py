@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
+from programs import refused
 
 import gdtx
 
@@ -68,9 +69,9 @@ def test_json_is_complete(smoke):
 
 
 def test_a_bad_argument_is_named():
-    done = run("--methods", "adem")
-    assert done.returncode == 2
-    assert "invalid choice: 'adem'" in done.stderr
+    code, said = refused(SCRIPT, "--methods", "adem")
+    assert code == 2
+    assert "invalid choice: 'adem'" in said
 
 
 def test_compared_programs_differ_where_they_do(capsys):

@@ -2,12 +2,15 @@
 
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 
@@ -68,9 +71,37 @@ def check(directory, uninterrupted, kills, seed):
     assert output.splitlines()[1:] == uninterrupted.splitlines()
 
 
+@pytest.mark.slow
 def test_killed_runs_end_the_same(tmp_path, uninterrupted):
     check(tmp_path, uninterrupted, kills=2, seed=0)
     assert float(uninterrupted.split()[-1].rstrip("%")) > 95
+
+
+def here(capsys, directory, stops_at=None):
+    """What a short run prints, in this process, that may be stopped between two checkpoints."""
+
+    def until(first, steps, **_):
+        yield from range(first, steps if stops_at is None else stops_at)
+        if stops_at is not None:
+            raise InterruptedError
+
+    command = [str(EXAMPLE), "--directory", str(directory), "--steps", "30", "--every", "10"]
+    with (
+        mock.patch.object(sys, "argv", command),
+        mock.patch("tqdm.trange", until),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        runpy.run_path(str(EXAMPLE), run_name="__main__")
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_stopped_run_ends_the_same(tmp_path, capsys):
+    whole = here(capsys, tmp_path / "whole")
+    for step in (17, 29):
+        with pytest.raises(InterruptedError):
+            here(capsys, tmp_path / "parts", step)
+    capsys.readouterr()
+    assert here(capsys, tmp_path / "parts") == ["going on from step 20", *whole]
 
 
 @pytest.mark.slow

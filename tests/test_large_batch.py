@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from test_sweep_benchmarks import below_rule, printed, run
+from programs import refused
+from test_sweep_benchmarks import FOLDER, below_rule, printed, run
 
 
 @pytest.mark.slow  # sixteen programs to compile
@@ -26,6 +27,6 @@ def test_large_batch():
 
 
 def test_bad_arguments():
-    finished = run("large_batch.py", "--epochs", "0")
-    assert finished.returncode == 2
-    assert "--epochs must be positive, got 0" in finished.stderr
+    code, said = refused(FOLDER / "large_batch.py", "--epochs", "0")
+    assert code == 2
+    assert "--epochs must be positive, got 0" in said

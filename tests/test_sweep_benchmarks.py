@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import refused
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -36,6 +37,7 @@ def below_rule(lines: list[str]) -> list[str]:
     return rows
 
 
+@pytest.mark.slow  # six ways, each with programs of its own
 def test_sweep():
     lines = printed(run("sweep.py", "--smoke"))
     rows = [re.split(r"\s{2,}", row) for row in below_rule(lines)]
@@ -75,6 +77,6 @@ def test_one_cycle(tmp_path):
     ],
 )
 def test_bad_arguments(script, arguments, message):
-    finished = run(script, *arguments)
-    assert finished.returncode == 2
-    assert message in finished.stderr
+    code, said = refused(FOLDER / script, *arguments)
+    assert code == 2
+    assert message in said
