@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from everything import EVERY, METHODS
+from everything import EVERY, METHODS, by_kind
 
 import gdtx
 from gdtx import expand, tree
@@ -27,12 +27,14 @@ def trained(*transformations):
 
     def train(tx):
         params = {"w": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}
-        state = tx.init(params)
-        for _ in range(3):
+
+        def step(carry, _):
+            params, state = carry
             gradients = jax.tree.map(lambda p: p * jnp.abs(p), params)
             updates, state = tx.update(gradients, state, params)
-            params = gdtx.apply_updates(params, updates)
-        return params
+            return (gdtx.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), length=3)[0][0]
 
     return jax.jit(lambda: [train(tx) for tx in transformations])()
 
@@ -49,7 +51,7 @@ def is_transformation(value):
 
 
 @by_setting
-@by_method
+@by_kind
 @pytest.mark.diagonal
 def test_expansion_is_the_same_transformation(name, setting):
     tx = SETTINGS[setting](METHODS[name].make)

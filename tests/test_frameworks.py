@@ -81,8 +81,22 @@ def train(
 
 
 @functools.cache
+def begun(theirs):
+    """A training of theirs: its path, and the state after five steps."""
+    first, state = train(theirs, optax.apply_updates, scales=(1.0,) * 5)
+    rest, _ = train(
+        theirs, optax.apply_updates, scales=(1.0,) * (STEPS - 5), params=first[-1], state=state
+    )
+    return first + rest, state
+
+
 def reference(theirs):
-    return train(theirs, optax.apply_updates)[0]
+    return begun(theirs)[0]
+
+
+@functools.cache
+def pure_path(ours):
+    return train(ours)[0]
 
 
 def assert_same(path, expected):
@@ -90,7 +104,7 @@ def assert_same(path, expected):
     assert loss(path[-1]) < 0.7 * loss(PARAMS)
 
 
-@by_pair
+@by_kind
 def test_plain_jax(ours, theirs):
     path, state = train(ours)
     assert_same(path, reference(theirs))
@@ -106,9 +120,9 @@ def test_plain_jax(ours, theirs):
     assert_same([jax.tree.map(lambda x, t=t: x[t], scanned) for t in range(STEPS)], path)
     chex.assert_trees_all_close(last, state, rtol=1e-9)
 
-    params, state = PARAMS, ours.init(PARAMS)
+    params, state, gradient = PARAMS, ours.init(PARAMS), jax.jit(jax.grad(loss))
     for _ in range(STEPS):
-        updates, state = ours.update(jax.grad(loss)(params), state, params)
+        updates, state = ours.update(gradient(params), state, params)
         params = gdtx.apply_updates(params, updates)
     assert_same([params], path[-1:])
 
@@ -140,7 +154,7 @@ def test_in_optax(ours, theirs, wrapper):
     )
 
 
-@by_pair
+@by_kind
 def test_optax_skips_what_is_not_finite(ours, theirs):
     def run(tx):
         path, state = train(optax.apply_if_finite(tx, 3), scales=[1.0, np.nan] + [1.0] * STEPS)
@@ -154,7 +168,7 @@ def test_optax_injects_hyperparameters():
     """It calls the factory with arrays and finds its arguments in the signature."""
     tx = optax.inject_hyperparams(gdtx.adam)(learning_rate=0.1)
     path, state = train(tx)
-    assert_same(path, train(PAIRS["adam"][0])[0])
+    assert_same(path, pure_path(PAIRS["adam"][0]))
     np.testing.assert_allclose(state.hyperparams["learning_rate"], 0.1)
     tx = optax.inject_hyperparams(gdtx.sgd)(gdtx.linear_schedule(0.1, 0.0, 10), momentum=0.5)
     _, state = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
@@ -192,7 +206,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("make", SCHEDULES.values(), ids=SCHEDULES)
 def test_schedules_are_exchanged(make):
-    assert_same(train(make())[0], train(PAIRS["scheduled"][0])[0])
+    assert_same(train(make())[0], pure_path(PAIRS["scheduled"][0]))
 
 
 # Optax's transformations among ours, and the same without Optax.
@@ -224,7 +238,7 @@ MIXTURES = {
 
 @pytest.mark.parametrize(("mixed", "pure"), MIXTURES.values(), ids=MIXTURES)
 def test_optax_in_gdtx(mixed, pure):
-    assert_same(train(mixed)[0], train(pure)[0])
+    assert_same(train(mixed)[0], pure_path(pure))
 
 
 # Methods whose runs begin in Optax and go on here, beside the pairs above.
@@ -248,10 +262,10 @@ SWITCHED = PAIRS | {
 @pytest.mark.parametrize(("ours", "theirs"), SWITCHED.values(), ids=SWITCHED)
 def test_a_run_switches_in_the_middle(ours, theirs):
     """Five steps with Optax, the rest with gdtx: every one is where Optax would have been."""
-    before, state = train(theirs, optax.apply_updates, scales=(1.0,) * 5)
+    path, state = begun(theirs)
     state = gdtx.interop.load_optax_state(ours, state)
-    after, _ = train(ours, scales=(1.0,) * (STEPS - 5), params=before[-1], state=state)
-    assert_same(before + after, reference(theirs))
+    after, _ = train(ours, scales=(1.0,) * (STEPS - 5), params=path[4], state=state)
+    assert_same(after, path[5:])
 
 
 def test_extra_arguments_reach_optax():
@@ -261,7 +275,7 @@ def test_extra_arguments_reach_optax():
     assert_same(train(tx, value=0.2)[0], expected)
 
 
-@by_pair
+@by_kind
 def test_flax_train_state(ours, theirs):
     train_state = pytest.importorskip("flax.training.train_state")
 
@@ -286,7 +300,7 @@ def test_flax_train_state(ours, theirs):
     assert len(traced) == 1
 
 
-@by_pair
+@by_kind
 def test_flax_nnx_optimizer(ours, theirs):
     nnx = pytest.importorskip("flax.nnx")
 
@@ -326,7 +340,7 @@ def test_flax_nnx_optimizer(ours, theirs):
     assert_same(path, reference(theirs))
 
 
-@by_pair
+@by_kind
 @pytest.mark.parametrize("theirs_applies", [True, False])
 @pytest.mark.diagonal
 def test_equinox(ours, theirs, theirs_applies):
@@ -396,9 +410,9 @@ def test_jaxopt(ours, theirs):
     assert_same([solver.run(jax.tree.map(jnp.asarray, PARAMS)).params], path[-1:])
 
 
-@by_kind
-def test_numpyro(ours, theirs):
+def test_numpyro():
     """It asks for Optax's class."""
+    ours, theirs = PAIRS["scheduled"]
     numpyro = pytest.importorskip("numpyro")
     infer, distributions = numpyro.infer, numpyro.distributions
 
@@ -470,14 +484,15 @@ def test_copies_are_equal_and_share_compilation(tx, copied):
         return tx.update(gradient, state, gradient)[0]
 
     state = tx.init(PARAMS)
-    chex.assert_trees_all_equal(updated(tx, PARAMS, state), updated(twin, PARAMS, state))
+    jax.eval_shape(lambda: [updated(each, PARAMS, state) for each in (tx, twin)])
     assert len(traced) == 1
 
 
-@by_copied
+@pytest.mark.parametrize("name", ["array", "two schedules", "masked", "clipped", "joined"])
 @by_copy
 @pytest.mark.diagonal
-def test_a_copied_state_goes_on(tx, copied):
+def test_a_copied_state_goes_on(name, copied):
+    tx = COPIED[name]
     gradients = [jax.tree.map(lambda p, t=t: p + t, PARAMS) for t in range(1, 7)]
 
     def run(gradients, state):

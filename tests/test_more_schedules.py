@@ -216,18 +216,27 @@ def test_derivatives_equal_finite_differences(name, arguments, x64):
     steps = jnp.array([0, 1, 5, 10, 11, 20, 25, 30, 40, 100, 1000, last])
     numbers = floats_of(schedule)
 
-    @jax.jit
     def values(numbers):
         return jax.vmap(schedule.replace(**numbers))(steps)
 
-    numbers = {key: jnp.asarray(x) for key, x in numbers.items()}
-    jacobian = jax.jit(jax.jacfwd(values))(numbers)
-    pullback = jax.jit(jax.jacrev(values))(numbers)
-    for key, x in numbers.items():
-        # From one side at 0, below which some have no meaning.
-        h = 1e-6 * (x if x else 1)
-        low, high = x - h if x else x, x + h
-        difference = (values(numbers | {key: high}) - values(numbers | {key: low})) / (high - low)
+    # From one side at 0, below which some have no meaning.
+    moved = [
+        numbers | {key: x + side * 1e-6 * (x if x else 1)}
+        for key, x in numbers.items()
+        for side in (1, -1 if x else 0)
+    ]
+    columns = {key: np.array([row[key] for row in moved]) for key in numbers}
+
+    @jax.jit  # one program for all of it
+    def everything(numbers, columns):
+        return jax.vmap(values)(columns), jax.jacfwd(values)(numbers), jax.jacrev(values)(numbers)
+
+    if not numbers:
+        return
+    found, jacobian, pullback = jax.device_get(everything(numbers, columns))
+    for i, key in enumerate(numbers):
+        high, low = columns[key][2 * i], columns[key][2 * i + 1]
+        difference = (found[2 * i] - found[2 * i + 1]) / (high - low)
         np.testing.assert_allclose(jacobian[key], difference, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(pullback[key], jacobian[key], rtol=1e-9, atol=1e-12)
 
@@ -262,12 +271,17 @@ def test_the_value_of_each_step_is_used_once(schedule, x64):
     h = np.array([1 / float(schedule(t)) for t in range(steps)])
     assert len(set(h.round(9))) > 2
     tx = gdtx.sgd(schedule)
-    theta = jnp.ones(steps)
-    state = tx.init(theta)
-    for _ in range(steps):
-        updates, state = tx.update(h * theta, state, theta)
-        theta = gdtx.apply_updates(theta, updates)
-    np.testing.assert_allclose(theta, 0, atol=1e-9)
+
+    @jax.jit
+    def trained(theta):
+        def step(carry, _):
+            theta, state = carry
+            updates, state = tx.update(h * theta, state, theta)
+            return (gdtx.apply_updates(theta, updates), state), None
+
+        return jax.lax.scan(step, (theta, tx.init(theta)), length=steps)[0][0]
+
+    np.testing.assert_allclose(trained(np.ones(steps)), 0, atol=1e-9)
 
 
 def test_small_values_at_the_ends_of_a_long_line():
@@ -399,11 +413,14 @@ def test_one_cycle_trains():
 def test_sweeping_the_peak_of_one_cycle():
     def train(peak):
         tx = gdtx.sgd(*gdtx.one_cycle(peak, 10))
-        theta, state = jnp.asarray(1.0), tx.init(jnp.asarray(1.0))
-        for _ in range(10):
+
+        def step(carry, _):
+            theta, state = carry
             updates, state = tx.update(theta, state)
-            theta = gdtx.apply_updates(theta, updates)
-        return theta
+            return (gdtx.apply_updates(theta, updates), state), None
+
+        theta = jnp.asarray(1.0)
+        return jax.lax.scan(step, (theta, tx.init(theta)), length=10)[0][0]
 
     peaks = jnp.array([0.1, 0.3])
     one, batch = jax.jit(train), jax.jit(jax.vmap(train))
@@ -472,7 +489,13 @@ def test_expression_equals_its_values(law):
         assert value.dtype == np.float32
         assert value.shape == ()
         np.testing.assert_allclose(value, values(step), rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(jax.jit(expression)(11), values(11), rtol=1e-6, atol=1e-7)
+
+
+def test_compiled_expressions_equal_their_values():
+    """Of them all one program."""
+    found = jax.jit(lambda step: {law: expression(step) for law, (expression, _) in LAWS.items()})
+    for law, value in jax.device_get(found(11)).items():
+        np.testing.assert_allclose(value, LAWS[law][1](11), rtol=1e-6, atol=1e-7, err_msg=law)
 
 
 @pytest.mark.parametrize("law", LAWS)

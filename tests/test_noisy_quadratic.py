@@ -144,7 +144,7 @@ def test_simulation_lies_within_three_standard_errors_of_the_closed_form():
         problem = base._replace(noise=louder * base.noise)
         rate = gdtx.inverse_time_decay(rate, 10, slowing)
         tx = gdtx.chain(problem.preconditioner(power), gdtx.sgd(rate, momentum=momentum))
-        simulated = problem.simulate(gdtx.average(tx, decay), steps, size, seeds=1000, key=key)
+        simulated = problem.simulate(gdtx.average(tx, decay), steps, size, seeds=300, key=key)
         given = {"momentum": momentum, "preconditioning": power, "averaging": decay}
         return simulated, problem.risk(rate, steps, size, **given)
 

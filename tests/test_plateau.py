@@ -43,10 +43,18 @@ def is_positive(name):
     return not name.startswith("negative")
 
 
+@jax.jit  # one program for all numbers
+def with_arrays(tx, updates, state, value):
+    return tx.update(updates, state, value=value)
+
+
 @functools.cache
 def compiled(library, settings):
-    make = {"gdtx": gdtx.reduce_on_plateau, "optax": optax.contrib.reduce_on_plateau}[library]
+    make = {"optax": optax.contrib.reduce_on_plateau}.get(library, gdtx.reduce_on_plateau)
     tx = make(**dict(settings))
+    if library == "gdtx of arrays":
+        tx = gdtx.as_arrays(tx)
+        return tx.init, functools.partial(with_arrays, tx)
     return tx.init, jax.jit(tx.update)
 
 
@@ -91,7 +99,7 @@ def test_trajectory(name, settings):
     if is_positive(name):
         np.testing.assert_array_equal(ours, scales("optax", settings, values))
     # More of it is better: the same, mirrored.
-    largest = scales("gdtx", settings | {"mode": "max"}, [-value for value in values])
+    largest = scales("gdtx of arrays", settings | {"mode": "max"}, [-value for value in values])
     np.testing.assert_array_equal(largest, ours)
 
 
@@ -118,7 +126,8 @@ def test_as_torch(name, threshold_mode, mode):
         **common,
     )  # fmt: skip
     threshold = {"rel": {"rtol": 0.05}, "abs": {"rtol": 0.0, "atol": 0.05}}[threshold_mode]
-    ours = scales("gdtx", common | {"patience": 4, "min_scale": 0.1} | threshold, SEQUENCES[name])
+    settings = common | {"patience": 4, "min_scale": 0.1} | threshold
+    ours = scales("gdtx of arrays", settings, SEQUENCES[name])
     np.testing.assert_allclose(ours, list(theirs), rtol=1e-6)
 
 
@@ -144,6 +153,7 @@ def test_order_of_arguments_is_optax():
                           "accumulation_size": 4, "min_scale": 0.2, "mode": "min"}  # fmt: skip
 
 
+@pytest.mark.diagonal
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.complex64])
 @pytest.mark.parametrize(
     "value",
@@ -156,7 +166,8 @@ def test_state_stays_as_it_is(dtype, value):
     state = tx.init(params)
     signature = jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), state)
     assert state.scale.dtype == np.float32
-    for update in (tx.update, jax.jit(tx.update)):
+    traced = functools.partial(jax.eval_shape, tx.update)
+    for update in (tx.update, traced):
         updates, new = update(params, state, params, value=value)
         assert jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), new) == signature
         assert updates["a"].dtype == dtype
@@ -193,7 +204,7 @@ def test_scan_and_donation_and_one_compilation():
     np.testing.assert_array_equal(scanned, jnp.stack(looped))
 
 
-@pytest.mark.parametrize("cooldown", [0, 2])
+@pytest.mark.parametrize("cooldown", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_many_updates_in_one_program(cooldown):
     """Unrolled, their scalars are one kernel, which a compiler once failed to build."""
     settings = {"factor": 0.5, "patience": 2, "cooldown": cooldown}

@@ -71,7 +71,12 @@ PLACES = {
     "explicit": lambda: on_mesh(AxisType.Explicit),
 }
 
-every_method = pytest.mark.parametrize("name", CASES)
+# Methods with no kind of state that another has not: the links of each are in the quick ones.
+LIKE_OTHERS = {"ema_sgd corrected", "adagrad", "adamw", "adamax", "nadam", "radam"}
+every_method = pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in LIKE_OTHERS else ()) for name in CASES],
+)
 every_place = pytest.mark.parametrize("place", PLACES)
 
 
@@ -162,15 +167,20 @@ def test_training_compiles_once_donates_all_and_equals_the_plain_run(name, place
         chex.assert_trees_all_close((params, state), unsharded(name), rtol=1e-5, atol=1e-6)
 
 
-@every_method
-def test_explicit_state_follows_inside_jit_as_well(name):
+def test_explicit_state_follows_inside_jit_as_well():
     """On an explicit mesh a sharding is part of the type, so a jitted `init` knows it."""
-    tx = CASES[name](0.1)
+
+    @jax.jit  # all methods in one program
+    def init(params):
+        return {name: make(0.1).init(params) for name, make in CASES.items()}
+
     with PLACES["explicit"]() as put:
         params = put(draw(0))
-        for path, x in jax.tree_util.tree_flatten_with_path(jax.jit(tx.init)(params))[0]:
-            expected = where_expected(path, x, params)
-            assert x.sharding.is_equivalent_to(expected, x.ndim), jax.tree_util.keystr(path)
+        for name, state in init(params).items():
+            for path, x in jax.tree_util.tree_flatten_with_path(state)[0]:
+                expected = where_expected(path, x, params)
+                key = name + jax.tree_util.keystr(path)
+                assert x.sharding.is_equivalent_to(expected, x.ndim), key
 
 
 def test_unusual_trees_are_placed_too():

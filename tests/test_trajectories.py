@@ -77,7 +77,7 @@ def test_formulas_of_the_problems():
 
 
 def test_curvatures_of_a_turned_bowl():
-    hessian = jax.hessian(PROBLEMS["turned"].fun)(jnp.zeros(2))
+    hessian = jax.jit(jax.hessian(PROBLEMS["turned"].fun))(jnp.zeros(2))
     values, vectors = np.linalg.eigh(hessian)
     np.testing.assert_allclose(values, [1, 30], 1e-5)
     np.testing.assert_allclose(np.abs(vectors[:, 0]), [np.cos(0.6), np.sin(0.6)], 1e-5)
