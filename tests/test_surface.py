@@ -157,3 +157,31 @@ def test_what_users_define_stays_theirs():
 
 def test_source_is_found_where_it_stands():
     assert "scale_by_adam(b1, b2, eps, eps_root)" in inspect.getsource(gdtx.adam)
+
+
+def documented(function):
+    """What the docstring says of each argument, by name."""
+    text = inspect.cleandoc(function.__doc__).partition("Args:\n")[2].partition("\n\n")[0]
+    for entry in re.split(r"\n {4}(?! )", f"\n{text}")[1:]:
+        names, _, meaning = entry.partition(": ")
+        for name in re.findall(r"\w+", names):
+            yield name, " ".join(meaning.split())
+
+
+def test_docstrings_explain_every_argument():
+    """And do not only say in which other docstring it is explained."""
+    factories = {
+        path: value
+        for module in (gdtx, kfac)
+        for path, value in own(module).items()
+        if hasattr(value, "__gdtx_signature__") and inspect.isfunction(value)
+    }
+    assert len(factories) > 130
+    for path, factory in factories.items():
+        explained = dict(documented(factory))
+        assert explained.keys() == set(inspect.signature(factory).parameters), path
+        for name, meaning in explained.items():
+            elsewhere = re.fullmatch(r"(\$[^$]+\$,? )*(as|see)\b[^;,]*:func:`\w+`\.?", meaning)
+            assert not elsewhere, f"{path}: {name}: {meaning}"
+            words = re.sub(r"\$[^$]+\$", "", meaning)
+            assert re.search("[a-z]{3}", words), f"{path}: {name}: {meaning}"

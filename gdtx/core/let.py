@@ -21,7 +21,7 @@ def let(body: TransformationLike, **values: TransformationLike) -> GradientTrans
     once and kept once.
 
     Args:
-        body: the formula.
+        body: the formula, a transformation that reads the values.
         **values: transformations by name. The body gets what they emit as extra arguments.
 
     Returns:

@@ -64,7 +64,7 @@ def masked(inner: TransformationLike, mask: Any) -> GradientTransformation:
 
     Args:
         inner: transformation of the selected leaves; the others are None to it and take no state.
-        mask: which leaves.
+        mask: which leaves are transformed, in one of the forms above.
 
     Returns:
         A transformation whose state is that of `inner` on the selected leaves.

@@ -213,7 +213,7 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
     :func:`gdtx.kfac.fisher_matrix`.
 
     Args:
-        damping: $\lambda$.
+        damping: $\lambda$, added to the diagonal of the Fisher matrix.
 
     Returns:
         A stateless transformation.

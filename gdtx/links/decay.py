@@ -19,7 +19,7 @@ def add_decayed_weights(weight_decay: Scalar, mask: Any = None) -> GradientTrans
 
     Args:
         weight_decay: $\lambda$; a negative one lets weights grow, as in Fromage.
-        mask: which parameters decay, as in :func:`masked`; all by default.
+        mask: which parameters decay, in any form of :func:`masked`; all by default.
 
     Returns:
         A stateless transformation.

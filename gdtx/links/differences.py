@@ -20,7 +20,7 @@ def latest(dtype: FloatDType | None = None) -> GradientTransformation:
     With :func:`previous` around it, the update before this one, 0 on the first.
 
     Args:
-        dtype: of the buffer, see :func:`accumulate`.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
 
     Returns:
         A transformation whose state holds one buffer per array.
@@ -39,7 +39,7 @@ def wait(steps: Count) -> GradientTransformation:
     r"""Zeros in place of the first updates: $u_t \leftarrow 0$ while $t \le n$.
 
     Args:
-        steps: $n$.
+        steps: $n$, the number of updates whose place zeros take.
 
     Returns:
         A transformation whose state is one count.
@@ -70,7 +70,7 @@ def difference(dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Change since the last update: $d_t = u_t - u_{t-1}$, with $d_1 = 0$.
 
     Args:
-        dtype: of the buffer, see :func:`accumulate`.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
 
     Returns:
         A transformation whose state holds one buffer per array, and one count.

@@ -26,7 +26,7 @@ def first_moment(decay: Decay) -> GradientTransformation:
     :func:`ema` and :func:`bias_correction`.
 
     Args:
-        decay: $\beta$, as in :func:`ema`.
+        decay: $\beta$, share of the average that stays at each update.
 
     Returns:
         A transformation whose state holds one buffer per array and a count.
@@ -53,7 +53,7 @@ def second_moment(decay: Decay) -> GradientTransformation:
     :func:`square` and what :func:`first_moment` is made of.
 
     Args:
-        decay: $\beta$, as in :func:`ema`.
+        decay: $\beta$, share of the average that stays at each update.
 
     Returns:
         A transformation whose state holds one buffer per array and a count. It emits real numbers

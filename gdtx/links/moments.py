@@ -28,7 +28,7 @@ def trace(
             as they are, and infinite where they are not.
         nesterov: emit $\mu v_t + u_t$, Nesterov's momentum with the gradient taken at the current
             point.
-        dtype: of the buffer, see :func:`accumulate`.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
 
     Returns:
         A transformation whose state holds one buffer per array, with Nesterov or without.
@@ -65,8 +65,8 @@ def ema(
         decay: $\beta$. An average over about $2/(1-\beta) - 1$ steps. Of an array or a schedule,
             which hold a number as float32 does, the one nearest below 1 is $1 - 6 \cdot 10^{-8}$;
             it counts in place of those that round to 1. A Python number is exact.
-        dtype: of the buffer, see :func:`accumulate`.
-        initial: $m_0$.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
+        initial: $m_0$, the average at first.
 
     Returns:
         A transformation whose state holds one buffer per array.
@@ -97,9 +97,9 @@ def additive_ema(
     infinite one counts as the largest number that there is.
 
     Args:
-        decay: $\beta$.
-        dtype: of the buffer, see :func:`accumulate`.
-        initial: $v_0$.
+        decay: $\beta$; a step moves the average by $1 - \beta$ of the update.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
+        initial: $v_0$, the average at first.
 
     Returns:
         A transformation of non-negative updates whose state holds one buffer per array.
@@ -140,7 +140,7 @@ def running_max(decay: Fraction = 1.0, dtype: FloatDType | None = None) -> Gradi
 
     Args:
         decay: $\beta$; 1 never forgets.
-        dtype: of the buffer, see :func:`accumulate`.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
 
     Returns:
         A transformation of non-negative updates whose state holds one buffer per array.
@@ -174,8 +174,8 @@ def running_sum(
     r"""Sum so far: $s_t = s_{t-1} + u_t$, emitting $s_t$.
 
     Args:
-        initial: $s_0$.
-        dtype: of the buffer, see :func:`accumulate`.
+        initial: $s_0$, the sum at first.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
 
     Returns:
         A transformation whose state holds one buffer per array.
@@ -203,9 +203,9 @@ def variance(
     over $\rho$.
 
     Args:
-        decay: $\rho$.
-        dtype: of the buffers, see :func:`accumulate`.
-        initial: $s_0$.
+        decay: $\rho$, share of the average that stays at each update.
+        dtype: in which the buffers are kept; by default that of the parameter, at least float32.
+        initial: $s_0$, the variance at first.
 
     Returns:
         A transformation whose state holds two buffers per array.

@@ -54,13 +54,13 @@ def reduce_on_plateau(
     after it see.
 
     Args:
-        factor: $f$.
+        factor: $f$, what the scale is multiplied by after a plateau.
         patience: number of values in a row without improvement at which to reduce, as in Optax;
             torch reduces at one more.
         rtol, atol: $r$ and $a$, by how much a value must be better.
         cooldown: number of values after a reduction that are not counted as without improvement.
         accumulation_size: number of values whose mean counts as one.
-        min_scale: $c_{\min}$.
+        min_scale: $c_{\min}$, the smallest scale.
         mode: "min" for a loss, "max" for an accuracy.
 
     Returns:

@@ -37,10 +37,10 @@ def scale_by_trust_ratio(
     $\|u\|$ is 0. The norms are those of one array each, and neither overflows.
 
     Args:
-        trust_coefficient: $c$.
-        eps: $\epsilon$.
-        mask: which parameters have a ratio, as in :func:`masked`; all by default. Those left out,
-            most often biases and the scales of normalization, pass as they are.
+        trust_coefficient: $c$, factor of the ratio.
+        eps: $\epsilon$, added to the norm of the update.
+        mask: which parameters have a ratio, in any form of :func:`masked`; all by default. Those
+            left out, most often biases and the scales of normalization, pass as they are.
 
     Returns:
         A stateless transformation.
@@ -105,9 +105,10 @@ def scale_by_lars(
 
     Args:
         weight_decay: $\lambda$, 0 where it is masked out, in the ratio too.
-        mask: which parameters decay, as in :func:`masked`; all by default.
-        trust_coefficient: $c$, called $\eta$ in the paper.
-        eps: $\epsilon$.
+        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        trust_coefficient: $c$, the length of a step relative to that of the weights; $\eta$ in the
+            paper.
+        eps: $\epsilon$, added to the denominator of the ratio.
         trust_mask: which parameters have a ratio; for the others it is 1. All by default.
 
     Returns:

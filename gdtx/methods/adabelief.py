@@ -71,8 +71,11 @@ def adabelief(
     :func:`scale_by_belief` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root: as in :func:`scale_by_belief`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the squared distance to the first moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added to the distance in every update.
 
     Returns:
         A transformation whose state holds two buffers per array.

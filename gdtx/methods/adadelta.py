@@ -20,7 +20,7 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> GradientTran
     v_t = \rho v_{t-1} + (1 - \rho) g_t^2, \quad d_t = \rho d_{t-1} + (1 - \rho) u_t^2.$$
 
     Args:
-        rho: $\rho$, of both averages.
+        rho: $\rho$, decay of the averages of squared gradients and of squared steps.
         eps: $\epsilon$, inside both roots. It sets the length of the first steps.
 
     Returns:
@@ -57,9 +57,10 @@ def adadelta(
     :func:`add_decayed_weights`, :func:`scale_by_adadelta`, :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`; the paper has 1.
-        rho, eps: as in :func:`scale_by_adadelta`.
-        weight_decay: of an L2 penalty, added to the gradient.
+        learning_rate: $\eta$, the size of a step, 1 in the paper: a number, an array or a schedule.
+        rho: $\rho$, decay of the averages of squared gradients and of squared steps.
+        eps: $\epsilon$, added inside both roots. It sets the length of the first steps.
+        weight_decay: factor of the weights that are added to the gradient, as by an L2 penalty.
 
     Returns:
         A transformation whose state holds two buffers per array.

@@ -35,7 +35,7 @@ def scale_by_factored_rms(
         factored: whether to keep rows and columns only; False keeps all of $v$.
         decay_rate: $c$. At 0 nothing is remembered, at 1 all squares so far weigh the same.
         step_offset: number of updates before $t$ starts to count, for a run that continues another.
-        min_dim_size_to_factor: as in :func:`rank_one`.
+        min_dim_size_to_factor: size that the two longest axes need for an array to be factored.
         eps: $\epsilon$. Without, 0 / 0 is NaN in rows or columns of zeros.
 
     Returns:
@@ -93,13 +93,19 @@ def adafactor(
     Args:
         learning_rate: $\eta$, relative to the size of the parameters. None for the paper's
             $\eta_t = \min(10^{-2}, 1 / \sqrt t)$; Optax then takes 1.
-        min_dim_size_to_factor, decay_rate, eps, factored: as in :func:`scale_by_factored_rms`.
-        decay_offset: its `step_offset`.
+        min_dim_size_to_factor: size that the two longest axes need for an array to be factored.
+        decay_rate: $c$ of the decay $1 - t^{-c}$; at 1 all squares so far weigh the same.
+        eps: $\epsilon$, added to the squares. Without, 0 / 0 is NaN in rows or columns of zeros.
+        factored: whether to keep rows and columns of $v$ only; False keeps all of it.
+        decay_offset: number of updates before $t$ starts to count, for a run that continues
+            another.
         multiply_by_parameter_scale: whether steps are relative; else $\eta$ is the size of a step.
-        clipping_threshold: $\tau$, as in :func:`clip_by_block_rms`; None for no bound.
+        clipping_threshold: $\tau$, largest root mean square of an array before the learning rate;
+            None for no bound.
         momentum: decay of the average of the steps, which costs a whole buffer; None for none.
-        weight_decay, mask: as in :func:`add_decayed_weights`, but not multiplied by the learning
+        weight_decay: $\lambda$, share of the weights that is taken off, not times the learning
             rate, as in Optax.
+        mask: which parameters decay, in any form of :func:`masked`; all by default.
 
     Returns:
         A transformation whose state holds one buffer per array, or its rows and columns only, and

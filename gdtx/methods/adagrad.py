@@ -21,7 +21,7 @@ def scale_by_rss(
     $s_t = s_{t-1} + g_t^2$, $u_t = g_t / \sqrt{s_t + \epsilon}$.
 
     Args:
-        initial_accumulator_value: $s_0$.
+        initial_accumulator_value: $s_0$, the sum of squares at first.
         eps: $\epsilon$, inside the root.
 
     Returns:
@@ -59,8 +59,9 @@ def adagrad(
     :func:`scale_by_rss` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        initial_accumulator_value, eps: as in :func:`scale_by_rss`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        initial_accumulator_value: $s_0$, the sum of squares at first.
+        eps: $\epsilon$, added inside the root.
 
     Returns:
         A transformation whose state holds one buffer per array.

@@ -62,8 +62,11 @@ def adam(
     :func:`scale_by_adam` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
 
     Returns:
         A transformation whose state holds two buffers per array.
@@ -100,9 +103,13 @@ def adamw(
     :func:`scale_by_adam`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
-        weight_decay, mask: as in :func:`add_decayed_weights`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
+        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
+        mask: which parameters decay, in any form of :func:`masked`; all by default.
 
     Returns:
         A transformation whose state holds two buffers per array.

@@ -52,8 +52,11 @@ def adamax(
     :func:`scale_by_adamax` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps: as in :func:`scale_by_adamax`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the largest magnitude.
+        eps: $\epsilon$, added to magnitudes. Without, 0 / 0 is NaN until the first gradient other
+            than 0.
 
     Returns:
         A transformation whose state holds two buffers per array.

@@ -36,8 +36,9 @@ def scale_by_adan(
     as in :func:`scale_by_adam`.
 
     Args:
-        b1, b2, b3: $\beta_1$, $\beta_2$, $\beta_3$; the paper calls $1 - \beta$ what is $\beta$
-            here.
+        b1: $\beta_1$, decay of the average of gradients; the paper's is $1 - \beta_1$.
+        b2: $\beta_2$, decay of the average of their differences, likewise.
+        b3: $\beta_3$, decay of the average of squares, likewise.
         eps: $\epsilon$, outside the root.
         eps_root: $\epsilon_{root}$, inside the root.
         ahead: $\alpha$, how far the gradient is continued along its difference. None for
@@ -93,9 +94,16 @@ def adan(
     step divides what they give by $1 + \eta \lambda$.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, b3, eps, eps_root, ahead: as in :func:`scale_by_adan`.
-        weight_decay, mask: $\lambda$, as in :func:`add_decayed_weights`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the average of gradients; the paper's is $1 - \beta_1$.
+        b2: $\beta_2$, decay of the average of their differences, likewise.
+        b3: $\beta_3$, decay of the average of squares, likewise.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
+        ahead: $\alpha$, how far the gradient is continued along its difference. None for $\beta_2$,
+            as in the paper; Optax takes $1 - \beta_2$.
+        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
+        mask: which parameters decay, in any form of :func:`masked`; all by default.
         proximal: whether weights decay in the paper's way; Optax has the other.
 
     Returns:

@@ -24,7 +24,10 @@ def scale_by_amsgrad(
     corrected values, the noisy first would stay the largest.
 
     Args:
-        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
 
     Returns:
         A transformation whose state holds three buffers per array. Complex updates: $|g|^2$.
@@ -59,8 +62,11 @@ def amsgrad(
     :func:`scale_by_amsgrad` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
 
     Returns:
         A transformation whose state holds three buffers per array.

@@ -59,7 +59,7 @@ def kfac(
 
     Args:
         learning_rate: $\eta$, factor of the step.
-        momentum: $\mu$, of the steps before, as in :func:`trace`; None keeps no state.
+        momentum: $\mu$, share of the last step that is added to the next; None keeps no state.
         damping: $\lambda$, added to the curvature, in its units.
         decay: of the averages of the factors.
         inverse_every: steps between two new bases, at least.
@@ -128,7 +128,8 @@ def levenberg_marquardt(
     Args:
         inner: transformation of the gradients that has a damping, such as :func:`gdtx.kfac.kfac`.
         damping: $\lambda_0$, the damping at first.
-        path: path of the damping in `inner`, as in :func:`hyperparams`.
+        path: where the damping is in `inner`, such as `"1.damping"`; :func:`hyperparams` shows
+            them.
         every: $k$, updates from one comparison to the next.
         factor: $\omega$, what one update counts for in the damping.
         min_damping: the smallest $\lambda$.

@@ -36,11 +36,16 @@ def lamb(
     :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
-        weight_decay, mask: as in :func:`add_decayed_weights`.
-        trust_mask: which parameters have a ratio, as in :func:`scale_by_trust_ratio`; the others
-            take the step of Adam.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
+        weight_decay: $\lambda$, share of the weights that is added to the direction before its
+            ratio.
+        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        trust_mask: which parameters have a ratio, in any form of :func:`masked`; the others take
+            the step of Adam.
 
     Returns:
         A transformation whose state holds two buffers per array.

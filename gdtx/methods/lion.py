@@ -61,9 +61,11 @@ def lion(
     its weight decay.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2: as in :func:`scale_by_lion`.
-        weight_decay, mask: as in :func:`add_decayed_weights`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, share of the average in the mixture whose sign is taken.
+        b2: $\beta_2$, decay of the average.
+        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
+        mask: which parameters decay, in any form of :func:`masked`; all by default.
 
     Returns:
         A transformation whose state holds one buffer per array.

@@ -55,7 +55,10 @@ def scale_by_nadam(
     $\mu_t = \beta_1 (1 - \tfrac12\, 0.96^{t \psi})$.
 
     Args:
-        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
         momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
             momentum.
 
@@ -101,8 +104,13 @@ def nadam(
     :func:`scale_by_nadam` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root, momentum_decay: as in :func:`scale_by_nadam`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
+        momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
+            momentum.
 
     Returns:
         A transformation whose state holds two buffers per array.
@@ -143,9 +151,15 @@ def nadamw(
     :func:`scale_by_nadam`, :func:`add_decayed_weights`, :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root, momentum_decay: as in :func:`scale_by_nadam`.
-        weight_decay, mask: as in :func:`add_decayed_weights`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
+        momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
+            momentum.
+        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
+        mask: which parameters decay, in any form of :func:`masked`; all by default.
 
     Returns:
         A transformation whose state holds two buffers per array.

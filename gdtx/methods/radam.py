@@ -26,8 +26,12 @@ def scale_by_radam(
     :func:`scale_by_adam` with :func:`rectify` on its denominator.
 
     Args:
-        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
-        threshold: $\tau$, as in :func:`rectify`.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
+        threshold: $\tau$, shortest equivalent average, in steps, at which the variance counts as
+            tractable; at least 4.
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
@@ -65,8 +69,13 @@ def radam(
     :func:`scale_by_radam` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root, threshold: as in :func:`scale_by_radam`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
+        threshold: $\tau$, shortest equivalent average, in steps, at which the variance counts as
+            tractable; at least 4.
 
     Returns:
         A transformation whose state holds two buffers per array.

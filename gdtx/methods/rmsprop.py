@@ -32,9 +32,9 @@ def scale_by_rms(
     $v_t = \rho v_{t-1} + (1 - \rho) g_t^2$, $u_t = g_t / \sqrt{v_t + \epsilon}$.
 
     Args:
-        decay: $\rho$.
-        eps: $\epsilon$.
-        initial_scale: $v_0$.
+        decay: $\rho$, of the average of squares.
+        eps: $\epsilon$, added to the average of squares.
+        initial_scale: $v_0$, the average at first.
         eps_in_sqrt: whether $\epsilon$ is inside the root; else $u_t = g_t/(\sqrt{v_t}+\epsilon)$.
 
     Returns:
@@ -70,9 +70,10 @@ def scale_by_stddev(
     $u_t = g_t / \sqrt{s_t + \epsilon}$ with $s_t$ the :func:`variance` of the updates.
 
     Args:
-        decay: as in :func:`variance`.
-        eps, eps_in_sqrt: as in :func:`scale_by_rms`.
-        initial_scale: $s_0$.
+        decay: $\rho$, of the averages of gradients and of their variance.
+        eps: $\epsilon$, added to the variance.
+        eps_in_sqrt: whether $\epsilon$ is inside the root; else it is added to the root.
+        initial_scale: $s_0$, the variance at first.
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g - m|^2$.
@@ -114,10 +115,14 @@ def rmsprop(
     :func:`scale_by_rms` or :func:`scale_by_stddev`, then :func:`sgd` with its momentum.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        decay, eps, initial_scale, eps_in_sqrt: as in :func:`scale_by_rms`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        decay: $\rho$, of the average of squares.
+        eps: $\epsilon$, added to the average of squares.
+        initial_scale: $v_0$, the average at first.
+        eps_in_sqrt: whether $\epsilon$ is inside the root; else it is added to the root.
         centered: whether to divide by the standard deviation instead.
-        momentum, nesterov: as in :func:`sgd`, of the scaled gradients.
+        momentum: $\mu$, share of the last step that is added to the next; None keeps no state.
+        nesterov: whether to add the momentum once more, as Nesterov's looks ahead.
 
     Returns:
         A transformation whose state holds one buffer per array, one more if centered, and one

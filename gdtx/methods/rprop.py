@@ -35,10 +35,10 @@ def scale_by_rprop(
 
     Args:
         learning_rate: $\eta$, the length $\Delta_0$ of the first step.
-        eta_minus: $\eta^-$.
-        eta_plus: $\eta^+$.
-        min_step_size: $\Delta_{min}$.
-        max_step_size: $\Delta_{max}$.
+        eta_minus: $\eta^-$, factor of a step when the sign of its gradient changes.
+        eta_plus: $\eta^+$, factor of a step while the sign of its gradient stays.
+        min_step_size: $\Delta_{min}$, the shortest step.
+        max_step_size: $\Delta_{max}$, the longest step.
 
     Returns:
         A transformation whose state holds two buffers per array: the last sign and the step.
@@ -116,8 +116,11 @@ def rprop(
     network it is `max_step_size` that wants tuning, since steps of 50 leave any basin.
 
     Args:
-        learning_rate, eta_minus, eta_plus, min_step_size, max_step_size: as in
-            :func:`scale_by_rprop`.
+        learning_rate: $\eta$, the length $\Delta_0$ of the first step.
+        eta_minus: $\eta^-$, factor of a step when the sign of its gradient changes.
+        eta_plus: $\eta^+$, factor of a step while the sign of its gradient stays.
+        min_step_size: $\Delta_{min}$, the shortest step.
+        max_step_size: $\Delta_{max}$, the longest step.
 
     Returns:
         A transformation whose state holds two buffers per array.

@@ -24,9 +24,9 @@ def sgd(
     constant.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        momentum: $\mu$, as in :func:`trace`; None keeps no state.
-        nesterov: as in :func:`trace`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        momentum: $\mu$, share of the last step that is added to the next; None keeps no state.
+        nesterov: whether to add the momentum once more, as Nesterov's looks ahead.
 
     Returns:
         A transformation whose state holds one buffer per array with momentum, none without.
@@ -62,8 +62,8 @@ def ema_sgd(
     Without the correction it equals `sgd(learning_rate * (1 - decay), momentum=decay)`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        decay: $\beta$, as in :func:`ema`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        decay: $\beta$, of the average of gradients.
         bias_correction: whether to divide $m_t$ by $1 - \beta^t$.
 
     Returns:

@@ -38,7 +38,7 @@ def signum(learning_rate: NonNegative, momentum: Decay | None = 0.9) -> Gradient
     of the average, or with its bias corrected, it is the same: they differ by a positive factor.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
         momentum: $\mu$, decay of the average; None is signSGD, which keeps no state.
 
     Returns:

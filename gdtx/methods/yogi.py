@@ -34,7 +34,7 @@ def scale_by_yogi(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, outside the root.
         eps_root: $\epsilon_{root}$, inside the root.
-        initial_accumulator_value: $v_0$.
+        initial_accumulator_value: $v_0$, the second moment at first.
         initial_mean: $m_0$, 0 in the paper; Optax starts it at $v_0$ too.
 
     Returns:
@@ -78,9 +78,13 @@ def yogi(
     :func:`scale_by_yogi` and :func:`scale_by_learning_rate`.
 
     Args:
-        learning_rate: $\eta$, as in :func:`scale_by_learning_rate`.
-        b1, b2, eps, eps_root, initial_accumulator_value, initial_mean: as in
-            :func:`scale_by_yogi`.
+        learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
+        b1: $\beta_1$, decay of the first moment.
+        b2: $\beta_2$, decay of the second moment.
+        eps: $\epsilon$, added outside the root.
+        eps_root: $\epsilon_{root}$, added inside the root.
+        initial_accumulator_value: $v_0$, the second moment at first.
+        initial_mean: $m_0$, 0 in the paper; Optax starts it at $v_0$ too.
 
     Returns:
         A transformation whose state holds two buffers per array.

@@ -56,7 +56,7 @@ def constant_schedule(value: Scalar) -> Rule:
     r"""$s(t) = c$ at every step.
 
     Args:
-        value: $c$.
+        value: $c$, the same at every step.
 
     >>> import gdtx
     >>> float(gdtx.constant_schedule(0.5)(100))
@@ -74,8 +74,8 @@ def linear_schedule(
     Args:
         init_value: $a$, the value until step $t_0$.
         end_value: $b$, the value from step $t_0 + T$ on.
-        transition_steps: $T$.
-        transition_begin: $t_0$.
+        transition_steps: $T$, the number of steps from one value to the other.
+        transition_begin: $t_0$, the step at which the value starts to change.
 
     >>> import gdtx
     >>> line = gdtx.linear_schedule(1.0, 0.0, transition_steps=10)
@@ -104,9 +104,9 @@ def polynomial_schedule(
     Args:
         init_value: $a$, the value until step $t_0$.
         end_value: $b$, the value from step $t_0 + T$ on.
-        power: $p$.
-        transition_steps: $T$.
-        transition_begin: $t_0$.
+        power: $p$, 1 for a straight line; a larger one changes faster at first.
+        transition_steps: $T$, the number of steps from one value to the other.
+        transition_begin: $t_0$, the step at which the value starts to change.
 
     >>> import gdtx
     >>> float(gdtx.polynomial_schedule(1.0, 0.0, 2.0, transition_steps=10)(5))

@@ -24,8 +24,8 @@ def exponential_decay(
     Args:
         init_value: $a$, the value until step $t_0$.
         transition_steps: $T$, the steps in which the value changes by the factor $r$.
-        decay_rate: $r$.
-        transition_begin: $t_0$.
+        decay_rate: $r$, factor of the value in $T$ steps.
+        transition_begin: $t_0$, the step at which the value starts to change.
         staircase: whether to change every $T$ steps only, $\lfloor (t - t_0)/T \rfloor$.
         end_value: where to stop: the smallest value if $r < 1$, the largest if $r > 1$.
 
@@ -58,8 +58,8 @@ def inverse_time_decay(
 
     Args:
         init_value: $a$, the value at step 0.
-        transition_steps: $T$.
-        decay_rate: $r$.
+        transition_steps: $T$, the number of steps that count as one unit of time.
+        decay_rate: $r$, by how much the denominator grows in $T$ steps.
         staircase: whether to change every $T$ steps only, $\lfloor t/T \rfloor$.
 
     References:
@@ -85,7 +85,7 @@ def inverse_power_schedule(init_value: Scalar, power: NonNegative) -> Rule:
 
     Args:
         init_value: $a$, the value at step 0.
-        power: $p$.
+        power: $p$, how fast the value falls; 0 leaves it constant.
 
     >>> import gdtx
     >>> lr = gdtx.inverse_power_schedule(1.0, power=0.5)
@@ -105,7 +105,7 @@ def cosine_decay_schedule(
         init_value: $a$, the value at step 0.
         decay_steps: $T$; from then on the value is $\alpha a$.
         alpha: $\alpha$, the final value as a fraction of the first.
-        exponent: $p$.
+        exponent: $p$, power of the cosine; a larger one falls earlier.
 
     References:
         Loshchilov & Hutter 2017, SGDR: Stochastic Gradient Descent with Warm Restarts,

@@ -108,7 +108,7 @@ def piecewise_interpolate_schedule(
     f = (t - t_i) / (t_{i+1} - t_i).$$
 
     Args:
-        interpolate_type: "linear" or "cosine".
+        interpolate_type: the form between two values, "linear" or "cosine".
         init_value: $a$, the value at step $t_0 = 0$.
         boundaries_and_scales: from $t_i$ to $c_i$, none by default. The value at a boundary is
             scaled already; after the last it stays.

@@ -66,11 +66,11 @@ def linear_onecycle_schedule(
 
     Args:
         transition_steps: $T$, length of the whole.
-        peak_value: $b$.
+        peak_value: $b$, the largest value.
         pct_start: $p$, share of the steps spent on the rise.
         pct_final: $q$, share spent on rise and fall; None leaves the third point out.
-        div_factor: $d$.
-        final_div_factor: $e$.
+        div_factor: $d$, the peak over the first value.
+        final_div_factor: $e$, the first value over the last.
 
     Raises:
         ValueError: if `pct_start` is larger than `pct_final`.
@@ -106,10 +106,10 @@ def cosine_onecycle_schedule(
 
     Args:
         transition_steps: $T$, length of the whole.
-        peak_value: $b$.
+        peak_value: $b$, the largest value.
         pct_start: $p$, share of the steps spent on the rise.
-        div_factor: $d$.
-        final_div_factor: $e$.
+        div_factor: $d$, the peak over the first value.
+        final_div_factor: $e$, the first value over the last.
         pct_final: if given, the fall passes through $b/d$ there, as in
             :func:`linear_onecycle_schedule`.
 
@@ -145,12 +145,12 @@ def onecycle_momentum_schedule(
     $\lfloor q T \rfloor$; the last value stays.
 
     Args:
-        transition_steps: $T$.
+        transition_steps: $T$, length of the whole.
         base_momentum: $m$, the momentum while the learning rate is at its peak.
-        max_momentum: $M$.
-        pct_start: $p$.
-        pct_final: $q$; None is 1.
-        interpolate_type: "linear" or "cosine".
+        max_momentum: $M$, the momentum at first and at last.
+        pct_start: $p$, share of the steps spent on the way down.
+        pct_final: $q$, share spent on the way down and back up; None is 1.
+        interpolate_type: the form between two values, "linear" or "cosine".
 
     Raises:
         ValueError: for another interpolation, or if `pct_start` is larger than `pct_final`.

@@ -69,7 +69,7 @@ def warmup_cosine_decay_schedule(
         warmup_steps: $W$, length of the line.
         decay_steps: $T$, length of the whole, warmup included.
         end_value: $e$, the value from step $T$ on.
-        exponent: $p$.
+        exponent: $p$, power of the cosine; a larger one falls earlier.
 
     Raises:
         ValueError: if `decay_steps` is not larger than `warmup_steps`.
@@ -114,9 +114,10 @@ def warmup_exponential_decay_schedule(
         peak_value: $b$, the value from step $W$ to $W + t_0$.
         warmup_steps: $W$, length of the line.
         transition_steps: $T$, the steps in which the value changes by the factor $r$.
-        decay_rate: $r$.
+        decay_rate: $r$, factor of the value in $T$ steps.
         transition_begin: $t_0$, counted from the end of the warmup.
-        staircase, end_value: as in :func:`exponential_decay`.
+        staircase: whether to change every $T$ steps only.
+        end_value: where to stop: the smallest value if $r < 1$, the largest if $r > 1$.
 
     References:
         Goyal et al. 2017, see :func:`warmup_constant_schedule`.
@@ -168,9 +169,9 @@ def warmup_stable_decay_schedule(
     Args:
         init_value: $a$, the value at step 0, if there is a warmup at all.
         peak_value: $b$, the value from step $W$ to $W + S$.
-        warmup_steps: $W$.
-        stable_steps: $S$.
-        decay_steps: $D$.
+        warmup_steps: $W$, length of the line up.
+        stable_steps: $S$, length of the plateau.
+        decay_steps: $D$, length of the way down.
         end_value: $e$, the value from step $W + S + D$ on.
         decay_type: "linear", "cosine" or "sqrt".
 
@@ -203,7 +204,7 @@ def inverse_sqrt_schedule(init_value: Scalar, peak_value: Scalar, warmup_steps: 
     Args:
         init_value: $a$, the value at step 0.
         peak_value: $b$, the value at step $W$; half of it is left at $4W$.
-        warmup_steps: $W$.
+        warmup_steps: $W$, length of the line.
 
     References:
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 5.3.

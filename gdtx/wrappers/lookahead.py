@@ -40,8 +40,8 @@ def lookahead(
 
     Args:
         inner: any transformation.
-        sync_period: $k$.
-        slow_step_size: $\alpha$.
+        sync_period: $k$, the number of updates from one step of the slow weights to the next.
+        slow_step_size: $\alpha$, share of the way that the slow weights go.
 
     Returns:
         A transformation whose state holds a count, the slow weights (one buffer per array, at least

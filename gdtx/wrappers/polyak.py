@@ -39,9 +39,9 @@ def polyak_step(
 
     Args:
         inner: a transformation that gives the direction, such as :func:`scale_by_adam`.
-        max_learning_rate: $\gamma_{\max}$.
+        max_learning_rate: $\gamma_{\max}$, the largest step size.
         f_min: $f^*$, a value that the loss does not fall below.
-        eps: $\epsilon$.
+        eps: $\epsilon$, added to the denominator.
 
     Returns:
         A transformation whose state is that of `inner`.

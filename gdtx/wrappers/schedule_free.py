@@ -58,7 +58,7 @@ def schedule_free(
             :func:`sgd`; weight decay in it is that of $y$.
         learning_rate: $\eta$ of `inner`, for the weights only.
         b1: $\beta_1$, how far from the sequence to its average the gradient is taken.
-        weight_lr_power: $p$.
+        weight_lr_power: $p$: an iterate weighs $\eta^p$ in the average.
 
     Returns:
         A transformation whose state holds two scalars, $z$ (one buffer per array, at least float32)

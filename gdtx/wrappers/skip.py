@@ -112,7 +112,9 @@ def skip_nonfinite(
     whole; outside, that batch alone is left out.
 
     Args:
-        inner, max_consecutive: as in :func:`skip_when`.
+        inner: the transformation that does not see the updates which are skipped.
+        max_consecutive: how many steps in a row may be skipped; the next bad one emits NaN. None
+            skips for ever.
 
     Returns:
         A transformation whose state is that of :func:`skip_when`.
@@ -141,7 +143,9 @@ def skip_large(
     :func:`skip_when`. Where :func:`clip_by_global_norm` shortens an outlier, this drops it.
 
     Args:
-        inner, max_consecutive: as in :func:`skip_when`.
+        inner: the transformation that does not see the updates which are skipped.
+        max_consecutive: how many steps in a row may be skipped; the next bad one emits NaN. None
+            skips for ever.
         max_norm: largest :func:`global_norm` of a step that is taken, $c$.
 
     Returns:
