@@ -52,6 +52,17 @@ def test_are_data(cls):
             setattr(options, name, value)
 
 
+def test_inherit_what_others_name():
+    class Late(gdtx.Roots):
+        start: gdtx.Count = 5
+        end: gdtx.Count | None = None
+
+    late = Late(every=2, end=7)
+    assert (late.every, late.start, late.end) == (2, 5, 7)
+    assert repr(late).startswith("Late(every=2, start=5, stale=False, method='eigh', ")
+    assert gdtx.shampoo(0.1, roots=late).arguments["roots"] == late
+
+
 def test_print_what_is_not_the_default():
     tx = gdtx.shampoo(0.1, roots=gdtx.Roots(every=2), blocks=gdtx.Blocks())
     assert str(tx) == "shampoo(0.1, roots=Roots(every=2))"

@@ -31,19 +31,17 @@ class Options(Call):
     __slots__ = ()
 
     def __init_subclass__(cls) -> None:
-        annotations = inspect.get_annotations(cls, eval_str=True)
-        parameters = [
-            inspect.Parameter(
+        inherited = getattr(cls, "__signature__", inspect.Signature())
+        parameters = dict(inherited.parameters)
+        for name, annotation in inspect.get_annotations(cls, eval_str=True).items():
+            parameters[name] = inspect.Parameter(
                 name,
                 inspect.Parameter.POSITIONAL_OR_KEYWORD,
                 default=cls.__dict__.get(name, inspect.Parameter.empty),
                 annotation=annotation,
             )
-            for name, annotation in annotations.items()
-        ]
-        for name in annotations:
             setattr(cls, name, property(lambda self, name=name: self.arguments[name]))
-        cls.__signature__ = inspect.Signature(parameters)
+        cls.__signature__ = inspect.Signature(list(parameters.values()))
         cls.__gdtx_signature__ = Signature(cls, schedules=False)
         jax.tree_util.register_pytree_with_keys_class(cls)
         register_kind(cls, Kind(f"{cls.__name__}(...)", lambda value: isinstance(value, cls)))

@@ -1,1 +1,1 @@
-"""Methods that see a parameter as a whole: its axes, its matrix, its second moments."""
+"""Links that see arrays as matrices: their axes, their blocks, their second moments."""
