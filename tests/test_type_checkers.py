@@ -63,6 +63,7 @@ gdtx.chain(optax.clip(1.0), gdtx.scale(0.5), optax.add_noise(0.1, 0.5, 0))
 gdtx.join(gdtx.divide, g=optax.identity(), size=gdtx.absolute())
 gdtx.partition({"slow": optax.sgd(0.1), "fast": gdtx.sgd(1.0)}, {"w": "slow", "b": "fast"})
 gdtx.accumulate_gradients(optax.adam(1e-3), every=lambda step: 2)
+gdtx.shampoo(0.1, roots=gdtx.Roots(every=2 * gdtx.Roots().every, method="newton"))
 
 
 @gdtx.transformation
@@ -110,6 +111,9 @@ gdtx.chain([tx, tx])  # reportArgumentType
 gdtx.chain(gdtx.adam)  # reportArgumentType
 gdtx.join(gdtx.divide, g=jnp.sqrt)  # reportArgumentType
 gdtx.elementwise(1.0)  # reportArgumentType
+gdtx.Roots(evry=2)  # reportCallIssue
+gdtx.Roots(method=2)  # reportArgumentType
+gdtx.shampoo(0.1, roots=gdtx.Bases())  # reportArgumentType
 gdtx.cosine_decay_schedule("x", 100)  # reportArgumentType
 tx.replace(lr=1)  # reportCallIssue
 tx.replace(b1="x")  # reportArgumentType
