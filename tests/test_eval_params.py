@@ -205,7 +205,7 @@ def test_what_does_not_fit_raises():
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ({"c": jnp.ones(1)}, r"has a leaf \['c'\], which params has not"),
+        ({"c": jnp.ones(1)}, r"has a leaf \['c'\] that is not in params"),
         ({"a": jnp.ones(3)}, r"eval_params\['a'\] has shape \(3,\), its parameter has \(2,\)"),
     ],
 )

@@ -358,7 +358,7 @@ def test_a_part_may_answer_none():
     ):
         updates, _ = tx.update(params, tx.init(params))
         assert updates["b"] is None
-        message = r"^chain: params has a leaf params\['b'\], which updates has not"
+        message = r"^chain: params has a leaf params\['b'\] that is not in updates"
         behind = gdtx.chain(tx, gdtx.masked(gdtx.identity(), ["a"]))
         with pytest.raises(ValueError, match=message):
             behind.update(params, behind.init(params), params)

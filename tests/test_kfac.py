@@ -377,7 +377,7 @@ def test_damping_adapts_to_the_ratio(x64):
         return tx.update(grads, state, arrays(params), curvature=curvature, value_fn=value_fn)[1]
 
     state = after(value(1.0))
-    # The model's step minimises it with the damping in it, which the loss has not.
+    # The model's step minimises it with the damping in it, which is not in the loss.
     updates, _ = updated(inner.replace(**{"0.damping": 0.5}), params, grads, curvature)
     change = value(1.0)(updates) - value(1.0)(arrays(params))
     dot = sum(np.sum(np.asarray(g) * u) for g, u in zip(

@@ -181,7 +181,7 @@ def test_parameters_stay_in_their_dtype():
     ({"directions": 3}, ValueError, "directions must be one or two, in a list, got a list of 3"),
     ({"directions": PARAMS}, ValueError, "directions must be one or two, in a list, got a dict of"),
     ({"directions": [{**PARAMS, "bias": None}]}, ValueError,
-     r"directions\[0\] has no leaf directions\[0\]\['bias'\], which params has"),
+     r"directions\[0\] has no leaf directions\[0\]\['bias'\], which is in params"),
     ({"directions": [{**PARAMS, "bias": jnp.ones(3)}]}, ValueError,
      r"updates\['bias'\] has shape \(4,\), its direction has \(3,\)"),
     ({"loss": lambda p: p["bias"]}, ValueError,

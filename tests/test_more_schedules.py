@@ -1,4 +1,4 @@
-"""Schedules that Optax has not, what all of them do with arrays, and the algebra of schedules.
+"""Schedules that Optax does not have, arrays in all of them, and the algebra of schedules.
 
 Each is compared with the formula of its paper in Python's float64 and exact integers, and with
 torch where it has the same one.

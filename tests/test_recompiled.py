@@ -17,9 +17,9 @@ RATES = np.linspace(0.01, 0.1, 20).tolist()
 
 @pytest.fixture(autouse=True)
 def afresh():
-    recompiled._said.clear()
+    recompiled._warned.clear()
     yield
-    recompiled._said.clear()
+    recompiled._warned.clear()
 
 
 def said(make, values=RATES):

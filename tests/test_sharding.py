@@ -71,7 +71,7 @@ PLACES = {
     "explicit": lambda: on_mesh(AxisType.Explicit),
 }
 
-# Methods with no kind of state that another has not: the links of each are in the quick ones.
+# Methods whose kinds of state are all in another one: the links of each are in the quick ones.
 LIKE_OTHERS = {"ema_sgd corrected", "adagrad", "adamw", "adamax", "nadam", "radam"}
 every_method = pytest.mark.parametrize(
     "name",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .dispatch import one_program
-from .errors import at_work, describe, fail
+from .errors import at_work, fail, summarize
 from .numerics import cast, stored_dtype, total
 from .tree import PyTree, check_arrays, is_none, structure_mismatch
 
@@ -53,7 +53,7 @@ def _added(path: Any, p: Any, u: Any) -> Any:
         return p
     where = jax.tree_util.keystr(path)
     if p is None:
-        fail(ValueError, f"params{where} is None, updates{where} is {describe(u)}")
+        fail(ValueError, f"params{where} is None, updates{where} is {summarize(u)}")
     check_arrays(p, f"params{where}")
     check_arrays(u, f"updates{where}")
     if u.shape != p.shape:

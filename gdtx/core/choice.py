@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .errors import calling, describe, fail
+from .errors import calling, fail, summarize
 from .functions import accepts_arguments, with_arguments
 from .paths import first_matches, leaf_paths, listed, matched
 from .tree import PyTree, broadcast_prefix, is_prefix
@@ -33,7 +33,7 @@ def chosen(what: Any, tree: PyTree, name: str) -> list[bool]:
         if isinstance(value, bool | np.bool_):
             return
         hint = f" (patterns come in a list: [{value!r}])" if isinstance(value, str) else ""
-        fail(TypeError, f"{where} is {describe(value)}, expected True or False{hint}")
+        fail(TypeError, f"{where} is {summarize(value)}, expected True or False{hint}")
 
     return given(what, tree, name, check)
 
@@ -44,7 +44,7 @@ def labelled(labels: Any, tree: PyTree, known: Collection[Hashable]) -> list[Any
     def check(value: Any, where: str) -> None:
         if not (isinstance(value, Hashable) and value in known):
             expected = listed(known) if len(known) == 1 else f"one of {listed(known)}"
-            fail(ValueError, f"{where} is {describe(value)}, expected {expected}")
+            fail(ValueError, f"{where} is {summarize(value)}, expected {expected}")
 
     # A tree of labels may be a list of pairs too, where the parameters are.
     if is_rules(labels) and not (
@@ -100,7 +100,7 @@ def given(spec: Any, tree: PyTree, name: str, check: Callable[[Any, str], None])
     # A callable tree, such as a module, is a tree and not a function.
     if callable(spec) and jax.tree_util.all_leaves([spec]):
         if not _is_of_the_tree(spec, name):
-            return _said(spec, tree, name, check)
+            return _returned(spec, tree, name, check)
         with calling(name, _VALUELESS):
             spec = _without_values(spec, tree)
     for path, value in jax.tree_util.tree_flatten_with_path(spec)[0]:
@@ -125,7 +125,7 @@ def _is_of_the_tree(f: Callable[..., Any], name: str) -> bool:
     return len(required) == 1
 
 
-def _said(
+def _returned(
     f: Callable[..., Any], tree: PyTree, name: str, check: Callable[[Any, str], None]
 ) -> list[Any]:
     paths = leaf_paths(tree)

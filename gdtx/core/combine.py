@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from .ascent import warn_of_ascent
-from .errors import describe, fail, foreign_state, running
+from .errors import fail, foreign_state, running, summarize
 from .functions import accepts_arguments, with_arguments
 from .kinds import Function, TwoArraysFunction
 from .memory import RecurState
@@ -230,6 +230,6 @@ def _emitted(state: PyTree) -> PyTree:
         fail(
             TypeError,
             "the last link of the statistic must emit its buffer (ema, running_sum, ...), "
-            f"its state is {describe(state)}",
+            f"its state is {summarize(state)}",
         )
     return state.buffers["value"]

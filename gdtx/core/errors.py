@@ -33,7 +33,7 @@ _path: ContextVar[tuple[_Name, ...]] = ContextVar("gdtx_path", default=())
 _LOCATED = "_gdtx_located"  # the transformations that an error names already
 _IN_MESSAGE = "in its message"
 
-# What jax raises where Python asks for a value that a tracer has not.
+# What jax raises where Python asks for a value that a tracer does not have.
 _VALUELESS = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -126,7 +126,7 @@ def fail(kind: type[Exception], message: str) -> NoReturn:
     raise error
 
 
-def describe(value: Any) -> str:
+def summarize(value: Any) -> str:
     """What came, in few words: shape and dtype of arrays, the names in containers, or the value."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
@@ -162,5 +162,5 @@ def check_state(state: Any, expected: type) -> None:
 def foreign_state(expected: str, state: Any) -> NoReturn:
     fail(
         ValueError,
-        f"the state is that of another transformation: expected {expected}, got {describe(state)}",
+        f"the state is that of another transformation: expected {expected}, got {summarize(state)}",
     )

@@ -108,7 +108,7 @@ def _inside(tx: GradientTransformation, depth: int) -> GradientTransformation:
         return value
 
     if tx.factory is GradientTransformation or any(
-        # They name hyperparameters of what is inside, which its formula has not.
+        # They name hyperparameters of what is inside, which are not in its formula.
         tx.signature.kind(name) is PATH_OF_NUMBER
         for name in tx.arguments
     ):

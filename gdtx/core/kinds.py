@@ -65,7 +65,7 @@ _flag = Kind("True or False", lambda value: isinstance(value, bool))
 _text = Kind("a string", lambda value: isinstance(value, str), text=True)
 
 
-def _whole(expected: str, least: int, most: int = 2**31 - 1) -> Kind:
+def _integer_from(expected: str, least: int, most: int = 2**31 - 1) -> Kind:
     """Steps and sizes meet int32 in programs, where a larger one would overflow."""
 
     def accepts(value: Any) -> bool:
@@ -81,7 +81,7 @@ def one_of(*names: str) -> Kind:
     return Kind(" or ".join(map(repr, names)), accepts, text=True)
 
 
-_integer = _whole("an integer", -(2**31))
+_integer = _integer_from("an integer", -(2**31))
 
 Scalar = Annotated[NumberOrSchedule, SCALAR]
 NON_NEGATIVE = _number("a non-negative finite number", lambda x: 0 <= x < math.inf)
@@ -93,8 +93,8 @@ Fraction = Annotated[NumberOrSchedule, _number("in [0, 1]", lambda x: 0 <= x <= 
 InnerDecay = Annotated[NumberOrSchedule, _number("in (0, 1)", lambda x: 0 < x < 1)]
 AtLeastOne = Annotated[NumberOrSchedule, _number("at least 1", lambda x: x >= 1)]
 LengthThreshold = Annotated[NumberOrSchedule, _number("at least 4", lambda x: x >= 4)]
-Count = Annotated[int, _whole("a non-negative integer", 0)]
-_key = _whole("an integer in [0, 2**32)", 0, 2**32 - 1)
+Count = Annotated[int, _integer_from("a non-negative integer", 0)]
+_key = _integer_from("an integer in [0, 2**32)", 0, 2**32 - 1)
 Seed = Annotated[
     int | jax.Array | NumPyValue,
     Kind(
@@ -103,7 +103,7 @@ Seed = Annotated[
         integer=True,
     ),
 ]
-Period = Annotated[int, _whole("a positive integer", 1)]
+Period = Annotated[int, _integer_from("a positive integer", 1)]
 StepCount = Annotated[
     NumberOrSchedule, _number("a positive number of steps", lambda x: 0 < x < math.inf)
 ]
@@ -163,7 +163,7 @@ def is_array(value: Any) -> bool:
 
 
 def at_hand(value: Any) -> np.ndarray:
-    """The numbers of an array, none of one whose numbers this process has not."""
+    """The numbers of an array; none if they are not in this process."""
     if isinstance(value, jax.Array):
         is_here = not isinstance(value, Tracer) and not value.is_deleted()
         if not (is_here and (value.is_fully_addressable or value.is_fully_replicated)):

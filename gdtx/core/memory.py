@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from .errors import LeafError, calling, check_state, describe, fail, foreign_state
+from .errors import LeafError, calling, check_state, fail, foreign_state, summarize
 from .functions import accepts_arguments, with_arguments
 from .handover import counts
 from .kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction, is_array
@@ -70,9 +70,9 @@ def recur(
     def init(params: PyTree) -> RecurState:
         def full(name: str, value: Any) -> PyTree:
             if not (is_array(value) or isinstance(value, int | float | complex)):
-                fail(TypeError, f"{name} must be a scalar, got {describe(value)}")
+                fail(TypeError, f"{name} must be a scalar, got {summarize(value)}")
             if jnp.shape(value) != ():
-                fail(ValueError, f"{name} must be a scalar, got {describe(value)}")
+                fail(ValueError, f"{name} must be a scalar, got {summarize(value)}")
             return jax.tree.map(
                 lambda p: jnp.full_like(p, value, dtype=_buffer_dtype(p.dtype, dtype)), params
             )
@@ -181,7 +181,7 @@ def rule_at(f: Any, count: jax.Array) -> Any:
     with calling("f, of the step"):
         rule = f(count)
     if not callable(rule):
-        fail(TypeError, f"f must return a function of one array, got {describe(rule)}")
+        fail(TypeError, f"f must return a function of one array, got {summarize(rule)}")
     return rule
 
 
@@ -189,7 +189,7 @@ def _returned(returned: Any, buffers: Any) -> tuple[Any, Any]:
     """What a rule returned, which must be the new update and a dict of its buffers."""
     if not (isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], dict)):
         expected = "the rule must return the new update and a dict of buffers"
-        raise LeafError(TypeError, f": {expected}, got {describe(returned)}")
+        raise LeafError(TypeError, f": {expected}, got {summarize(returned)}")
     if returned[1].keys() != buffers.keys():
         names = [", ".join(map(repr, tree)) for tree in (buffers, returned[1])]
         raise LeafError(TypeError, f": the rule must return the buffers {names[0]}, got {names[1]}")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .call import Call
-from .errors import at_work, describe
+from .errors import at_work, summarize
 from .fits import check_fits
 from .options import Options
 from .outermost import nested
@@ -105,7 +105,7 @@ def _kept(tree: PyTree, state: PyTree) -> dict[str, Any]:
     if state is not None or not kept:
         raise TypeError(
             "hyperparams: tx must be a transformation, or alone a state in which tunable keeps "
-            f"hyperparameters, got {describe(tree)} (of any other state: hyperparams(tx, state))"
+            f"hyperparameters, got {summarize(tree)} (of any other state: hyperparams(tx, state))"
         )
     found: dict[str, Any] = {}
     for path in {path: None for part in kept for path in part}:

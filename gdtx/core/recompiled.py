@@ -16,9 +16,9 @@ _KEPT = 64
 
 # By a hash of all but the constants: of each, by path, hashes of what it has been.
 _seen: OrderedDict[int, dict[str, set[int]]] = OrderedDict()
-_said: set[tuple[str, str]] = set()
+_warned: set[tuple[str, str]] = set()
 due: list[str] = []
-"""What is to be said where the update was called, out of jax's frames."""
+"""Warnings to raise where the update was called, out of jax's frames."""
 
 
 def note(call: Call) -> None:
@@ -32,10 +32,10 @@ def note(call: Call) -> None:
     for path, (name, constant) in constants.items():
         values = seen.setdefault(path, set())
         argument = name, path.rpartition(".")[2]
-        if len(values) < _MANY and argument not in _said:
+        if len(values) < _MANY and argument not in _warned:
             values.add(constant)
             if len(values) == _MANY:
-                _said.add(argument)
+                _warned.add(argument)
                 due.append(
                     f"{name}: {path} came as {_MANY} different constants, and each compiled an "
                     f"update of its own, in time and memory. As an array it compiles once: "

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from .boxes import refilled
-from .errors import LeafError, annotate, calling, describe, fail
+from .errors import LeafError, annotate, calling, fail, summarize
 from .kinds import ArrayFunction, TreeFunction, TwoArraysFunction
 from .numerics import cast, compute_dtype, narrow
 from .transformation import GradientTransformation, transformation
@@ -154,7 +154,7 @@ def walk(
             path = leaf_path(structure.unflatten(columns[0]), i)
             if isinstance(error, LeafError):
                 fail(error.kind, f"updates{path} {error}".replace(" :", ":"))
-            annotate(error, f"raised by {what} at updates{path}, {describe(arrays[0])}")
+            annotate(error, f"raised by {what} at updates{path}, {summarize(arrays[0])}")
             raise
     return results
 
@@ -178,7 +178,7 @@ def checked_result(result: Any, u: jax.Array, dtype: Any) -> jax.Array:
     """What a rule made of `u`, in no more than this precision; an array hyperparameter of another
     shape would have broadcast it."""
     if not hasattr(result, "dtype") and not isinstance(result, int | float | complex):
-        raise LeafError(TypeError, f": the rule returned {describe(result)}")
+        raise LeafError(TypeError, f": the rule returned {summarize(result)}")
     if not isinstance(result, jax.Array):
         result = jnp.asarray(result)
     result = narrow(result, dtype)

@@ -24,7 +24,7 @@ from jax.core import Tracer
 
 from . import recompiled
 from .call import Call, Signature, merge, recorded, split
-from .errors import Voice, at_work, call_with, calling, check_state, describe, fail
+from .errors import Voice, at_work, call_with, calling, check_state, fail, summarize
 from .handover import Elsewhere, handed_over, inside, leaves_gdtx
 from .kinds import Kind, below_one, is_array, register_kind, within_int32
 from .numerics import increment, promoting
@@ -207,7 +207,7 @@ class GradientTransformation(_Base, Generic[P]):
             update = self.arguments["update"]
             result = update(updates, state, params, **_accepted(update, extra_args))
             if type(result) is not tuple or len(result) != 2:
-                came = describe(result)
+                came = summarize(result)
                 fail(TypeError, f"update must return the pair (updates, state), got {came}")
             return result
         schedules = self.signature.scheduled(self.arguments)
@@ -225,11 +225,11 @@ class GradientTransformation(_Base, Generic[P]):
                 values[name] = value = within_int32(schedule(step))
             expected = f"the schedule of {name} must return a scalar"
             if not (is_array(value) or isinstance(value, int | float | np.generic)):
-                fail(TypeError, f"{expected}, got {describe(value)}")
+                fail(TypeError, f"{expected}, got {summarize(value)}")
             if jnp.iscomplexobj(value):
-                fail(TypeError, f"{expected.replace('scalar', 'real')}, got {describe(value)}")
+                fail(TypeError, f"{expected.replace('scalar', 'real')}, got {summarize(value)}")
             if jnp.shape(value) != ():
-                fail(ValueError, f"{expected}, got {describe(value)}")
+                fail(ValueError, f"{expected}, got {summarize(value)}")
             values[name] = below_one(jnp.asarray(value), self.signature.kind(name))
         return self._formula({**self.arguments, **values})
 
@@ -240,12 +240,12 @@ class GradientTransformation(_Base, Generic[P]):
             if self.signature.is_scalar(name) and is_array(value) and value.shape != ():
                 fail(
                     ValueError,
-                    f"{name} must be a scalar, got {describe(value)} (map over it with jax.vmap)",
+                    f"{name} must be a scalar, got {summarize(value)} (map over it with jax.vmap)",
                 )
         formula = self.body(arguments)
         if not _is_pair(formula):
             expected = "the factory must return a transformation"
-            fail(TypeError, f"{expected}, got {describe(formula)}")
+            fail(TypeError, f"{expected}, got {summarize(formula)}")
         return _as_transformation(formula)
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .errors import describe, fail, foreign_state
+from .errors import fail, foreign_state, summarize
 from .kinds import within_int32
 from .numerics import compute_dtype, is_computable
 
@@ -22,7 +22,7 @@ def check_arrays(tree: PyTree, what: str) -> None:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             fail(
                 TypeError,
-                f"{what}{jax.tree_util.keystr(path)} is {describe(leaf)}, expected an array",
+                f"{what}{jax.tree_util.keystr(path)} is {summarize(leaf)}, expected an array",
             )
         if not is_computable(leaf.dtype):
             fail(
@@ -48,10 +48,10 @@ def structure_mismatch(tree: PyTree, expected: PyTree, what: str, like: str) -> 
         return containers
     for path, _ in _paths(expected):
         if path not in here:
-            return f"{what} has no leaf {what}{path}, which {like} has"
+            return f"{what} has no leaf {what}{path}, which is in {like}"
     for path, _ in _paths(tree):
         if path not in there:
-            return f"{what} has a leaf {what}{path}, which {like} has not"
+            return f"{what} has a leaf {what}{path} that is not in {like}"
     return f"{what} has the same paths as {like} but other containers: {jax.tree.structure(tree)}"
 
 
@@ -131,7 +131,7 @@ def _prefix_mismatch(prefix: PyTree, tree: PyTree, what: str, like: str) -> str:
     given, wanted = ([path for path, _ in _paths(side)] for side in (prefix, tree))
     for path in given:
         if not any(longer.startswith(path) for longer in wanted):
-            return f"{what} has a leaf {what}{path}, which {like} has not"
+            return f"{what} has a leaf {what}{path} that is not in {like}"
     for path in wanted:
         if not any(path.startswith(shorter) for shorter in given):
             return f"{what} has no leaf {what}{path} or above it, where {like} has one"
@@ -190,9 +190,9 @@ def real_scalar(name: str, value: Any) -> jax.Array:
     try:
         value = jnp.asarray(within_int32(value))
     except (TypeError, ValueError):
-        fail(TypeError, f"{name} must be a number, got {describe(value)}")
+        fail(TypeError, f"{name} must be a number, got {summarize(value)}")
     if value.shape != () or jnp.iscomplexobj(value):
-        fail(ValueError, f"{name} must be a real scalar, got {describe(value)}")
+        fail(ValueError, f"{name} must be a real scalar, got {summarize(value)}")
     return value
 
 

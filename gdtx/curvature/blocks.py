@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from ..core.errors import describe, fail
+from ..core.errors import fail, summarize
 from ..core.norms import is_finite
 from ..core.numerics import cast, compute_dtype, increment
 from ..core.sharding import sharded_zeros, sharding_of, with_spec
@@ -49,7 +49,7 @@ def layers_of(layout: Layout, leaves: Mapping[str, Any]) -> tuple[Layer, ...]:
         fail(
             TypeError,
             "layout must be a tuple of layers, as model.layout(params, inputs) of "
-            f"model = kfac.capture(...) gives it, got {describe(layout)}",
+            f"model = kfac.capture(...) gives it, got {summarize(layout)}",
         )
     for layer in layout:
         for path in layer.paths:

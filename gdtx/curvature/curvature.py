@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ..core.errors import describe, fail
+from ..core.errors import fail, summarize
 from .model.layers import Layer
 from .model.statistics import Statistics, shapes
 
@@ -37,7 +37,7 @@ class Curvature:
 def checked(curvature: Any, layers: tuple[Layer, ...], leaves: Mapping[str, Any]) -> Curvature:
     """The curvature, if it is one, and has of these layers what their leaves let one expect."""
     if not isinstance(curvature, Curvature):
-        fail(TypeError, f"curvature must be a Curvature or None, got {describe(curvature)}")
+        fail(TypeError, f"curvature must be a Curvature or None, got {summarize(curvature)}")
     for layer in layers:
         missing = [path for path in layer.paths if path not in leaves]
         if missing:

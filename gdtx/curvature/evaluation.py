@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import at_work, describe, fail
+from ..core.errors import at_work, fail, summarize
 from ..core.numerics import compute_dtype
 from ..core.sharding import shard_like_if_explicit
 from ..core.tree import PyTree, varying_like
@@ -109,12 +109,12 @@ def _check_choices(loss: Any, output: str, gradient: bool) -> None:
         fail(ValueError, "gradient=True needs sampled outputs, got output='exact'")
     if not isinstance(loss, Loss):
         expected = "loss must have the methods of kfac.Loss, as kfac.squared_error has"
-        fail(TypeError, f"{expected}, got {describe(loss)}")
+        fail(TypeError, f"{expected}, got {summarize(loss)}")
 
 
 def _check_batch(batch: Any, key: Any, output: str) -> None:
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        fail(TypeError, f"batch must be (inputs, targets), got {describe(batch)}")
+        fail(TypeError, f"batch must be (inputs, targets), got {summarize(batch)}")
     if output == "sampled" and key is None:
         fail(TypeError, "output='sampled' needs a key: f(params, batch, key)")
 
@@ -123,7 +123,7 @@ def _check_outputs(outputs: Any) -> None:
     if not hasattr(outputs, "shape") or outputs.ndim < 2:
         fail(
             ValueError,
-            f"the model must return one array of shape (examples, ..., d), got {describe(outputs)}",
+            f"the model must return an array of shape (examples, ..., d), got {summarize(outputs)}",
         )
 
 

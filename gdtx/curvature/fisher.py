@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ..core.combine import chain
-from ..core.errors import at_work, check_state, describe, fail
+from ..core.errors import at_work, check_state, fail, summarize
 from ..core.kinds import NonNegative, Positive
 from ..core.norms import scaled_norm
 from ..core.numerics import cast, compute_dtype, sqrt
@@ -220,7 +220,7 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
 
     Raises:
         TypeError: from `update`, if it is called without `curvature`.
-        ValueError: from `update`, if the matrix has not one row per parameter.
+        ValueError: from `update`, if the matrix does not have one row per parameter.
 
     References:
         Amari 1998, Natural Gradient Works Efficiently in Learning.
@@ -238,7 +238,7 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
         wide = jax.tree.map(lambda u: cast(u, compute_dtype(u.dtype)), updates)
         flat, unravel = ravel_pytree(wide)
         if getattr(curvature, "shape", None) != (flat.size, flat.size):
-            came = "a Curvature" if isinstance(curvature, Curvature) else describe(curvature)
+            came = "a Curvature" if isinstance(curvature, Curvature) else summarize(curvature)
             fail(
                 ValueError,
                 f"curvature must be an array of shape {(flat.size, flat.size)}, as "

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import at_work, describe, fail
+from ..core.errors import at_work, fail, summarize
 
 
 @runtime_checkable
@@ -104,7 +104,7 @@ def _check_targets(name: str, targets: Any, expected: tuple[int, ...]) -> None:
     # Broadcast against outputs (n, 1), targets (n,) would be n times n differences.
     if jnp.shape(targets) != expected:
         with at_work(name):
-            fail(ValueError, f"targets must have shape {expected}, got {describe(targets)}")
+            fail(ValueError, f"targets must have shape {expected}, got {summarize(targets)}")
 
 
 def _unit(outputs: jax.Array, index: Any) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.apply_updates import apply_updates
-from ..core.errors import at_work, describe, fail
+from ..core.errors import at_work, fail, summarize
 from ..core.numerics import compute_dtype
 from ..core.tree import PyTree, check_arrays, check_shapes, leaves_as
 from .directions import PathDirections, random_direction
@@ -86,7 +86,7 @@ def loss_landscape(
             directions = [random_direction(params, int(each)) for each in seeds]
         directions = _checked(directions, params)
         if jnp.shape(value := jax.eval_shape(loss, params)) != ():
-            fail(ValueError, f"loss must return a scalar, got {describe(value)}")
+            fail(ValueError, f"loss must return a scalar, got {summarize(value)}")
     ends = np.broadcast_to(np.asarray(spans, float), (len(directions), 2))
     coordinates = tuple(np.linspace(first, last, points) for first, last in ends)
 
@@ -134,7 +134,7 @@ def plot_landscape(
 
     Raises:
         ImportError: if matplotlib is not installed.
-        ValueError: if the path has not as many coordinates as the landscape has directions.
+        ValueError: if the path does not have a coordinate for each direction of the landscape.
 
     >>> import jax.numpy as jnp
     >>> from gdtx import explore
@@ -172,7 +172,7 @@ def plot_landscape(
 
 def _checked(directions: Sequence[PyTree], params: PyTree) -> tuple[PyTree, ...]:
     if not isinstance(directions, list | tuple) or len(directions) not in (1, 2):
-        fail(ValueError, f"directions must be one or two, in a list, got {describe(directions)}")
+        fail(ValueError, f"directions must be one or two, in a list, got {summarize(directions)}")
     for k, direction in enumerate(directions):
         leaves = leaves_as(jax.tree.structure(params), direction, f"directions[{k}]", "params")
         check_shapes(params, leaves, "direction")

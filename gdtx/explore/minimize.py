@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 
 from ..core.apply_updates import apply_updates
-from ..core.errors import at_work, describe
+from ..core.errors import at_work, summarize
 from ..core.transformation import TRANSFORMATION, GradientTransformation
 from ..core.tree import PyTree, check_arrays
 from ..links.clipping import global_norm
@@ -151,7 +151,7 @@ def minimize(
 def as_transformation(what: str, tx: Any) -> GradientTransformation:
     """A transformation, gdtx's own or another, or an error."""
     if not TRANSFORMATION.accepts(tx):
-        raise TypeError(f"{what} must be {TRANSFORMATION.expected}, got {describe(tx)}")
+        raise TypeError(f"{what} must be {TRANSFORMATION.expected}, got {summarize(tx)}")
     return TRANSFORMATION.convert(tx)
 
 
@@ -192,7 +192,7 @@ def _one_batch(batches: PyTree, steps: int) -> tuple[Any, ...]:
         if np.shape(leaf)[:1] != (steps,):
             raise ValueError(
                 f"minimize: batches{jax.tree_util.keystr(path)} must have a first axis as long as "
-                f"steps, {steps}, got {describe(leaf)}"
+                f"steps, {steps}, got {summarize(leaf)}"
             )
     return (
         jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x)[1:], jnp.result_type(x)), batches),
@@ -202,7 +202,7 @@ def _one_batch(batches: PyTree, steps: int) -> tuple[Any, ...]:
 def _check_value(fun: Callable[..., Any], params: PyTree, batch: tuple[Any, ...]) -> Any:
     value = jax.eval_shape(fun, params, *batch)
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(f"minimize: fun must return a real scalar, got {describe(value)}")
+        raise ValueError(f"minimize: fun must return a real scalar, got {summarize(value)}")
     return value.dtype
 
 

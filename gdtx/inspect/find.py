@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import describe
+from ..core.errors import summarize
 from ..core.memory import CountState, RecurState
 from ..core.transformation import GradientTransformation, ScheduledState
 from ..core.tree import PyTree
@@ -53,7 +53,7 @@ def find(state: PyTree, name: str) -> PyTree:
     {'w': Array([0., 0.], dtype=float32)}
     """
     if isinstance(state, GradientTransformation):
-        raise TypeError(f"find: state must be a state, got the transformation {describe(state)}")
+        raise TypeError(f"find: state must be a state, got the transformation {summarize(state)}")
     kept = list(buffers(state))
     named = [buffer for buffer in kept if f".{name}." in f".{buffer.path}."]
     hits = [buffer for buffer in named if not buffer.is_count] or [

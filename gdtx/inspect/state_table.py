@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from ..core.errors import describe
+from ..core.errors import summarize
 from ..core.signature import Signature
 from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree
@@ -154,7 +154,7 @@ def state_table(
     """
     tx = Signature(state_table, schedules=False).bind((tx, params), {})["tx"]
     if holds_states(params):
-        raise TypeError(f"state_table: params must be the parameters, got {describe(params)}")
+        raise TypeError(f"state_table: params must be the parameters, got {summarize(params)}")
     placed = _shardings(params)
     state = jax.eval_shape(tx.init, params)
     rows = tuple(row for buffer in buffers(state) for row in _rows(buffer, placed))

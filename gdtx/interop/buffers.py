@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from ..core.errors import describe, fail
+from ..core.errors import fail, summarize
 from ..core.tree import PyTree
 from ..links.rank_one import Margins
 
@@ -35,7 +35,7 @@ def buffer_like(old: PyTree, tree: PyTree, where: str) -> PyTree:
     theirs = jax.tree_util.tree_flatten_with_path(tree)[0]
     for (our_path, x), (path, y) in zip(ours, theirs, strict=False):
         if our_path != path or x.shape != jnp.shape(y):
-            found = f"{where}{jax.tree_util.keystr(path)} is {describe(y)}"
+            found = f"{where}{jax.tree_util.keystr(path)} is {summarize(y)}"
             wanted = f"params{jax.tree_util.keystr(our_path)} of shape {x.shape}"
             fail(ValueError, f"{found}, expected what belongs to {wanted}")
     if len(ours) != len(theirs):

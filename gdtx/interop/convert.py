@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ..core.errors import describe
+from ..core.errors import summarize
 from ..core.handover import Elsewhere
 from ..core.kinds import Kind
 from ..core.transformation import GradientTransformation, transformation
@@ -80,7 +80,7 @@ def to_optax(tx: GradientTransformation) -> Any:
     (True, True)
     """
     if not isinstance(tx, GradientTransformation):
-        raise TypeError(f"to_optax: tx must be a transformation of gdtx, got {describe(tx)}")
+        raise TypeError(f"to_optax: tx must be a transformation of gdtx, got {summarize(tx)}")
     try:
         import optax  # pyright: ignore[reportMissingImports]
     except ImportError as error:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core.combine import chain, join
-from ..core.errors import at_work, describe, fail
+from ..core.errors import at_work, fail, summarize
 from ..core.let import let
 from ..core.memory import CountState, RecurState, counted, recur
 from ..core.outermost import nested
@@ -74,7 +74,7 @@ def load_optax_state(
     """
     with nested(), at_work("load_optax_state"):
         if not isinstance(tx, GradientTransformation):
-            fail(TypeError, f"tx must be a transformation of gdtx, got {describe(tx)}")
+            fail(TypeError, f"tx must be a transformation of gdtx, got {summarize(tx)}")
         slow = None
         if type(params).__name__ == "LookaheadParams":
             params, slow = params.fast, params.slow
@@ -102,7 +102,7 @@ def _loaded(
     with at_work(name, tx.signature.voice):
         if tx.factory is GradientTransformation:
             if jax.tree.leaves(state):
-                fail(ValueError, f"cannot tell what {describe(state)} keeps")
+                fail(ValueError, f"cannot tell what {summarize(state)} keeps")
             if not {"join", "feedback"} & set(names):
                 theirs.link_in_tx = True
             return state

@@ -1,4 +1,4 @@
-"""Names of Optax's that gdtx has not, and what to use in their place."""
+"""Names of Optax that gdtx does not have, and what to use in their place."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _instead = {
     "with_extra_args_support": "the transformation itself: all take extra arguments",
 }  # fmt: skip
 
-# What is said of many names.
+# What holds for many names.
 _of_many = {
     "losses stay where they are: optax.losses.{name}": """
         binary_dice_loss convex_kl_divergence cosine_distance cosine_similarity ctc_loss

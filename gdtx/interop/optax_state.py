@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.core import Tracer
 
-from ..core.errors import describe, fail
+from ..core.errors import fail, summarize
 from ..core.tree import PyTree
 from .buffers import buffer_like, copied, margins
 
@@ -69,7 +69,7 @@ class OptaxState:
                 self.keep(Kept(f"{path}.{field}", name, field, getattr(state, field), self.link))
             self.link = self.link or not buffers
         else:
-            fail(ValueError, f"{path} is {describe(state)}, expected a state of Optax")
+            fail(ValueError, f"{path} is {summarize(state)}, expected a state of Optax")
 
     def keep(self, kept: Kept) -> None:
         self.kept.append(kept)

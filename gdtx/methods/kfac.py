@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ..core.apply_updates import apply_updates
 from ..core.combine import chain
-from ..core.errors import check_state, describe, fail
+from ..core.errors import check_state, fail, summarize
 from ..core.kinds import Decay, InnerDecay, NonNegative, Positive, StepCount, one_of
 from ..core.norms import inner_product
 from ..core.numerics import cast, compute_dtype, increment
@@ -243,7 +243,7 @@ def _(
 def _check_function(value_fn: Any) -> None:
     if not callable(value_fn):
         what = "a function of the parameters"
-        fail(TypeError, f"value_fn must be {what}, got {describe(value_fn)}")
+        fail(TypeError, f"value_fn must be {what}, got {summarize(value_fn)}")
 
 
 def _dot(one: PyTree, other: PyTree) -> jax.Array:

@@ -120,8 +120,8 @@ def muon(
 
     Raises:
         ValueError: if a hyperparameter is out of its range; from `init`, if `matrices` is not
-            given (the message lists arrays of two dimensions), an array named as a matrix has not
-            the axes of one, or another array has no method.
+            given (the message lists arrays of two dimensions), an array named as a matrix does not
+            have the axes of one, or another array has no method.
 
     References:
         Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks;

@@ -39,7 +39,7 @@ def update_if(
 
     def old() -> tuple[PyTree, PyTree]:
         def nothing(u: jax.Array, like: Any) -> jax.Array:
-            # A first link may have made one of many: then it has not the shape of `u`.
+            # A first link may have made one of many: then it does not have the shape of `u`.
             shape = None if u.shape == like.shape else like.shape
             zero = jnp.zeros_like(u, dtype=like.dtype, shape=shape)
             return -zero if fill is None else -(zero + fill.astype(like.dtype))

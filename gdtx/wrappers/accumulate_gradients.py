@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..core.errors import calling, check_state, describe, fail
+from ..core.errors import calling, check_state, fail, summarize
 from ..core.functions import is_function
 from ..core.kinds import Kind, at_hand, is_array, within_int32
 from ..core.numerics import increment
@@ -50,7 +50,7 @@ class AccumulateState(NamedTuple):
     gradients: PyTree
     inner: PyTree
 
-    def describe(self) -> dict[str, jax.Array]:
+    def summarize(self) -> dict[str, jax.Array]:
         return {"micro_step": self.micro_step}
 
 
@@ -146,5 +146,5 @@ def _at(every: Any, step: jax.Array) -> Any:
         with calling("every"):
             value = within_int32(every(step))
     if jnp.shape(value) != ():
-        fail(ValueError, f"every must be a scalar, got {describe(value)}")
+        fail(ValueError, f"every must be a scalar, got {summarize(value)}")
     return value

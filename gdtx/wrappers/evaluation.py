@@ -105,7 +105,7 @@ def _merged(params: PyTree, found: dict[str, jax.Array]) -> PyTree:
     trained = _by_path(params)
     for path, new in found.items():
         if path not in trained:
-            fail(ValueError, f"a state's eval_params has a leaf {path}, which params has not")
+            fail(ValueError, f"a state's eval_params has a leaf {path} that is not in params")
         if new.shape != trained[path].shape:
             shapes = f"shape {new.shape}, its parameter has {trained[path].shape}"
             fail(ValueError, f"a state's eval_params{path} has {shapes}")

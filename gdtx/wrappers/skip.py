@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.errors import calling, check_state, describe, fail
+from ..core.errors import calling, check_state, fail, summarize
 from ..core.kinds import Count, Positive, TreeFunction, is_array
 from ..core.norms import is_squarable
 from ..core.numerics import increment
@@ -27,7 +27,7 @@ class SkipState(NamedTuple):
     consecutive: jax.Array
     inner: PyTree
 
-    def describe(self) -> dict[str, jax.Array]:
+    def summarize(self) -> dict[str, jax.Array]:
         return {"skipped": self.skipped, "consecutive_skipped": self.consecutive}
 
 
@@ -73,7 +73,7 @@ def skip_when(
             bad = is_bad(updates)
         is_boolean = isinstance(bad, bool | np.bool_) or (is_array(bad) and bad.dtype == np.bool_)
         if not is_boolean or jnp.shape(bad) != ():
-            fail(TypeError, f"is_bad must return a boolean scalar, got {describe(bad)}")
+            fail(TypeError, f"is_bad must return a boolean scalar, got {summarize(bad)}")
         bad = jnp.asarray(bad)
         consecutive = jnp.where(bad, increment(state.consecutive), 0)
         fill = None

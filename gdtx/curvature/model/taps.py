@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...core.errors import at_work, describe, fail
+from ...core.errors import at_work, fail, summarize
 from ...core.sharding import shard_like
 from .layers import Layer
 from .statistics import Axes, DenseRule, Rule, Statistics, shapes, zeros
@@ -85,7 +85,7 @@ def tap_dense(
         if sharing not in ("expand", "reduce"):
             fail(ValueError, f"sharing must be 'expand' or 'reduce', got {sharing!r}")
         if not isinstance(tap, Mapping):
-            fail(TypeError, f"tap must be a dict, as dense_tap gives it, got {describe(tap)}")
+            fail(TypeError, f"tap must be a dict, as dense_tap gives it, got {summarize(tap)}")
         for name, expected in shapes(layer, leaves).items():
             shape = getattr(tap.get(name), "shape", None)
             if shape != expected:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...core.choice import given, is_patterns, is_rules
-from ...core.errors import describe, fail
+from ...core.errors import fail, summarize
 from ...core.paths import first_matches, leaf_paths, matches
 from ...core.tree import PyTree, is_prefix
 
@@ -80,7 +80,7 @@ def _check(value: Any, where: str) -> None:
     if not _is_value(value):
         fail(
             ValueError if isinstance(value, str) else TypeError,
-            f"{where} is {describe(value)}, expected True, False or a letter for each axis: "
+            f"{where} is {summarize(value)}, expected True, False or a letter for each axis: "
             "i for the inputs, o for the outputs, b for a batch of matrices, as in 'io'",
         )
 
