@@ -22,12 +22,11 @@ LONG = {
 }  # fmt: skip
 
 
+SLOW = {name for name in RULES if name in LONG or name not in EVERY}
+QUICK = [name for name in RULES if name not in SLOW]
 by_rule = pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name in LONG or name not in EVERY else ())
-        for name in RULES
-    ],
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in RULES],
 )
 
 
@@ -64,22 +63,38 @@ IN_RANGE = ["zeros", "zero row and column", "tiny", "large", "large, by turns"]
 HUGE = [case for case in CASES if "1e19" in case or "3e38" in case]
 
 
-@functools.cache
-def outcome(name):
-    """The updates and the last states of all cases, operation by operation on the cases at once."""
+COLUMNS = {
+    key: np.stack([[np.asarray(g[key]) for g in gradients] for gradients in CASES.values()])
+    for key in PARAMS
+}
+
+
+def run(name, gradients):
+    """The updates of all steps and the last state."""
     tx, asked = RULES[name], extras(name, PARAMS)
 
-    def run(*gradients):
-        state, updates = tx.init(PARAMS), []
-        for g in gradients:
-            u, state = tx.update(g, state, PARAMS, **asked)
-            updates.append(u)
-        return updates, state
+    def step(state, g):
+        updates, state = tx.update(g, state, PARAMS, **asked)
+        return state, updates
 
-    columns = [jax.tree.map(lambda *x: jnp.stack(x), *step) for step in zip(*CASES.values())]  # noqa: B905
-    results = jax.vmap(run)(*columns)
+    return jax.lax.scan(step, tx.init(PARAMS), gradients)[::-1]
+
+
+@functools.cache
+def together(*names):
+    """What comes of all cases, of several rules in one program."""
+    program = jax.jit(jax.vmap(lambda gradients: {name: run(name, gradients) for name in names}))
+    return jax.tree.map(np.asarray, program(COLUMNS))
+
+
+def outcome(name):
+    """The updates of each step and the last state of each case."""
+    updates, state = together(*([name] if name in SLOW else QUICK))[name]
     return {
-        case: jax.tree.map(lambda x: np.asarray(x[i]), results)  # noqa: B023
+        case: (
+            [jax.tree.map(lambda x: x[i, t], updates) for t in range(3)],  # noqa: B023
+            jax.tree.map(lambda x: x[i], state),  # noqa: B023
+        )
         for i, case in enumerate(CASES)
     }
 
@@ -123,7 +138,7 @@ def test_what_is_finite_stays_finite(name):
     if name == "infinite_at_zero":
         pytest.skip("is asked to make infinity of 0")
     for case in IN_RANGE:
-        if name == "sqrt" and "turns" in case:
+        if name in ("sqrt", "root") and "turns" in case:
             continue  # of negative numbers
         updates, state = outcome(name)[case]
         for x in numbers(updates):
@@ -135,7 +150,7 @@ def test_what_is_finite_stays_finite(name):
 ARITHMETIC = {
     "recur", "accumulate", "chain", "join", "feedback", "let", "graft", "bias_correction",
     "blockwise", "centralize", "difference", "running_cover", "running_sum", "square", "trace",
-    "scheduled_bias_correction", "variance", "sqrt",
+    "scheduled_bias_correction", "variance", "sqrt", "root", "second_moment",
 }  # fmt: skip
 BEYOND = {
     "accumulate_gradients": "sums",
@@ -172,10 +187,19 @@ AS_OPTAX = {
 }
 
 
+@jax.jit
+def firsts(gradients):
+    """The first updates of ours and theirs, of all rows in one program."""
+    return {
+        name: [tx.update(gradients, tx.init(PARAMS), PARAMS)[0] for tx in pair]
+        for name, pair in AS_OPTAX.items()
+    }
+
+
 @pytest.mark.parametrize("case", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("name", AS_OPTAX)
 def test_same_numbers_as_optax(name, case):
-    got, want = (tx.update(CASES[case][0], tx.init(PARAMS), PARAMS)[0] for tx in AS_OPTAX[name])
+    got, want = firsts(CASES[case][0])[name]
     for leaf in PARAMS:
         np.testing.assert_allclose(got[leaf], want[leaf], rtol=1e-6)
 
@@ -231,9 +255,15 @@ def test_vectors_too_long_for_their_products_keep_their_direction(tx):
 def test_fisher_norm_of_large_updates_is_bounded(size, bound):
     inputs = {"w": jnp.ones((2, 1))}, (jnp.eye(2), jnp.zeros((2, 1)))
     model = lambda params, x: x @ params["w"]  # noqa: E731
-    _, _, curvature = kfac.value_grad_and_curvature(model, kfac.squared_error, "exact")(*inputs)
-    tx, updates = gdtx.clip_by_fisher_norm(bound**2), {"w": jnp.array([[size], [-size]])}
-    got, _ = tx.update(updates, tx.init(updates), updates, curvature=curvature)
+    measured = kfac.value_grad_and_curvature(model, kfac.squared_error, "exact")
+    tx, updates = gdtx.clip_by_fisher_norm(bound**2), {"w": np.float32([[size], [-size]])}
+
+    @jax.jit
+    def clipped(updates):
+        curvature = measured(*inputs)[2]
+        return tx.update(updates, tx.init(updates), updates, curvature=curvature)
+
+    got, _ = clipped(updates)
     # u^T F u is |u|^2 / 2.
     np.testing.assert_allclose(got["w"][:, 0], np.array([1, -1]) * min(size, bound), rtol=1e-6)
 
@@ -293,23 +323,52 @@ WITHOUT_EPS = {
 }
 
 
+NOTHING = [full(0.0), one(0.0), full(1e-30)]
+
+
+@functools.cache
+def of_nothing():
+    """The updates of all rows, one after the other, and Optax's each from the start."""
+
+    def updates(tx, state):
+        found = []
+        for g in NOTHING:
+            u, state = tx.update(g, state, PARAMS)
+            found.append(u)
+        return found
+
+    theirs = optax.adagrad(0.1, 0.0, eps=0.0)
+    program = jax.jit(
+        lambda params: (
+            {name: updates(tx, tx.init(params)) for name, tx in WITHOUT_EPS.items()},
+            [[t.update(g, t.init(params), params)[0] for g in NOTHING]
+             for t in (theirs, *(tx for name, tx in WITHOUT_EPS.items() if "adagrad" in name))],
+        )
+    )  # fmt: skip
+    return jax.tree.map(np.asarray, program(PARAMS))
+
+
 @pytest.mark.parametrize("name", WITHOUT_EPS)
 def test_nothing_over_nothing_is_nothing(name):
-    tx = WITHOUT_EPS[name]
-    state = tx.init(PARAMS)
-    for gradients in (full(0.0), one(0.0), full(1e-30)):
-        updates, state = tx.update(gradients, state, PARAMS)
-        assert all(np.isfinite(x).all() for x in numbers(jax.tree.map(np.asarray, updates)))
-    if name.startswith("adagrad"):
-        theirs = optax.adagrad(0.1, 0.0, eps=0.0)
-        for gradients in (full(0.0), one(0.0), full(1e-30)):
-            got, want = (t.update(gradients, t.init(PARAMS), PARAMS)[0] for t in (tx, theirs))
+    for updates in of_nothing()[0][name]:
+        assert all(np.isfinite(x).all() for x in numbers(updates))
+
+
+def test_adagrad_of_nothing_is_that_of_optax():
+    theirs, *ours = of_nothing()[1]
+    for got in ours:
+        for u, want in zip(got, theirs, strict=True):
             for leaf in PARAMS:
-                np.testing.assert_allclose(got[leaf], want[leaf], rtol=1e-6)
+                np.testing.assert_allclose(u[leaf], want[leaf], rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adagrad", "adam", "radam"])
 def test_derivatives_of_nothing_over_nothing(name):
     tx = WITHOUT_EPS[name]
-    gradient = jax.grad(lambda g: sum(map(jnp.sum, jax.tree.leaves(tx.update(g, tx.init(g))[0]))))
+
+    @jax.jit
+    @jax.grad
+    def gradient(g):
+        return sum(map(jnp.sum, jax.tree.leaves(tx.update(g, tx.init(g))[0])))
+
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient(one(0.0))))
