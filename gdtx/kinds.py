@@ -28,8 +28,8 @@ from .core.kinds import Kind as Kind
 from .core.kinds import LengthThreshold as LengthThreshold
 from .core.kinds import NonNegative as NonNegative
 from .core.kinds import PathOfNumber as PathOfNumber
-from .core.kinds import Period as Period
 from .core.kinds import Positive as Positive
+from .core.kinds import PositiveCount as PositiveCount
 from .core.kinds import Scalar as Scalar
 from .core.kinds import Seed as Seed
 from .core.kinds import StepCount as StepCount

@@ -103,7 +103,7 @@ Seed = Annotated[
         integer=True,
     ),
 ]
-Period = Annotated[int, _integer_from("a positive integer", 1)]
+PositiveCount = Annotated[int, _integer_from("a positive integer", 1)]
 StepCount = Annotated[
     NumberOrSchedule, _number("a positive number of steps", lambda x: 0 < x < math.inf)
 ]

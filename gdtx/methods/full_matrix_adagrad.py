@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..core.combine import chain
-from ..core.kinds import NonNegative, Period
+from ..core.kinds import NonNegative, PositiveCount
 from ..core.transformation import GradientTransformation, transformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.matrix.full_matrix import scale_by_full_matrix
@@ -14,8 +14,8 @@ from ..links.matrix.window import scale_by_window
 def full_matrix_adagrad(
     learning_rate: NonNegative,
     eps: NonNegative = 1e-7,
-    block_size: Period | None = None,
-    window: Period | None = None,
+    block_size: PositiveCount | None = None,
+    window: PositiveCount | None = None,
 ) -> GradientTransformation:
     r"""AdaGrad with the full matrix, for few parameters; in blocks or on a window, for more.
 

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 
 from ...core.copies import unlike_params
 from ...core.errors import LeafError
-from ...core.kinds import Count, Period
+from ...core.kinds import Count, PositiveCount
 from ...core.numerics import compute_dtype
 from ...core.options import Options
 from ...core.rules import walk
@@ -47,7 +47,7 @@ class Blocks(Options):
     Blocks(size=512, merge_size=0, stacked=True)
     """
 
-    size: Period = 1024
+    size: PositiveCount = 1024
     merge_size: Count = 0
     stacked: bool = True
 

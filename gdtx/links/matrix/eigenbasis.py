@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ...core.errors import check_state
-from ...core.kinds import FloatDType, Period, one_of
+from ...core.kinds import FloatDType, PositiveCount, one_of
 from ...core.numerics import increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
@@ -69,11 +69,11 @@ class Bases(Options):
     True
     """
 
-    every: Period = 10
-    start: Period = 1
+    every: PositiveCount = 10
+    start: PositiveCount = 1
     stale: bool = True
     method: Annotated[str, one_of("qr", "eigh")] = "qr"
-    batch_size: Period = 64
+    batch_size: PositiveCount = 64
     dtype: FloatDType | None = None
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
 from ...core.errors import check_state, fail, foreign_state
-from ...core.kinds import NonNegative, Period
+from ...core.kinds import NonNegative, PositiveCount
 from ...core.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
 from ...core.sharding import replicate, replicated_zeros, shard_like_if_explicit
@@ -32,7 +32,7 @@ class FullMatrixState(NamedTuple):
 
 @transformation
 def scale_by_full_matrix(
-    eps: NonNegative = 1e-7, block_size: Period | None = None
+    eps: NonNegative = 1e-7, block_size: PositiveCount | None = None
 ) -> GradientTransformation:
     r"""Multiply by the inverse root of the sum of outer products so far.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from ...core.kinds import Count, FloatDType, Kind, Period, is_array
+from ...core.kinds import Count, FloatDType, Kind, PositiveCount, is_array
 from ...core.options import Options
 
 _SAFETY = 1.01
@@ -106,7 +106,7 @@ class Polar(Options):
     steps: Count = 5
     dtype: FloatDType | None = None
     batched: bool = True
-    batch_size: Period | None = None
+    batch_size: PositiveCount | None = None
 
     def __post_init__(self) -> None:
         if not self.is_exact and len(self._rows) > self.steps:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ...core.errors import check_state
-from ...core.kinds import FloatDType, NonNegative, Period, Scalar, is_array, is_zero, one_of
+from ...core.kinds import FloatDType, NonNegative, PositiveCount, Scalar, is_array, is_zero, one_of
 from ...core.numerics import increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
@@ -62,12 +62,12 @@ class Roots(Options):
     20
     """
 
-    every: Period = 10
-    start: Period = 1
+    every: PositiveCount = 10
+    start: PositiveCount = 1
     stale: bool = False
     method: Annotated[str, one_of("eigh", "newton")] = "eigh"
     tolerance: NonNegative = 0.1
-    batch_size: Period = 64
+    batch_size: PositiveCount = 64
     dtype: FloatDType | None = None
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
 from ...core.errors import check_state, foreign_state
-from ...core.kinds import NonNegative, Period
+from ...core.kinds import NonNegative, PositiveCount
 from ...core.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
 from ...core.sharding import replicate, replicated_zeros
@@ -30,7 +30,7 @@ class WindowState(NamedTuple):
 
 
 @transformation
-def scale_by_window(window: Period, eps: NonNegative = 1e-7) -> GradientTransformation:
+def scale_by_window(window: PositiveCount, eps: NonNegative = 1e-7) -> GradientTransformation:
     r"""Multiply by the inverse root of the sum of the last outer products.
 
     With the last $k$ gradients, all numbers of an array as one vector each, in the columns of
