@@ -642,9 +642,8 @@ def test_weights_decay_where_they_are():
 
 def test_sharpness_aware_is_differentiable_at_zero():
     tx = gdtx.sharpness_aware(gdtx.sgd(1.0))
-    value, slope = jax.value_and_grad(
-        lambda x: jnp.sum(tx.update(x, (), x, grad_fn=lambda p: 2 * p)[0])
-    )(jnp.zeros(2))
+    both = jax.value_and_grad(lambda x: jnp.sum(tx.update(x, (), x, grad_fn=lambda p: 2 * p)[0]))
+    value, slope = jax.jit(both)(jnp.zeros(2))
     chex.assert_tree_all_finite((value, slope))
 
 
@@ -656,14 +655,15 @@ def test_polyak_step_equals_optax(settings, x64):
     ours, theirs = gdtx.polyak_step(**settings), optax.polyak_sgd(**settings)
 
     def run(tx, apply_updates):
-        params, path = jnp.array([3.0, -1.0]), []
-        state = tx.init(params)
-        for _ in range(10):
+        def step(carry, _):
+            params, state = carry
             value, g = jax.value_and_grad(lambda p: jnp.sum(p**4))(params)
             updates, state = tx.update(g, state, params, value=value)
             params = apply_updates(params, updates)
-            path.append(params)
-        return path
+            return (params, state), params
+
+        params = jnp.array([3.0, -1.0])
+        return jax.jit(lambda: jax.lax.scan(step, (params, tx.init(params)), length=10)[1])()
 
     chex.assert_trees_all_close(
         run(ours, gdtx.apply_updates), run(theirs, optax.apply_updates), rtol=1e-12
