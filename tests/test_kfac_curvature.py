@@ -200,7 +200,7 @@ def test_shared_positions(sharing):
 
 
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 0, 1), (1, 2, 2)])
-@pytest.mark.parametrize("kernel_layout", ["HWIO", "OIHW"])
+@pytest.mark.parametrize("kernel_layout", ["OIHW", "HWIO"])
 @pytest.mark.diagonal
 def test_convolution(stride, padding, dilation, kernel_layout):
     """Factors of patches and cotangents, in the order of the kernel's numbers."""
