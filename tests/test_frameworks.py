@@ -44,7 +44,12 @@ PAIRS = {
 by_pair = pytest.mark.parametrize(("ours", "theirs"), PAIRS.values(), ids=PAIRS)
 # Enough where programs hold a transformation like any other: one with a count, one with leaves.
 by_kind = pytest.mark.parametrize(
-    ("ours", "theirs"), [PAIRS["scheduled"], PAIRS["array"]], ids=["scheduled", "array"]
+    ("ours", "theirs"),
+    [
+        pytest.param(*pair, marks=() if name in ("scheduled", "array") else pytest.mark.slow)
+        for name, pair in PAIRS.items()
+    ],
+    ids=PAIRS,
 )
 
 
@@ -410,9 +415,10 @@ def test_jaxopt(ours, theirs):
     assert_same([solver.run(jax.tree.map(jnp.asarray, PARAMS)).params], path[-1:])
 
 
-def test_numpyro():
+@pytest.mark.parametrize("name", ["scheduled", pytest.param("array", marks=pytest.mark.slow)])
+def test_numpyro(name):
     """It asks for Optax's class."""
-    ours, theirs = PAIRS["scheduled"]
+    ours, theirs = PAIRS[name]
     numpyro = pytest.importorskip("numpyro")
     infer, distributions = numpyro.infer, numpyro.distributions
 
