@@ -13,10 +13,11 @@ from jax.core import Tracer
 
 from .errors import Voice
 from .functions import brief
-from .kinds import at_hand, is_array, number_like
+from .kinds import number_like
 from .outermost import is_outermost
 from .signature import Signature
 from .text import Printed, holds_calls
+from .values import at_hand, is_array
 
 P = ParamSpec("P")
 C = TypeVar("C", bound="Call")

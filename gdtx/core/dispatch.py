@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .call import merge, split
-from .kinds import is_array
+from .values import is_array
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,11 +8,12 @@ from typing import Any, cast, get_origin
 import jax
 
 from .errors import at_work, check_state, foreign_state
-from .kinds import Kind, is_array
+from .kinds import Kind
 from .memory import RecurState
 from .outermost import nested
 from .transformation import GradientTransformation, ScheduledState
 from .tree import PyTree
+from .values import is_array
 
 
 def check_fits(tx: GradientTransformation, state: PyTree) -> None:

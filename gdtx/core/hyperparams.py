@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from .call import Call
-from .kinds import is_array, rounded
+from .kinds import rounded
 from .transformation import GradientTransformation
+from .values import is_array
 
 C = TypeVar("C", bound=Call)
 R = TypeVar("R")

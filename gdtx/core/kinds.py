@@ -13,13 +13,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from .functions import accepts_arguments, brief, is_function, is_of_a_library, with_arguments
 from .numerics import is_computable
 from .outermost import is_outermost
 from .types import NumberOrSchedule, NumPyValue
+from .values import Symbolic, at_hand, fits, is_array, is_integral, within_int32
 
 
 @dataclass(frozen=True)
@@ -154,24 +154,6 @@ def kind_of(parameter: inspect.Parameter) -> tuple[Kind | None, bool]:
     return None, optional
 
 
-class Symbolic:
-    """A number by its formula: passed on unchecked where a scalar is asked for, as tracers are."""
-
-
-def is_array(value: Any) -> bool:
-    return isinstance(value, jax.Array | np.ndarray)
-
-
-def at_hand(value: Any) -> np.ndarray:
-    """The numbers of an array; none if they are not in this process."""
-    if isinstance(value, jax.Array):
-        is_here = not isinstance(value, Tracer) and not value.is_deleted()
-        if not (is_here and (value.is_fully_addressable or value.is_fully_replicated)):
-            return np.empty(0)
-    # Explicitly, because implicit transfers may be forbidden.
-    return np.asarray(jax.device_get(value))
-
-
 def number_like(label: str, old: Any, value: Any, kind: Kind | None) -> Any:
     """A number that takes the place of an array, as an array like it; else the value itself."""
     if isinstance(value, np.generic):
@@ -180,17 +162,12 @@ def number_like(label: str, old: Any, value: Any, kind: Kind | None) -> Any:
         return value
     checked(label, value, kind, False, False)
     dtype = old.dtype
-    if _is_integral(old) and not _fits(value, dtype):
+    if is_integral(old) and not fits(value, dtype):
         dtype = jnp.result_type(float) if kind.scalar else np.dtype(np.uint32)
     number = rounded(value, dtype, kind)
     if isinstance(old, np.ndarray):
         return number
     return jax.lax.full_like(old, number, dtype=None if dtype == old.dtype else dtype, shape=())
-
-
-def _fits(value: Any, dtype: Any) -> bool:
-    limits = jnp.iinfo(dtype)
-    return isinstance(value, int) and limits.min <= value <= limits.max
 
 
 def rounded(value: Any, dtype: Any, kind: Kind) -> np.ndarray:
@@ -225,7 +202,7 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
         value = within_int32(value)
         alternatives = ", an array or a schedule" if schedules else " or an array"
         if is_array(value):
-            if not (jnp.issubdtype(value.dtype, jnp.floating) or _is_integral(value)):
+            if not (jnp.issubdtype(value.dtype, jnp.floating) or is_integral(value)):
                 raise TypeError(f"{label} must be real, got an array of dtype {value.dtype}")
             if is_outermost():
                 _check_numbers(label, value, kind)
@@ -263,23 +240,5 @@ def _check_numbers(label: str, value: Any, kind: Kind) -> None:
             raise ValueError(f"{label} must be {kind.expected}, got {number}{place} in an array")
 
 
-def _is_integral(value: Any) -> bool:
-    return jnp.issubdtype(value.dtype, jnp.integer)
-
-
 def _is_seeds(value: Any) -> bool:
-    return _is_integral(value) and bool(np.all(at_hand(value) >= 0))
-
-
-def within_int32(value: Any) -> Any:
-    """A Python integer as a float where programs, which take it for an int32, could not hold it."""
-    if not isinstance(value, int) or -(2**31) <= value < 2**31:
-        return value
-    if abs(value) < 2**1023:
-        return float(value)
-    return math.inf if value > 0 else -math.inf
-
-
-def is_zero(value: Any) -> bool:
-    """Whether a hyperparameter is the constant 0; an array may change and is not."""
-    return isinstance(value, int | float | Symbolic) and value == 0
+    return is_integral(value) and bool(np.all(at_hand(value) >= 0))

@@ -12,12 +12,13 @@ from jax.typing import DTypeLike
 from .errors import LeafError, calling, check_state, fail, foreign_state, summarize
 from .functions import accepts_arguments, with_arguments
 from .handover import counts
-from .kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction, is_array
+from .kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction
 from .narrow import bits, drawn, mixed, rounded_by_chance
 from .numerics import cast, compute_dtype, increment, is_narrow, real_like
 from .rules import checked_result, each_leaf, unzipped, walk
 from .transformation import GradientTransformation, transformation
 from .tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
+from .values import is_array
 
 
 class RecurState(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from .call import Call
-from .kinds import is_array
+from .values import is_array
 
 _MANY = 16
 _KEPT = 64

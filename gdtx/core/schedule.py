@@ -14,19 +14,11 @@ from .call import Call, recorded
 from .combine import divide, multiply, plus, subtract
 from .errors import at_work, calling
 from .functions import is_function
-from .kinds import (
-    Kind,
-    Scalar,
-    StepFunction,
-    Symbolic,
-    TwoArraysFunction,
-    at_hand,
-    is_array,
-    within_int32,
-)
+from .kinds import Kind, Scalar, StepFunction, TwoArraysFunction
 from .numerics import promoting
 from .outermost import nested
 from .types import NumberOrSchedule
+from .values import Symbolic, at_hand, is_array, within_int32
 
 P = ParamSpec("P")
 Rule = Callable[[jax.Array], Any]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import Voice
-from .kinds import SCALAR, Kind, checked, is_array, kind_of
+from .kinds import SCALAR, Kind, checked, kind_of
+from .values import is_array
 
 # What hands remember from other libraries.
 _elsewhere = {

@@ -26,13 +26,14 @@ from . import recompiled
 from .call import Call, Signature, merge, recorded, split
 from .errors import Voice, at_work, call_with, calling, check_state, fail, summarize
 from .handover import Elsewhere, handed_over, inside, leaves_gdtx
-from .kinds import Kind, below_one, is_array, register_kind, within_int32
+from .kinds import Kind, below_one, register_kind
 from .numerics import increment, promoting
 from .outermost import is_outermost, nested
 from .sharding import constrain, known_shardings
 from .structs import has_structs, structs_of
 from .tree import PyTree, check_arrays, check_shapes, in_jax, leaves_as, scalar_like
 from .types import TransformationLike
+from .values import is_array, within_int32
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec  # with defaults, which `typing` has from 3.13 on

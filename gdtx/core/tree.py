@@ -10,8 +10,8 @@ import numpy as np
 from jax.core import Tracer
 
 from .errors import fail, foreign_state, summarize
-from .kinds import within_int32
 from .numerics import compute_dtype, is_computable
+from .values import within_int32
 
 PyTree = Any
 

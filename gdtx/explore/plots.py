@@ -13,9 +13,9 @@ import numpy as np
 from jax.core import Tracer
 
 from ..core.call import Call
-from ..core.kinds import is_array
 from ..core.schedule import Schedule
 from ..core.text import show
+from ..core.values import is_array
 from ..schedules.basic import constant_schedule
 
 Rule = Callable[[Any], Any]

@@ -9,10 +9,10 @@ import numpy as np
 from jax.core import Tracer
 
 from ..core.call import Call
-from ..core.kinds import is_array
 from ..core.schedule import clip_schedule, merge_schedules
 from ..core.text import changed, show
 from ..core.transformation import GradientTransformation
+from ..core.values import is_array
 from .expression import (
     Apply,
     Expression,

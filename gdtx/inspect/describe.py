@@ -11,12 +11,12 @@ from jax.core import Tracer
 
 from ..core.dispatch import one_program
 from ..core.errors import at_work
-from ..core.kinds import is_array
 from ..core.outermost import nested
 from ..core.reading import values_at
 from ..core.signature import Signature
 from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree
+from ..core.values import is_array
 from ..links.clipping import global_norm
 from .find import states, steps_counted
 from .ratios import leaf_ratios, ratio

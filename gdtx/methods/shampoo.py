@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from ..core.combine import chain
 from ..core.graft import graft as grafted
-from ..core.kinds import Decay, FloatDType, Fraction, NonNegative, Scalar, is_array, is_zero
+from ..core.kinds import Decay, FloatDType, Fraction, NonNegative, Scalar
 from ..core.numerics import square
 from ..core.rules import elementwise, identity
 from ..core.transformation import GradientTransformation, transformation
 from ..core.types import TransformationLike
+from ..core.values import is_array, is_zero
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import bias_correction
 from ..links.decay import add_decayed_weights

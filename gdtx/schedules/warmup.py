@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from ..core.kinds import Count, Positive, Scalar, StepCount, is_array, one_of
+from ..core.kinds import Count, Positive, Scalar, StepCount, one_of
 from ..core.numerics import sqrt
 from ..core.schedule import Rule, schedule, shift_schedule
+from ..core.values import is_array
 from .basic import constant_schedule, linear_schedule
 from .decay import cosine_decay_schedule, exponential_decay
 from .joined import interpolations, join_schedules

@@ -12,11 +12,12 @@ from jax.core import Tracer
 
 from ..core.errors import calling, check_state, fail, summarize
 from ..core.functions import is_function
-from ..core.kinds import Kind, at_hand, is_array, within_int32
+from ..core.kinds import Kind
 from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like
 from ..core.types import NumPyValue, ScheduleLike, TransformationLike
+from ..core.values import at_hand, is_array, within_int32
 from ..formula import Expression, Reader, Symbol, apply, expression, formula_of, t
 from ..links.moments import running_sum
 from ._conditional import update_if

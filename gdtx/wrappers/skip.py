@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.errors import calling, check_state, fail, summarize
-from ..core.kinds import Count, Positive, TreeFunction, is_array
+from ..core.kinds import Count, Positive, TreeFunction
 from ..core.norms import is_squarable
 from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, statistic_like
 from ..core.types import TransformationLike
+from ..core.values import is_array
 from ..formula import Expression, Reader, apply, formula_of, opaque
 from ..links.clipping import global_norm
 from ._conditional import update_if

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
 from ...core.errors import LeafError, check_state, foreign_state
-from ...core.kinds import Fraction, is_array
+from ...core.kinds import Fraction
 from ...core.numerics import cast, compute_dtype
 from ...core.rules import checked_result, unzipped, walk
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, check_params
+from ...core.values import is_array
 from ...formula import MEMORY, Expression, Reader, apply, at_hand, formula_of
 
 

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from ...core.errors import check_state
-from ...core.kinds import FloatDType, NonNegative, PositiveCount, Scalar, is_array, is_zero, one_of
+from ...core.kinds import FloatDType, NonNegative, PositiveCount, Scalar, one_of
 from ...core.numerics import increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
 from ...core.tree import PyTree, scalar_like, statistic_like
 from ...core.types import TransformationLike
+from ...core.values import is_array, is_zero
 from ...formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, statistics_of_sides
 from ...linalg.batches import recompute
 from ...linalg.roots import check_method, checked_dtype, inverse_root
