@@ -1,4 +1,4 @@
-"""A hint where methods are made to ascend: a second change of sign."""
+"""A warning where a method is made to ascend: a second change of sign."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from .tree import PyTree
 
 
 def is_box(node: Any) -> bool:
-    """Whether this is one of flax's `AxisMetadata`."""
+    """Whether this is a box of flax, an `AxisMetadata`."""
     return callable(getattr(type(node), "replace_boxed", None))
 
 

@@ -18,7 +18,7 @@ _VALUELESS = "it sees shapes and dtypes, and no values"
 
 
 def is_patterns(what: Any) -> bool:
-    """Whether these are patterns of paths, of which none chooses nothing."""
+    """Whether these are patterns of paths. No pattern at all chooses nothing."""
     return type(what) in (list, tuple) and all(isinstance(item, str) for item in what)
 
 
@@ -46,7 +46,7 @@ def labelled(labels: Any, tree: PyTree, known: Collection[Hashable]) -> list[Any
             expected = listed(known) if len(known) == 1 else f"one of {listed(known)}"
             fail(ValueError, f"{where} is {summarize(value)}, expected {expected}")
 
-    # A tree of labels may be a list of pairs too, where the parameters are.
+    # Where the parameters are a list of pairs, a tree of labels is one too.
     if is_rules(labels) and not (
         all(first in known for first, _ in labels) and is_prefix(labels, tree)
     ):
@@ -67,7 +67,7 @@ def labels_of(what: Any, **label: str) -> Any:
 
 
 def is_rules(labels: Any) -> bool:
-    """Whether these are pairs of a pattern and what it says, of which none says nothing."""
+    """Whether these are pairs of a pattern and a label. No pair at all labels nothing."""
     return type(labels) in (list, tuple) and all(
         type(item) in (list, tuple) and len(item) == 2 and isinstance(item[0], str)
         for item in labels
@@ -93,9 +93,9 @@ def _first_match(
 
 
 def given(spec: Any, tree: PyTree, name: str, check: Callable[[Any, str], None]) -> list[Any]:
-    """For each leaf, what a function says or the leaf of a tree at or above it."""
+    """For each leaf, what a function returns or the leaf of a tree at or above it."""
     if not jax.tree.leaves(tree):
-        # Nothing to say, whatever the tree is: `optax.tree_map_params` has a node of its own.
+        # Without leaves nothing is chosen: `optax.tree_map_params` puts a node of its own there.
         return []
     # A callable tree, such as a module, is a tree and not a function.
     if callable(spec) and jax.tree_util.all_leaves([spec]):

@@ -1,4 +1,4 @@
-"""What `optax.tree_map_params` is to know: which parts of a state are like the parameters."""
+"""What `optax.tree_map_params` asks: which parts of a state are like the parameters."""
 
 from __future__ import annotations
 

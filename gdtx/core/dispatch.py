@@ -1,4 +1,4 @@
-"""Functions of arrays at hand, as one program."""
+"""Functions that run as one compiled program where no array is traced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def one_program(f: Callable[P, R]) -> Callable[P, R]:
-    """`f` of trees, compiled where no array is traced: once for each structure and its constants.
+    """Compile `f` where no array is traced: once for each structure of its trees and constants.
 
     Run one by one, operations on arrays that several processes share are programs of their own,
     and processes that come to them in different orders wait for each other, for ever. Whatever is

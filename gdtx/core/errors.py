@@ -109,7 +109,7 @@ def where() -> str:
 
 
 def _innermost() -> str:
-    """The same, with the name of the last even if it is a quiet one."""
+    """The same names, and that of the innermost even if it is a quiet one."""
     names = [each for each in _path.get() if each.voice is not Voice.SILENT]
     return _joined(names[:-1], last=names[-1:])
 

@@ -1,4 +1,4 @@
-"""Functions as arguments: what is one, what it takes, and how a message speaks of it."""
+"""Functions as arguments: what counts as one, what it takes, and how messages name it."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def is_of_a_library(value: Any) -> bool:
         return True
     module = getattr(value, "__module__", None) or ""
     libraries = ("builtins", "jax", "numpy")
-    # What a library's function makes is in its module too, but has no name there.
+    # What a library's function returns names its module too, but is not to be found in it.
     has_name = getattr(sys.modules.get(module), getattr(value, "__name__", ""), None) is value
     return has_name and module.partition(".")[0] in libraries
 
 
 def accepts_arguments(f: Any, number: int, *names: str) -> bool:
-    """Whether a function can be called with so many arguments and these names, if that is known.
+    """Whether a function takes this number of arguments and these names; True if it is not known.
 
     Names that it cannot do without are not looked at: there may be a reason to know them.
     """
     if type(f) is types.FunctionType and not f.__dict__ and not names:
-        # What most are, and `inspect` takes as long as all else of a call.
+        # The common case: `inspect` takes as long as the rest of a call.
         most, defaults = f.__code__.co_argcount, len(f.__defaults__ or ())
         has_rest = f.__code__.co_flags & inspect.CO_VARARGS
         return most - defaults <= number and (number <= most or bool(has_rest))
@@ -68,7 +68,7 @@ def with_arguments(f: Any) -> str:
 
 
 def brief(value: Any) -> str:
-    """A value in a message; functions by name, and what to do about those that are no schedule."""
+    """A value in a message; functions by name, with a hint where one is no schedule."""
     if dtype := _dtype_name(value):
         return f"the dtype {dtype}"
     if isinstance(value, type | types.ModuleType):

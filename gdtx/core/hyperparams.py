@@ -124,7 +124,7 @@ def sweep(
     lengths = {path: len(column) for path, column in values.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"sweep: every setting needs as many values as the others, got {lengths}")
-    replace(tx, values)  # what is wrong with them is known now, and not of tracers
+    replace(tx, values)  # errors are found now, because tracers have no values to check
     return jax.jit(jax.vmap(lambda one: train(replace(tx, one))))(values)
 
 

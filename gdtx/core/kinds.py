@@ -35,7 +35,7 @@ class Kind:
         each: of a dict, the kind of its values.
         takes: of a function, how many arguments it is called with.
         text: a string.
-        int32: it meets an int32 in programs, so that a message about a larger one says so.
+        int32: programs hold it as an int32; a message about a larger one says so.
     """
 
     expected: str
@@ -66,7 +66,7 @@ _text = Kind("a string", lambda value: isinstance(value, str), text=True)
 
 
 def _integer_from(expected: str, least: int, most: int = 2**31 - 1) -> Kind:
-    """Steps and sizes meet int32 in programs, where a larger one would overflow."""
+    """A kind of integers. Steps and sizes meet int32 in programs, where a larger one overflows."""
 
     def accepts(value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
@@ -155,7 +155,7 @@ def kind_of(parameter: inspect.Parameter) -> tuple[Kind | None, bool]:
 
 
 def number_like(label: str, old: Any, value: Any, kind: Kind | None) -> Any:
-    """A number that takes the place of an array, as an array like it; else the value itself."""
+    """The value; a number that replaces an array becomes an array of its dtype and devices."""
     if isinstance(value, np.generic):
         value = value.item()
     if kind is None or isinstance(value, bool) or not isinstance(value, Real):
@@ -171,7 +171,7 @@ def number_like(label: str, old: Any, value: Any, kind: Kind | None) -> Any:
 
 
 def rounded(value: Any, dtype: Any, kind: Kind) -> np.ndarray:
-    """A number in this dtype, as near as its kind allows: 1 - 1e-9 is in [0, 1), 1 is not."""
+    """The nearest number of this dtype that is of this kind: 1 - 1e-9 is in [0, 1), and 1 is not."""
     with np.errstate(over="ignore"):
         near = np.asarray(value, dtype)
     if kind.accepts(near.item()) or not kind.accepts(value):
@@ -180,8 +180,8 @@ def rounded(value: Any, dtype: Any, kind: Kind) -> np.ndarray:
 
 
 def below_one(value: jax.Array, kind: Kind | None) -> jax.Array:
-    """What a schedule gives, but for 1 where its kind has only numbers below: 1 - 1e-9 is one of
-    them, and float32 has none that is nearer to it than 1."""
+    """What a schedule returns, or the number below 1 where that is 1 and its kind excludes 1:
+    float32 rounds 1 - 1e-9 to 1."""
     if kind is None or kind.accepts(1.0) or not kind.accepts(0.5):
         return value
     if not jnp.issubdtype(value.dtype, jnp.floating):
@@ -213,7 +213,7 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
             number = "" if kind.expected.startswith("a ") else "a number "
             expected = f"{number}{kind.expected}{alternatives}"
             came = brief(value)
-            if came.startswith("the dtype"):  # Optax has places for those of its moments
+            if came.startswith("the dtype"):  # where Optax takes the dtype of its moments
                 came += " (moments are in float32; links such as ema take a dtype)"
             raise TypeError(f"{label} must be {expected}, got {came}")
     if not kind.accepts(value):
@@ -233,7 +233,7 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
 
 
 def _check_numbers(label: str, value: Any, kind: Kind) -> None:
-    """Raise if an array has a number that is not of the kind; of a tracer none is known."""
+    """Raise if an array has a number that is not of the kind; a tracer's are not known."""
     for index, number in np.ndenumerate(at_hand(value)):
         if not kind.accepts(number.item()):
             place = f" at {list(index)}" if index else ""

@@ -212,6 +212,6 @@ def _stored(new: jax.Array, old: jax.Array, u: jax.Array) -> jax.Array:
 
 def _buffer_dtype(param: Any, asked: DTypeLike | None) -> Any:
     if asked is None or jnp.issubdtype(param, jnp.complexfloating):
-        # There is no narrow complex dtype to ask for.
+        # There is no narrow complex dtype.
         return compute_dtype(param)
     return jnp.dtype(asked)

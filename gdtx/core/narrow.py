@@ -51,7 +51,7 @@ def _by_chance_jvp(dtype: Any, primals: Any, tangents: Any) -> Any:
 
 
 def change(old: jax.Array, new: jax.Array) -> jax.Array:
-    """What to add to `old` to get `new`, both numbers of one narrow dtype in a wider one.
+    """The difference to add to `old` to get `new`: numbers of a narrow dtype, kept in a wider one.
 
     The sum rounds to `new` even where the difference does not fit: narrow numbers are so much
     coarser. An infinity stays.
@@ -81,12 +81,12 @@ def drawn(a: jax.Array, salt: jax.Array, place: Any) -> jax.Array:
 
 
 def bits(x: jax.Array) -> jax.Array:
-    """Those of each number, as an integer of 32."""
+    """The bits of each number, as an integer of 32."""
     return jax.lax.bitcast_convert_type(x, _bits(x.dtype)).astype(jnp.uint32)
 
 
 def mixed(x: jax.Array) -> jax.Array:
-    """A one-to-one function of 32 bits of which every bit depends on every one (MurmurHash3's)."""
+    """A bijection of 32 bits in which every bit depends on all of them (that of MurmurHash3)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)

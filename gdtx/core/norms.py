@@ -1,4 +1,4 @@
-"""Norms that no finite number makes infinite, and what is kept within the range of its dtype."""
+"""Norms that are finite for all finite numbers, and results within the range of their dtype."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .numerics import cast, compute_dtype, sqrt, square
 
 
 def is_finite(tree: Any) -> jax.Array:
-    """Whether no number of a tree is infinite or not a number."""
+    """Whether every number of a tree is finite."""
     return _all(jnp.isfinite, tree)
 
 
@@ -63,13 +63,13 @@ def scaled_norms(x: jax.Array, axes: Any = None) -> tuple[jax.Array, jax.Array]:
 
 
 def unscaled(power: jax.Array, scaled: jax.Array) -> jax.Array:
-    """A norm from what it is times that power; one beyond the dtype's range is its largest."""
+    """A norm from its product with that power; beyond the dtype's range, the largest number."""
     norm = scaled / power
     return jnp.where(jnp.isfinite(scaled), jnp.minimum(norm, jnp.finfo(norm.dtype).max), norm)
 
 
 def shortened(u: jax.Array, power: jax.Array, scaled: jax.Array, max_norm: Any) -> jax.Array:
-    """`u` times what makes a norm, given as by `scaled_norm`, no longer than `max_norm`."""
+    """`u`, scaled so that its norm, given as by `scaled_norm`, is at most `max_norm`."""
     wide = compute_dtype(u.dtype)
     real = jnp.finfo(wide).dtype
     # Both sides times the power: the norm itself may be beyond the range of the dtype. Not whether
@@ -107,7 +107,7 @@ def inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
 
 
 def root_mean_square(x: jax.Array) -> jax.Array:
-    """Of all numbers of an array, real, and 0 of none."""
+    """The root mean square of all numbers of an array, real; 0 if there is none."""
     power, scaled = scaled_norms(x)
     return unscaled(power, scaled / max(x.size, 1) ** 0.5).reshape(())
 

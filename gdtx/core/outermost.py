@@ -13,7 +13,7 @@ _inside: ContextVar[bool] = ContextVar("gdtx_inside", default=False)
 
 
 def is_outermost() -> bool:
-    """Whether no transformation calls, nor a function that takes one apart."""
+    """Whether the caller is a user: no transformation, and no function that takes one apart."""
     return not _inside.get()
 
 

@@ -31,7 +31,7 @@ def leaf_paths(tree: Any) -> list[str]:
 
 
 def _is_nameless(key: Any) -> bool:
-    """Whether a key says no more than that something is inside."""
+    """Whether a key adds no name to a path: that of a container of one array."""
     return isinstance(key, FlattenedIndexKey) or (
         isinstance(key, GetAttrKey) and key.name == "value"
     )
@@ -42,7 +42,7 @@ def _is_below(node: tuple[Any, ...], *paths: tuple[Any, ...] | None) -> bool:
 
 
 def matched(pattern: str, paths: Sequence[str]) -> list[bool]:
-    """Which of the paths a pattern matches; it must match one if there are any."""
+    """Whether the pattern matches, for each path; it must match one if there is any."""
     found = [matches(pattern, path) for path in paths]
     if paths and not any(found):
         fail(ValueError, f"pattern {pattern!r} matches no path; the paths are {listed(paths)}")
@@ -114,7 +114,7 @@ def _fits(part: str, name: str) -> bool:
 
 
 def listed(paths: Iterable[Any]) -> str:
-    """The paths in a message, not too many of them."""
+    """The first paths, for a message, and how many more there are."""
     shown = list(map(repr, paths))
     more = len(shown) - _MOST
     return ", ".join(shown[:_MOST]) + (f" and {more} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""A word to those whose loop compiles an update for every value of a constant."""
+"""A warning for loops that compile an update for every value of a constant."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .values import is_array
 _MANY = 16
 _KEPT = 64
 
-# By a hash of all but the constants: of each, by path, hashes of what it has been.
+# By a hash of all but the constants: for each constant, by path, the hashes of its values.
 _seen: OrderedDict[int, dict[str, set[int]]] = OrderedDict()
 _warned: set[tuple[str, str]] = set()
 due: list[str] = []
@@ -49,7 +49,7 @@ def warn(stacklevel: int) -> None:
 
 
 def _rest(call: Call, above: str, constants: dict[str, tuple[str, int]]) -> Any:
-    """What is equal of calls that differ in scalar constants alone; these by path."""
+    """The parts of a call that are equal where only scalar constants differ; puts these by path."""
     parts = []
     for path, name, value in call.parts():
         if isinstance(value, Call):

@@ -19,10 +19,10 @@ def _is_by_label(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
     try:
-        sorted(value)  # as JAX must, to carry the dict of their states
+        sorted(value)  # because JAX sorts the keys of the dict of their states
     except TypeError:
         return False
-    return None not in value  # which is no leaf of a tree of labels
+    return None not in value  # because None is not a leaf in a tree of labels
 
 
 Groups = Annotated[
@@ -38,7 +38,7 @@ class MaskedState(NamedTuple):
 
 
 class PartitionState(NamedTuple):
-    """State of transformations of groups of parameters: theirs by label."""
+    """State of transformations of groups of parameters: the state of each, by label."""
 
     inner: dict[Any, PyTree]
 
@@ -178,7 +178,7 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
 
 
 def _deciding(updates: PyTree, params: PyTree) -> PyTree:
-    """What is selected from: the parameters, which have the leaves of the updates, or these."""
+    """The tree to select from: the parameters, or the updates where there are none."""
     if params is None:
         return updates
     leaves_as(jax.tree.structure(updates), params, "params", "updates")
@@ -201,7 +201,7 @@ def _selected(tree: PyTree, selection: Sequence[bool]) -> PyTree:
 
 
 def _merged(updates: PyTree, parts: Sequence[tuple[PyTree, PyTree, Sequence[bool]]]) -> PyTree:
-    """The updates with what became of those that were given to each part."""
+    """The updates, with those of each part where its leaves are."""
     leaves, structure = jax.tree.flatten(updates)
     for given, new, selection in parts:
         try:

@@ -11,7 +11,7 @@ from .errors import Voice
 from .kinds import SCALAR, Kind, checked, kind_of
 from .values import is_array
 
-# What hands remember from other libraries.
+# Names of other libraries, and the arguments that they stand for.
 _elsewhere = {
     "lr": ("learning_rate",),
     "betas": ("b1", "b2"),

@@ -1,4 +1,4 @@
-"""First states of parameters of which shapes, dtypes and shardings are known, and no numbers."""
+"""First states for parameters that are shapes, dtypes and shardings without numbers."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _line(value: Any) -> str:
 
 
 def text(value: Any, indent: int = 0, used: int = 0) -> str:
-    """A value's text, `used` columns of whose first line are taken beside its indentation."""
+    """A value's text; its first line begins `used` columns after its indentation."""
     line = _line(value)
     opening, parts, closing = _taken_apart(value)
     if not parts or indent + used + len(line) <= _WIDTH:
@@ -84,7 +84,7 @@ def text(value: Any, indent: int = 0, used: int = 0) -> str:
 
 
 def _taken_apart(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
-    """What a value's text begins with, its parts, each after what names it, and how it ends."""
+    """How a value's text begins, its parts with what stands before each, and how it ends."""
     if isinstance(value, Printed):
         return f"{value.signature.name}(", list(_arguments(value)), ")"
     if holds_calls(value):

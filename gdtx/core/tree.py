@@ -56,7 +56,7 @@ def structure_mismatch(tree: PyTree, expected: PyTree, what: str, like: str) -> 
 
 
 def _containers(one: PyTree, other: PyTree, path: str, what: str, like: str) -> str | None:
-    """Where the one tree has a list and the other a tuple, or the like."""
+    """A message where one tree has a list and the other a tuple, or the like."""
     if any(tree is None or jax.tree_util.all_leaves([tree]) for tree in (one, other)):
         return None
     if type(one) is not type(other):
@@ -96,7 +96,7 @@ def check_shapes(updates: PyTree, leaves: list[Any], what: str) -> None:
 
 
 def check_params(updates: PyTree, params: PyTree) -> None:
-    """Raise if there are parameters, of other shapes than the updates."""
+    """Raise if there are parameters and their shapes differ from those of the updates."""
     if params is not None:
         leaves = leaves_as(jax.tree.structure(updates), params, "params", "updates")
         check_shapes(updates, leaves, "parameter")
@@ -186,7 +186,7 @@ def explicit_sharding(x: Any) -> Any:
 
 
 def real_scalar(name: str, value: Any) -> jax.Array:
-    """A value that was given under this name, or an error: it must be a number."""
+    """The value of the argument of this name as a real scalar, or an error."""
     try:
         value = jnp.asarray(within_int32(value))
     except (TypeError, ValueError):

@@ -39,7 +39,7 @@ def fits(value: Any, dtype: Any) -> bool:
 
 
 def within_int32(value: Any) -> Any:
-    """A Python integer as a float where programs, which take it for an int32, could not hold it."""
+    """The value; a Python integer beyond int32, which programs could not hold, as a float."""
     if not isinstance(value, int) or -(2**31) <= value < 2**31:
         return value
     if abs(value) < 2**1023:
@@ -48,5 +48,5 @@ def within_int32(value: Any) -> Any:
 
 
 def is_zero(value: Any) -> bool:
-    """Whether a hyperparameter is the constant 0; an array may change and is not."""
+    """Whether a hyperparameter is the constant 0. An array is not, because it may change."""
     return isinstance(value, int | float | Symbolic) and value == 0

@@ -134,7 +134,7 @@ def _walk(state: PyTree, path: tuple[str, ...], code: str) -> Iterator[Buffer]:
 
 
 def _parts(state: PyTree) -> Iterator[tuple[tuple[str, ...], str, PyTree, bool]]:
-    """Of each part: what it adds to the path, how Python reaches it, itself, whether a buffer."""
+    """For each part: its piece of the path, how Python reaches it, the part, whether a buffer."""
     if isinstance(state, RecurState):
         for name, tree in state.buffers.items():
             yield (name,), f".buffers[{name!r}]", tree, True

@@ -1,4 +1,4 @@
-"""How long steps are beside the parameters that they change."""
+"""The length of steps relative to the parameters that they change."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The atoms: each link does one thing, and every method is an expression of them."""
+"""Links: each does one thing, and every method is an expression of them."""

@@ -167,7 +167,7 @@ def adaptive_grad_clip(clipping: Bound, eps: NonNegative = 1e-3) -> GradientTran
 
 
 def _unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes along which the numbers of one unit lie."""
+    """The axes over which a unit extends."""
     if sum(size != 1 for size in shape) <= 1:
         return tuple(range(len(shape)))
     if len(shape) > 5:

@@ -1,4 +1,4 @@
-"""What the age of an average changes: its bias and its variance."""
+"""Corrections for the age of an average: its bias and its variance."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def bias_correction(decay: Decay, ahead: Count = 0) -> GradientTransformation:
     """
 
     def at(t: jax.Array) -> Callable[[jax.Array], jax.Array]:
-        # As a float, because the last int32 has none ahead of it.
+        # As a float, because the largest int32 has no successor.
         remaining = one_minus_power(decay, 1.0 * t + ahead)
         return lambda u: u / remaining
 
@@ -158,7 +158,7 @@ def rectify(b2: Decay, threshold: LengthThreshold = 4.0) -> GradientTransformati
     def at(t: jax.Array) -> Callable[[jax.Array], jax.Array]:
         final = final_average_length(b2)
         length = average_length(b2, t)
-        tractable = ~(length <= threshold)  # a NaN shows
+        tractable = ~(length <= threshold)  # so that a NaN stays visible
         # Below the threshold the root may be imaginary; its value and derivative must not be.
         length = jnp.where(tractable, length, 5.0)
         ratio = (length - 4) * (length - 2) * final / ((final - 4) * (final - 2) * length)

@@ -1,4 +1,4 @@
-"""Pull toward zero."""
+"""Weight decay: a pull toward zero."""
 
 from __future__ import annotations
 

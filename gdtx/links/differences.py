@@ -1,4 +1,4 @@
-"""Updates against the ones before them."""
+"""Updates compared with the ones before them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Adam and its kin write above and below their fraction bar."""
+"""Numerator and denominator of Adam and the methods like it."""
 
 from __future__ import annotations
 
@@ -105,11 +105,11 @@ def root(eps: NonNegative, eps_root: NonNegative = 0.0) -> GradientTransformatio
             return u + eps
         return u if is_positive else jnp.where(u == 0, jnp.inf, u)
 
-    # Three links, and never one less: the state is the same whatever the numbers are.
+    # Always three links, so that the structure of the state does not depend on the numbers.
     return chain(*map(elementwise, (inside, _numerics.sqrt, outside)))
 
 
 @formula_of(root)
 def _(u: Expression, eps: Any, eps_root: Any) -> Expression:
-    # That 0 / 0 is 0 is a convention, and no part of a formula.
+    # A convention for 0 / 0, which is not part of a formula.
     return apply("root", u + eps_root) + eps

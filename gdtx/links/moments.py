@@ -121,7 +121,7 @@ def additive_ema(
     def rule(u: jax.Array, v: jax.Array) -> jax.Array:
         if jnp.iscomplexobj(u):
             raise LeafError(TypeError, "is complex, additive_ema needs real ones, as of square")
-        # Of finite gradients: the difference of two infinite squares would be no number.
+        # Squares of finite gradients may be infinite, and the difference of two would be NaN.
         u = jnp.minimum(u, jnp.finfo(u.dtype).max)
         return v - (1 - decay) * jnp.sign(v - u) * u
 

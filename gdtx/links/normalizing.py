@@ -1,4 +1,4 @@
-"""Updates brought to a size, or around a center."""
+"""Updates scaled to a size, or centered."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def reduce_on_plateau(
 
     def judged(value: jax.Array, state: PlateauState) -> PlateauState:
         best = state.best_value
-        # A factor, because infinity less a share of infinity is NaN.
+        # As a factor, because infinity minus a share of infinity is NaN.
         bound = jnp.where(sign * best > 0, 1 - rtol, 1 + rtol) * best - sign * atol
         improved = value < bound if sign == 1 else value > bound
         plateau = jnp.where(improved, 0, increment(state.plateau_count))

@@ -22,7 +22,7 @@ from ..formula import Expression, Reader, apply, formula_of
 
 
 class Margins(NamedTuple):
-    """What is kept of an array: its means over its largest axis, and over its second largest."""
+    """Means of an array over its largest axis, and over its second largest."""
 
     row: Any
     col: Any

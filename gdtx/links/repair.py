@@ -44,7 +44,7 @@ def infinite_at_zero() -> GradientTransformation:
 
 @formula_of(infinite_at_zero)
 def _(u: Expression) -> Expression:
-    return u  # that 0 / 0 is 0 is a convention, and no part of a formula
+    return u  # a convention for 0 / 0, which is not part of a formula
 
 
 @transformation

@@ -59,7 +59,7 @@ def stochastic_rounding(seed: Seed = 0) -> GradientTransformation:
         if jnp.iscomplexobj(u):
             raise LeafError(TypeError, f"is complex, its parameter is {p.dtype}")
         wide = p.astype(jnp.float32)
-        # Not the numbers that another link with this seed draws.
+        # Other numbers than those that another link with this seed draws.
         key = jax.random.fold_in(key, _ROUNDING)
         chance = jax.random.uniform(key, u.shape, jnp.float32, out_sharding=explicit_sharding(u))
         new = rounded_by_chance(cast(total(u, wide), jnp.float32), chance, p.dtype)

@@ -1,4 +1,4 @@
-"""Layer by layer: updates as long as their parameters allow."""
+"""Updates in proportion to their parameters, layer by layer."""
 
 from __future__ import annotations
 

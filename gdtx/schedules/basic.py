@@ -34,7 +34,7 @@ def choice(label: str, options: Mapping[str, V], name: str) -> V:
 
 
 def shares(step: jax.Array, steps: Any, begin: Any = 0) -> tuple[jax.Array, jax.Array]:
-    """How much of `steps` is done, from 0 to 1, and how much is left."""
+    """The share of `steps` that is done, from 0 to 1, and the share that is left."""
     done = jnp.clip(step - begin, 0, steps)
     return 1.0 * done / steps, 1.0 * (steps - done) / steps
 

@@ -74,7 +74,7 @@ def _cosine(start: Any, end: Any, steps: Any) -> Schedule:
     return share * start + (1 - share) * end
 
 
-# From one value to another in so many steps.
+# From one value to another in a number of steps.
 interpolations: dict[str, Callable[[Any, Any, Any], Rule]] = {
     "linear": linear_schedule,
     "cosine": _cosine,

@@ -18,7 +18,7 @@ Share = Annotated[
 def _phases(
     name: str, transition_steps: int, pct_start: float, pct_final: float | None
 ) -> tuple[int, ...]:
-    """The steps at which the rise, the fall, and what follows it, if anything does, end."""
+    """The steps at which the rise ends, the fall, and the last part if there is one."""
     if transition_steps == 0:
         raise ValueError(f"{name}: transition_steps must be positive, got 0")
     shares = {"pct_start": pct_start, "pct_final": 1 if pct_final is None else pct_final}

@@ -1,1 +1,1 @@
-"""Transformations that take one."""
+"""Wrappers: transformations around another one."""

@@ -1,4 +1,4 @@
-"""Updates that run only if they must."""
+"""Updates that run only under a condition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def update_if(
     state: PyTree,
     fill: jax.Array | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """What `update` returns, in a conditional of the program; else no change and the old state.
+    """Run `update` in a conditional of the program; else there is no change and the old state.
 
     No change is -0.0, because x + -0.0 is x to the bit for every x, while -0.0 + 0.0 is not.
     `updates` are like those that `update` returns, `fill` is to be emitted in place of no change.

@@ -121,7 +121,7 @@ def decays(decay: Any, start: int) -> Callable[[jax.Array], jax.Array]:
         before = jnp.maximum(step - start, 0).astype(jnp.result_type(float))
         if decay is None:
             return before / (before + 1)
-        # From 1 - β without cancellation: to the right relative precision is the weight of the new.
+        # From 1 - β without cancellation, so that the weight of the new value is precise.
         return jnp.where(before > 0, 1 - (1 - decay) / one_minus_power(decay, before + 1), 0)
 
     return at

@@ -87,7 +87,7 @@ def _fits(tx: GradientTransformation, state: PyTree, params: PyTree) -> bool:
     """
     try:
         expected = jax.eval_shape(tx.init, params)
-    except Exception:  # every transformation has its own way to refuse what are no parameters
+    except Exception:  # every transformation refuses in its own way what are no parameters
         return False
     return jax.tree.structure(expected) == jax.tree.structure(state)
 

@@ -85,11 +85,11 @@ def master_weights(inner: TransformationLike) -> GradientTransformation:
 
 @formula_of(master_weights)
 def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expression:
-    return reader.read(inner, u)  # what it adds is how numbers are kept
+    return reader.read(inner, u)  # it changes how numbers are kept, and not the formula
 
 
 def _copies(kept: PyTree, structure: Any, params: list[Any]) -> list[Any]:
-    """The copies of these parameters, those of changed numbers made anew."""
+    """The copies of these parameters; new ones of parameters that were changed from outside."""
     try:
         copies = structure.flatten_up_to(kept)
     except ValueError:

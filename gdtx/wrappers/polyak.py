@@ -1,4 +1,4 @@
-"""A step as long as the loss and its slope say."""
+"""Step sizes from the loss and its slope."""
 
 from __future__ import annotations
 

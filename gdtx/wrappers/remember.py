@@ -1,4 +1,4 @@
-"""What went in and what came out, for a logger."""
+"""Norms of what went in and what came out, for a logger."""
 
 from __future__ import annotations
 

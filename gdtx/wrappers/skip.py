@@ -1,4 +1,4 @@
-"""Steps left out, because their gradient would do harm."""
+"""Steps skipped, because their gradient would do harm."""
 
 from __future__ import annotations
 

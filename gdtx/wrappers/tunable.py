@@ -120,7 +120,7 @@ def _is_tunable(part: Any) -> bool:
     return isinstance(part, TunableState)
 
 
-# By the paths that a state keeps: of each path, what the transformations that kept them take.
+# By the paths that a state keeps: the kinds that the transformations take under each path.
 _kinds: dict[frozenset[str], dict[str, dict[Kind, None]]] = {}
 
 
@@ -132,7 +132,7 @@ def _note_kinds(inner: GradientTransformation, paths: Iterable[str]) -> None:
 
 
 def _checked(path: str, value: Any, keepers: list[dict[str, Any]]) -> tuple[Any, Kind]:
-    """The value, and the kind of what has this path that takes it."""
+    """The value as the transformation that has this path takes it, and the kind it takes."""
     label, error = f"set_hyperparams: {path}", None
     if np.shape(value) != ():
         raise ValueError(f"{label} must be a scalar, got shape {np.shape(value)}")
