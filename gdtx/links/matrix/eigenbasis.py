@@ -111,8 +111,7 @@ def in_eigenbasis(
         A transformation whose state holds two matrices for each axis of a block.
 
     Raises:
-        ValueError: for another method, or if float64 is asked for where 64-bit types are not
-            enabled.
+        ValueError: if float64 is asked for where 64-bit types are not enabled.
 
     >>> import gdtx, jax.numpy as jnp
     >>> size = gdtx.chain(gdtx.square(), gdtx.ema(0.0), gdtx.sqrt(), gdtx.add(1e-3))
@@ -136,7 +135,7 @@ def in_eigenbasis(
         )
 
     def refreshed(
-        step: jax.Array, statistics: Factors, basis: Factors, power: PyTree, failures: jax.Array
+        step: jax.Array, statistics: Factors, basis: Factors, state: PyTree, failures: jax.Array
     ) -> tuple[Factors, PyTree, jax.Array]:
         matrices, structure = jax.tree.flatten(statistics)
         turn = functools.partial(turned_basis, step == bases.start, bases.method, working)
@@ -144,7 +143,7 @@ def in_eigenbasis(
             turn, bases.batch_size, failures, matrices, jax.tree.leaves(basis)
         )
         new, places, _ = ([each[i] for each in found] for i in range(3))
-        return structure.unflatten(new), _sorted(power, structure.unflatten(places)), failures
+        return structure.unflatten(new), _sorted(state, structure.unflatten(places)), failures
 
     def update(
         updates: Stacks, state: EigenbasisState, params: PyTree = None, **extra_args: Any
@@ -154,7 +153,7 @@ def in_eigenbasis(
         updates = without_nonfinite(updates)
         statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
 
-        def refresh(power: PyTree) -> tuple[Factors, PyTree, jax.Array]:
+        def refresh(sizes_state: PyTree) -> tuple[Factors, PyTree, jax.Array]:
             return jax.lax.cond(
                 is_due(step, bases.start, bases.every),
                 refreshed,
@@ -162,22 +161,23 @@ def in_eigenbasis(
                 step,
                 jax.lax.stop_gradient(statistics),
                 state.basis,
-                power,
+                sizes_state,
                 state.failures,
             )
 
-        basis, power, failures = state.basis, state.magnitude, state.failures
+        basis, sizes_state, failures = state.basis, state.magnitude, state.failures
         if not bases.stale:
-            basis, power, failures = refresh(power)
+            basis, sizes_state, failures = refresh(sizes_state)
         means, direction_state = direction.update(updates, state.direction, params, **extra_args)
-        sizes, power = magnitude.update(multiply_axes(basis, updates, transposed=True), power)
+        turned_updates = multiply_axes(basis, updates, transposed=True)
+        sizes, sizes_state = magnitude.update(turned_updates, sizes_state)
         turned_means = multiply_axes(basis, means, transposed=True)
         quotients = {name: turned_means[name] / sizes[name] for name in updates}
         updates = multiply_axes(basis, quotients)
         if bases.stale:
-            basis, power, failures = refresh(power)
+            basis, sizes_state, failures = refresh(sizes_state)
         return updates, EigenbasisState(
-            step, failures, direction_state, power, statistic_state, basis
+            step, failures, direction_state, sizes_state, statistic_state, basis
         )
 
     return GradientTransformation(init, update)
