@@ -171,7 +171,7 @@ def number_like(label: str, old: Any, value: Any, kind: Kind | None) -> Any:
 
 
 def rounded(value: Any, dtype: Any, kind: Kind) -> np.ndarray:
-    """The nearest number of this dtype that is of this kind: 1 - 1e-9 is in [0, 1), and 1 is not."""
+    """The nearest number of this dtype that is of this kind: [0, 1) has 1 - 1e-9 but not 1."""
     with np.errstate(over="ignore"):
         near = np.asarray(value, dtype)
     if kind.accepts(near.item()) or not kind.accepts(value):
