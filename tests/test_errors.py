@@ -362,7 +362,7 @@ MISSING = [
     bad(ValueError, f"chain > {NO_PARAMS}",
         update, chain(clip(1.0), add_decayed_weights(0.1)), PARAMS, None),
     bad(ValueError,
-        "adam: state and params came in each other's place: update(updates, state, params)",
+        "adam: state and params are swapped: call update(updates, state, params)",
         swapped, adam(0.1)),
     bad(TypeError, f"GradientTransformation: {NO_VALUE}", update, VALUE),
     bad(TypeError, f"chain: {NO_VALUE}", update, chain(adam(0.1), VALUE), gain=1.0),

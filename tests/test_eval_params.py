@@ -191,7 +191,7 @@ def test_what_does_not_fit_raises():
         gdtx.eval_params(tx, params, state)
     with pytest.raises(ValueError, match=swapped):
         gdtx.eval_params(gdtx.sgd(0.1), params, ())
-    fits_not = r"^eval_params: the state is none of these parameters, as the transformation makes"
+    fits_not = "^eval_params: the transformation makes no such state of these parameters; call"
     restored = {"average": state.average, "inner": state.inner}  # as from a checkpoint
     for wrong in ((), state.inner, restored):
         with pytest.raises(ValueError, match=fits_not):

@@ -274,8 +274,8 @@ def test_path_that_does_not_move():
 @pytest.mark.parametrize(("path", "number", "message"), [
     ({"a": jnp.ones((3, 2)), "b": jnp.ones((2, 2))}, 2, r"got first axes \[\(2,\), \(3,\)\]"),
     (jnp.ones(()), 2, r"got first axes \[\(\)\]"),
-    (jnp.ones((5, 1)), 2, "number must be from 1 to 1, which of 5 positions and 1 parameters"),
-    (jnp.ones((1, 5)), 2, "number must be from 1 to 1, which of 1 positions and 5 parameters"),
+    (jnp.ones((5, 1)), 2, "number must be from 1 to 1, for 5 positions and 1 parameters"),
+    (jnp.ones((1, 5)), 2, "number must be from 1 to 1, for 1 positions and 5 parameters"),
     (jnp.ones((5, 5)), 0, "number must be from 1 to 5, .*got 0"),
 ])  # fmt: skip
 def test_path_errors(path, number, message):

@@ -257,10 +257,11 @@ def test_graft_of_nothing_is_zero_with_finite_derivatives():
 
 
 def test_graft_says_what_goes_together():
+    pair = "per='block' and a block_size need each other,"
     for settings, message in (
         ({"per": "row"}, "per must be 'leaf' or 'block', got 'row'"),
-        ({"per": "block"}, "per='block' with block_size=None, which goes with blocks"),
-        ({"block_size": 2}, "per='leaf' with block_size=2, which goes with blocks"),
+        ({"per": "block"}, f"{pair} got per='block' and block_size=None"),
+        ({"block_size": 2}, f"{pair} got per='leaf' and block_size=2"),
         ({"per": "block", "block_size": 0}, "block_size must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=f"graft: {message}"):

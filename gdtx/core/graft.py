@@ -57,7 +57,10 @@ def graft(
     Array([ 3.,  3., -3.,  3.], dtype=float32)
     """
     if (per == "block") != (block_size is not None):
-        raise ValueError(f"graft: per={per!r} with block_size={block_size}, which goes with blocks")
+        raise ValueError(
+            f"graft: per='block' and a block_size need each other, got per={per!r} and "
+            f"block_size={block_size}"
+        )
     if block_size == 0:
         raise ValueError("graft: block_size must be at least 1, got 0")
     resized = _resized if block_size is None else _by_blocks(_resized, block_size)

@@ -314,7 +314,7 @@ def _check(updates: PyTree, state: PyTree, params: PyTree) -> None:
     if jax.tree.structure(params) != structure == jax.tree.structure(state):
         fail(
             ValueError,
-            "state and params came in each other's place: update(updates, state, params)",
+            "state and params are swapped: call update(updates, state, params)",
         )
     check_arrays(params, "params")
     leaves = leaves_as(structure, params, "params", "updates")

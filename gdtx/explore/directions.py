@@ -148,8 +148,8 @@ def path_directions(path: PyTree, number: int = 2) -> PathDirections:
         if not 1 <= number <= min(flat.shape):
             fail(
                 ValueError,
-                f"number must be from 1 to {min(flat.shape)}, which of {flat.shape[0]} positions "
-                f"and {flat.shape[1]} parameters is the less, got {number}",
+                f"number must be from 1 to {min(flat.shape)}, for {flat.shape[0]} positions and "
+                f"{flat.shape[1]} parameters, got {number}",
             )
     _, sizes, vectors = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
     vectors = vectors[:number]

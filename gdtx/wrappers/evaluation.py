@@ -55,10 +55,11 @@ def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> Py
     with nested(), at_work("eval_params"):
         if not _fits(tx, state, params):
             swapped = _fits(tx, params, state)
-            hint = ": they are swapped" if swapped else ", as the transformation makes one"
+            hint = ": they are swapped" if swapped else ""
             fail(
                 ValueError,
-                f"the state is none of these parameters{hint}; call eval_params(tx, state, params)",
+                f"the transformation makes no such state of these parameters{hint}; "
+                "call eval_params(tx, state, params)",
             )
         check_arrays(params, "params")
         parts = jax.tree.leaves(state, is_leaf=_has_eval_params)
