@@ -75,6 +75,8 @@ def _integer_from(expected: str, least: int, most: int = 2**31 - 1) -> Kind:
 
 
 def one_of(*names: str) -> Kind:
+    """The kind of a string that is one of these: `Annotated[str, one_of("min", "max")]`."""
+
     def accepts(value: Any) -> bool:
         return isinstance(value, str) and value in names
 

@@ -145,7 +145,7 @@ def valley(curvature: float = 20.0) -> Problem:
     descent needs a learning rate below $2 / h$.
 
     Args:
-        curvature: $h$.
+        curvature: $h$, the curvature across the valley.
 
     >>> from gdtx import explore
     >>> import jax, jax.numpy as jnp

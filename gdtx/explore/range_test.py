@@ -88,8 +88,8 @@ def lr_range_test(
         params: parameters to start from.
         batches: tree of arrays, batches stacked along the first axis.
         make_tx: function of a learning rate that returns a transformation, such as `gdtx.adam`.
-        min_lr: $\eta_{min}$.
-        max_lr: $\eta_{max}$.
+        min_lr: $\eta_{min}$, the rate of the first step.
+        max_lr: $\eta_{max}$, the rate of the last step.
         steps: $n$, as many as there are batches by default; more use them again from the first.
         smoothing: $\beta$; 0 leaves the losses as they are.
         divergence: $d$; infinite never stops but for a loss that is not finite.

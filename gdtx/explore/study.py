@@ -32,7 +32,7 @@ class BatchSizeStudy(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        """What is to be known before the steps are believed, in words."""
+        """Reasons to doubt the numbers of steps, in words."""
         missed = [
             f"batch size {size:g}: target not reached within {limit:g} steps"
             for size, limit, reached in zip(

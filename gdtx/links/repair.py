@@ -30,7 +30,7 @@ def zero_nans() -> GradientTransformation:
 def infinite_at_zero() -> GradientTransformation:
     r"""Replace 0 by infinity, number by number: what :func:`divide` divides by it is 0.
 
-    The denominator of methods without an $\epsilon$, in which $0 / 0$ is to be 0. The derivative
+    The denominator of methods without an $\epsilon$, in which $0 / 0$ counts as 0. The derivative
     there is 0.
 
     >>> import gdtx, jax.numpy as jnp
