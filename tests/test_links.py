@@ -1,5 +1,7 @@
 """Links that bound, center, repair and remember, against NumPy, Optax or other expressions."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,6 @@ import optax
 import oracles
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from test_latex import evaluated, sample
 
 import gdtx
 
@@ -32,23 +33,28 @@ def run(tx, updates, params=None):
     return tx.update(updates, tx.init(updates), params)[0]
 
 
-def steps(tx, count=5, shapes=FEW):
-    """The updates of some steps on random gradients, in one program."""
-    gradients = [draw(t, shapes) for t in range(count)]
+def steps(transformations, count=5, shapes=FEW):
+    """The updates of some steps of each on the same random gradients, in one program."""
+    drawn = [draw(t, shapes) for t in range(count)]
+    gradients = {name: np.stack([each[name] for each in drawn]) for name in shapes}
     params = draw(99, shapes)
 
-    def train(gradients):
-        state, out = tx.init(params), []
-        for g in gradients:
-            updates, state = tx.update(g, state, params)
-            out.append(updates)
-        return out
+    def train(tx, gradients):
+        def step(state, g):
+            return tx.update(g, state, params)[::-1]
 
-    return jax.jit(train)(gradients)
+        return jax.lax.scan(step, tx.init(params), gradients)[1]
+
+    def train_all(gradients):
+        return [train(tx, gradients) for tx in transformations]
+
+    return jax.tree.map(np.asarray, jax.jit(train_all)(gradients))
 
 
-def assert_same(one, other, rtol=1e-5, atol=1e-6, **kwargs):
-    chex.assert_trees_all_close(steps(one, **kwargs), steps(other, **kwargs), rtol=rtol, atol=atol)
+def pairs(table, **kwargs):
+    """The updates of both sides of each row."""
+    found = steps([tx for pair in table.values() for tx in pair], **kwargs)
+    return dict(zip(table, zip(found[::2], found[1::2], strict=True), strict=True))
 
 
 AS_OPTAX = {
@@ -81,72 +87,19 @@ AS_OPTAX = {
 }  # fmt: skip
 
 
+@functools.cache
+def as_optax(is_stateless):
+    """Those without a state on arrays of many shapes, the others for some steps."""
+    rows = {
+        name: pair for name, pair in AS_OPTAX.items() if (pair[0].init({}) == ()) == is_stateless
+    }
+    return pairs(rows, **({"count": 1, "shapes": WITH_NUMBERS} if is_stateless else {}))
+
+
 @pytest.mark.parametrize("link", AS_OPTAX)
 def test_link_is_that_of_optax(link):
-    one, other = AS_OPTAX[link]
-    is_stateless = one.init({}) == ()
-    assert_same(one, other, **({"count": 1, "shapes": WITH_NUMBERS} if is_stateless else {}))
-
-
-# A link, and what it makes of gradients, the first axis of which is time: in NumPy, from the paper.
-AS_NUMPY = {
-    "square": (gdtx.square(), oracles.square),
-    "clip": (gdtx.clip(0.5), lambda g: np.clip(g, -0.5, 0.5)),
-    "trace": (gdtx.trace(0.5), lambda g: oracles.trace(g, 0.5)),
-    "ema": (gdtx.ema(0.8, initial=0.3), lambda g: oracles.ema(g, 0.8, 0.3)),
-    "bias_correction": (
-        gdtx.bias_correction(0.9, ahead=2),
-        lambda g: g / (1 - 0.9 ** (np.arange(len(g)) + 3.0)[:, None]),
-    ),
-    "first_moment": (gdtx.first_moment(0.8), lambda g: oracles.mean(g, 0.8)),
-    "second_moment": (gdtx.second_moment(0.9), lambda g: oracles.mean(oracles.square(g), 0.9)),
-    "root": (gdtx.chain(gdtx.square(), gdtx.root(0.5)), lambda g: np.abs(g) + 0.5),
-    "root, eps inside": (
-        gdtx.chain(gdtx.square(), gdtx.root(0.5, eps_root=0.25)),
-        lambda g: np.sqrt(g**2 + 0.25) + 0.5,
-    ),
-    "running_max": (
-        gdtx.chain(gdtx.absolute(), gdtx.running_max(0.5)),
-        lambda g: oracles.recur(lambda a, x: np.maximum(0.5 * a, x), 0.0, np.abs(g)),
-    ),
-    "running_sum": (gdtx.running_sum(0.5), lambda g: 0.5 + np.cumsum(g, axis=0)),
-    "variance": (gdtx.variance(0.9), lambda g: oracles.variance(g, 0.9, 0.0)),
-    "difference": (gdtx.difference(), lambda g: np.diff(g, axis=0, prepend=g[:1])),
-    "wait": (gdtx.wait(3), lambda g: np.where(np.arange(len(g))[:, None] < 3, 0, g)),
-}
-
-
-def test_links_are_those_of_numpy(x64):
-    g, _ = sample(7)
-
-    def run(tx):
-        return jax.lax.scan(lambda state, u: tx.update(u, state)[::-1], tx.init(g[0]), g)[1]
-
-    got = jax.jit(lambda: {name: run(tx) for name, (tx, _) in AS_NUMPY.items()})()
-    want = {name: oracle(g) for name, (_, oracle) in AS_NUMPY.items()}
-    chex.assert_trees_all_close(got, want, rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("name", AS_NUMPY)
-def test_printed_links_are_those_of_numpy(name):
-    tx, oracle = AS_NUMPY[name]
-    g, theta = sample(7)
-    got = evaluated(gdtx.latex(tx, values=True), g, theta)
-    np.testing.assert_allclose(got, oracle(g), rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("tx", "at_zero"),
-    [
-        (gdtx.root(0.0), np.inf), (gdtx.root(0.0, 1e-50), np.inf), (gdtx.root(0.0, 1e-30), 1e-15),
-        (gdtx.root(0.5), 0.5), (gdtx.root(jnp.array(0.0)), 0.0),
-    ],
-)  # fmt: skip
-def test_root_of_nothing_is_infinite_only_without_epsilon(tx, at_zero):
-    state = tx.init(jnp.zeros(2))
-    np.testing.assert_allclose(tx.update(jnp.array([0.0, 4.0]), state)[0][0], at_zero, rtol=1e-6)
-    # A number that becomes another, or an array, goes on with the same state.
-    assert state == gdtx.root(1.0, eps_root=1.0).init(jnp.zeros(2))
+    ours, theirs = as_optax(AS_OPTAX[link][0].init({}) == ())[link]
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 direction = gdtx.scale_by_sign()
@@ -223,10 +176,13 @@ LAWS = {
 }  # fmt: skip
 
 
+laws = functools.cache(lambda: pairs(LAWS))
+
+
 @pytest.mark.parametrize("law", LAWS)
 def test_law(law):
     # At 0 signs are decided by rounding, which numbers drawn at random do not meet.
-    assert_same(*LAWS[law], rtol=1e-4)
+    chex.assert_trees_all_close(*laws()[law], rtol=1e-4, atol=1e-6)
 
 
 def test_repeated_values_need_one_buffer():
@@ -321,23 +277,37 @@ STATELESS = [
 ]  # fmt: skip
 
 
+@functools.cache
+def at_zero(dtype):
+    """Updates and derivatives of each link without a state, in one program."""
+    shapes = {"scalar": (), "kernel": (1, 3, 2, 5), "empty": (0, 4)}
+    params = {name: jnp.zeros(shape, dtype) for name, shape in shapes.items()} | {"none": None}
+    links = [tx for tx in STATELESS if not (dtype == "complex64" and is_ordering(tx))]
+
+    def total(u, tx):
+        return sum(jnp.sum(jnp.abs(x) ** 2 + x.real) for x in jax.tree.leaves(run(tx, u, u)))
+
+    def all_of(u):
+        return [(tx.update(u, (), u)[0], jax.grad(total)(u, tx)) for tx in links]
+
+    return dict(zip(links, jax.jit(all_of)(params), strict=True)), params
+
+
+def is_ordering(tx):
+    return tx.factory is gdtx.keep_nonnegative
+
+
 @pytest.mark.parametrize("tx", STATELESS, ids=lambda tx: tx.factory.__name__)
 @pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
 def test_stateless_links_keep_shapes_and_are_smooth_at_zero(tx, dtype):
-    if dtype == "complex64" and tx.factory is gdtx.keep_nonnegative:
+    if dtype == "complex64" and is_ordering(tx):
         pytest.skip("orders real numbers")
-    shapes = {"scalar": (), "kernel": (3, 3, 2, 5), "empty": (0, 4)}
-    params = {name: jnp.zeros(shape, dtype) for name, shape in shapes.items()} | {"none": None}
-    updates = jax.jit(lambda u: tx.update(u, (), u)[0])(params)
+    found, params = at_zero(dtype)
+    updates, slopes = found[tx]
     chex.assert_trees_all_equal_shapes(updates, params)
     wide = "complex64" if dtype == "complex64" else "float32"
     assert {str(x.dtype) for x in jax.tree.leaves(updates)} <= {wide, dtype}
-    assert tx.update({}, tx.init({}), {}) == ({}, ())
-
-    def total(u):
-        return sum(jnp.sum(jnp.abs(x) ** 2 + x.real) for x in jax.tree.leaves(run(tx, u, u)))
-
-    chex.assert_tree_all_finite(jax.jit(jax.grad(total))(params))
+    chex.assert_tree_all_finite(slopes)
 
 
 @pytest.mark.parametrize("tx", STATELESS[:4], ids=lambda tx: tx.factory.__name__)
@@ -366,8 +336,8 @@ def test_links_that_need_parameters_say_so(tx):
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 def test_centralize_leaves_no_mean(axis):
     updates = draw(0)
-    centered = run(gdtx.centralize(axis), updates)
-    for name, u in updates.items():
+    centered = jax.tree.map(np.asarray, run(gdtx.centralize(axis), updates))
+    for name, u in jax.tree.map(np.asarray, updates).items():
         if u.ndim < 2 or not u.size:
             chex.assert_trees_all_equal(centered[name], u)
             continue
@@ -466,9 +436,12 @@ def test_state_of_factored_arrays_is_their_rows_and_columns():
 def test_nothing_to_divide_by():
     tx = gdtx.rank_one(gdtx.ema(0.9), min_dim_size_to_factor=1)
     for shape in ((3, 2), (0, 4)):
-        zeros = jnp.zeros(shape)
-        np.testing.assert_array_equal(run(tx, zeros), zeros)
-        assert jnp.isfinite(jax.grad(lambda u: run(tx, u).sum())(zeros)).all()
+        zeros = np.zeros(shape, np.float32)
+        kept, slope = jax.jit(lambda u: (run(tx, u), jax.grad(lambda u: run(tx, u).sum())(u)))(
+            zeros
+        )
+        np.testing.assert_array_equal(kept, zeros)
+        assert np.isfinite(slope).all()
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])

@@ -7,6 +7,7 @@ lost in a large parameter. With weight decay, even of 0, the parameters run free
 norms would all be 1 at zero.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -33,6 +34,11 @@ class Row(NamedTuple):
     their_settings: dict
     rtol: float = 1e-12
     because: str = ""
+
+    @property
+    def restart(self):
+        """Whether the parameters are put back to zero before each step."""
+        return not (self.method.endswith("w") or "weight_decay" in self.settings)
 
 
 TORCH = [
@@ -146,81 +152,99 @@ OPTAX = [
 ]  # fmt: skip
 
 
-def torch_path(name, settings, gradients, theta, restart):
+def torch_path(row):
     torch = pytest.importorskip("torch", reason="PyTorch is installed by the extra 'peers'")
+    gradients, theta = problem()
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         params = {k: torch.tensor(v, requires_grad=True) for k, v in theta.items()}
-        optimizer = getattr(torch.optim, name)(params.values(), lr=LEARNING_RATE, **settings)
+        optimizer = getattr(torch.optim, row.theirs)(
+            params.values(), lr=LEARNING_RATE, **row.their_settings
+        )
         path = []
         for step in gradients:
             for key, p in params.items():
                 p.grad = torch.tensor(step[key])
-                if restart:
+                if row.restart:
                     p.data.zero_()
             optimizer.step()
             path.append({k: p.detach().numpy().copy() for k, p in params.items()})
-        return path
+        return {key: np.array([step[key] for step in path]) for key in SHAPES}
     finally:
         torch.set_default_dtype(default)
 
 
-def keras_path(name, settings, gradients, theta, restart):
+def keras_path(row):
     keras = pytest.importorskip("keras", reason="Keras is installed by the extra 'peers'")
+    gradients, theta = problem()
     default = keras.config.floatx()
     keras.config.set_floatx("float64")
     try:
         params = {k: keras.Variable(v, dtype="float64") for k, v in theta.items()}
-        optimizer = getattr(keras.optimizers, name)(LEARNING_RATE, **settings)
+        optimizer = getattr(keras.optimizers, row.theirs)(LEARNING_RATE, **row.their_settings)
         path = []
         for step in gradients:
-            if restart:
+            if row.restart:
                 for p in params.values():
                     p.assign(jnp.zeros(p.shape))
             optimizer.apply([jnp.asarray(step[k]) for k in params], list(params.values()))
             path.append({k: np.array(p.value) for k, p in params.items()})
-        return path
+        return {key: np.array([step[key] for step in path]) for key in SHAPES}
     finally:
         keras.config.set_floatx(default)
 
 
-def transformation_path(transformation, gradients, theta, restart):
-    params = jax.tree.map(jnp.asarray, theta)
-    state = transformation.init(params)
-    update = jax.jit(transformation.update)
-    path = []
-    for step in gradients:
-        if restart:
-            params = jax.tree.map(jnp.zeros_like, params)
-        updates, state = update(step, state, params)
-        params = jax.tree.map(jnp.add, params, updates)
-        path.append(jax.tree.map(np.asarray, params))
-    return path
+def gdtx_paths(rows, theirs=None):
+    """Parameters after each step of each row, from one scan; those of Optax too if it is given."""
+    made = [
+        (getattr(module, name)(LEARNING_RATE, **settings), row.restart)
+        for row in rows
+        for module, name, settings in (
+            (gdtx, row.method, row.settings), (theirs, row.theirs, row.their_settings)
+        )
+        if module is not None
+    ]  # fmt: skip
+    gradients, theta = problem()
+
+    def step(carry, g):
+        after = []
+        for (transformation, restart), (params, state) in zip(made, carry, strict=True):
+            old = jax.tree.map(jnp.zeros_like, params) if restart else params
+            updates, state = transformation.update(g, state, old)
+            after.append((jax.tree.map(jnp.add, old, updates), state))
+        return after, [params for params, _ in after]
+
+    def run(theta, gradients):
+        first = [(theta, transformation.init(theta)) for transformation, _ in made]
+        return jax.lax.scan(step, first, gradients)[1]
+
+    stacked = {key: np.stack([step[key] for step in gradients]) for key in SHAPES}
+    return jax.tree.map(np.asarray, jax.jit(run)(theta, stacked))
 
 
-def optax_path(name, settings, gradients, theta, restart):
+@functools.cache
+def both(peer):
+    """Ours of each row of a table, and theirs."""
+    path, rows = PEERS[peer]
+    if path:
+        return gdtx_paths(rows), lambda i: path(rows[i])
     optax = pytest.importorskip("optax", reason="Optax is installed by the extra 'test'")
-    transformation = getattr(optax, name)(LEARNING_RATE, **settings)
-    return transformation_path(transformation, gradients, theta, restart)
+    found = gdtx_paths(rows, optax)
+    return found[::2], found[1::2].__getitem__
 
 
-def gdtx_path(name, settings, gradients, theta, restart):
-    transformation = getattr(gdtx, name)(LEARNING_RATE, **settings)
-    return transformation_path(transformation, gradients, theta, restart)
-
-
-PEERS = {"torch": (torch_path, TORCH), "keras": (keras_path, KERAS), "optax": (optax_path, OPTAX)}
+PEERS = {"torch": (torch_path, TORCH), "keras": (keras_path, KERAS), "optax": (None, OPTAX)}
 CASES = [
     pytest.param(
-        path, row, id=" ".join([peer, row.method, *(f"{k}={v}" for k, v in row.settings.items())])
+        peer, i, id=" ".join([peer, row.method, *(f"{k}={v}" for k, v in row.settings.items())])
     )
-    for peer, (path, rows) in PEERS.items()
-    for row in rows
+    for peer, (_, rows) in PEERS.items()
+    for i, row in enumerate(rows)
 ]
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def problem():
     """Gradients over 16 decades, within a weight and between weights, more of them positive.
 
@@ -238,19 +262,17 @@ def problem():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize(("path", "row"), CASES)
-def test_same_trajectory(path, row, problem):
-    gradients, theta = problem
-    restart = not (row.method.endswith("w") or "weight_decay" in row.settings)
-    theirs = path(row.theirs, row.their_settings, gradients, theta, restart)
-    ours = gdtx_path(row.method, row.settings, gradients, theta, restart)
+@pytest.mark.parametrize(("peer", "i"), CASES)
+def test_same_trajectory(peer, i):
+    row, (ours, theirs) = PEERS[peer][1][i], both(peer)
+    path = theirs(i)
     for key in SHAPES:
-        expected = np.array([step[key] for step in theirs])
+        expected = path[key]
         # Steps of LAMB, a tenth of the weights, take some past zero: what is left there keeps the
         # roundings of what it was.
-        rounding = 0 if restart else 4 * np.finfo(float).eps * np.max(np.abs(expected))
+        rounding = 0 if row.restart else 4 * np.finfo(float).eps * np.max(np.abs(expected))
         np.testing.assert_allclose(
-            np.array([step[key] for step in ours]),
+            ours[i][key],
             expected,
             rtol=row.rtol,
             atol=rounding,
