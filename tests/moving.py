@@ -67,22 +67,24 @@ def problem():
 
 
 def paths(transformations):
-    """The parameters after each step with each of them, from one compiled scan."""
+    """The parameters after each step with each of them, and what is last, from one program."""
     gradients, start = problem()
 
-    def step(carry, gradient):
-        after = {}
-        for name, (params, state) in carry.items():
-            updates, state = transformations[name].update(gradient, state, params)
-            after[name] = jax.tree.map(jnp.add, params, updates), state
-        return after, {name: params for name, (params, _) in after.items()}
+    def run(tx, start):
+        def step(carry, gradient):
+            params, state = carry
+            updates, state = tx.update(gradient, state, params)
+            params = jax.tree.map(jnp.add, params, updates)
+            return (params, state), params
 
-    def run(start):
-        carry = {name: (start, tx.init(start)) for name, tx in transformations.items()}
-        return jax.lax.scan(step, carry, gradients)
+        return jax.lax.scan(step, (start, tx.init(start)), gradients)
 
-    last, found = jax.jit(run)(jax.tree.map(jnp.asarray, start))
-    return jax.tree.map(np.asarray, found), last
+    def run_all(start):
+        return {name: run(tx, start) for name, tx in transformations.items()}
+
+    both = jax.jit(run_all)(jax.tree.map(jnp.asarray, start))
+    found = {name: jax.tree.map(np.asarray, path) for name, (_, path) in both.items()}
+    return found, {name: last for name, (last, _) in both.items()}
 
 
 def distances(found, expected):

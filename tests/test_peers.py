@@ -196,7 +196,7 @@ def keras_path(row):
 
 
 def gdtx_paths(rows, theirs=None):
-    """Parameters after each step of each row, from one scan; those of Optax too if it is given."""
+    """Parameters after each step of each row, from one program; also of Optax, if it is given."""
     made = [
         (getattr(module, name)(LEARNING_RATE, **settings), row.restart)
         for row in rows
@@ -207,20 +207,21 @@ def gdtx_paths(rows, theirs=None):
     ]  # fmt: skip
     gradients, theta = problem()
 
-    def step(carry, g):
-        after = []
-        for (transformation, restart), (params, state) in zip(made, carry, strict=True):
+    def run(transformation, restart, theta, gradients):
+        def step(carry, g):
+            params, state = carry
             old = jax.tree.map(jnp.zeros_like, params) if restart else params
             updates, state = transformation.update(g, state, old)
-            after.append((jax.tree.map(jnp.add, old, updates), state))
-        return after, [params for params, _ in after]
+            params = jax.tree.map(jnp.add, old, updates)
+            return (params, state), params
 
-    def run(theta, gradients):
-        first = [(theta, transformation.init(theta)) for transformation, _ in made]
-        return jax.lax.scan(step, first, gradients)[1]
+        return jax.lax.scan(step, (theta, transformation.init(theta)), gradients)[1]
+
+    def run_all(theta, gradients):
+        return [run(*each, theta, gradients) for each in made]
 
     stacked = {key: np.stack([step[key] for step in gradients]) for key in SHAPES}
-    return jax.tree.map(np.asarray, jax.jit(run)(theta, stacked))
+    return jax.tree.map(np.asarray, jax.jit(run_all)(theta, stacked))
 
 
 @functools.cache
