@@ -383,7 +383,7 @@ STATES = [
         foreign, adam(0.1), amsgrad(0.1)),
     bad(ValueError, f"nadam > scale_by_nadam > scheduled_bias_correction: {OTHERS} a ProductState, "
         "got a CountState", foreign, nadam(0.1, momentum_decay=0.004), nadam(0.1)),
-    bad(ValueError, f"scale_by_rprop: {OTHERS} buffers ['sign', 'step'], got",
+    bad(ValueError, f"scale_by_rprop: {OTHERS} a dict of sign, step, got",
         foreign, scale_by_rprop(0.1), trace(0.9)),
     bad(ValueError, f"chain > trace: {OTHERS} a RecurState, got",
         foreign, chain(trace(0.9), adam(0.1)), chain(adam(0.1), trace(0.9))),

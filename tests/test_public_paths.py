@@ -235,7 +235,7 @@ TABLE = {
         kfac.levenberg_marquardt(kfac.kfac(STEP)),
         "step damping ratio step 1.blocks.step 1.blocks.age 1.blocks.statistics.0.value "
         "1.blocks.statistics.1.step 1.blocks.bases 1.blocks.failures 2.factor 3.0.value",
-        "inner.learning_rate@3 inner.momentum inner.damping inner.decay inner.inverse_every "
+        "inner.learning_rate@3 inner.momentum inner.damping@1 inner.decay inner.inverse_every "
         "inner.norm_constraint inner.weight_decay damping every factor min_damping max_damping",
         "step",
     ),
@@ -271,6 +271,7 @@ TABLE = {
     ),
 }
 
+HOLDS = ("tunable", "tunable inside", "levenberg_marquardt")
 by_name = pytest.mark.parametrize("name", TABLE)
 
 
@@ -309,11 +310,11 @@ def test_hyperparameters(name):
     for path, place in places.items():
         if place is None:
             assert current[path] is given[path] or current[path] == given[path], path
-        elif "tunable" in name and path != "inner.learning_rate":
+        elif name in HOLDS and path != "inner.learning_rate":
             assert current[path] == place, path
         else:
             # What tunable keeps of the schedule goes from 1 to 0 in 2 steps, and 4 are done.
-            assert current[path] == (0 if "tunable" in name else place / 128), path
+            assert current[path] == (0 if name == "tunable" else place / 128), path
 
 
 @by_name

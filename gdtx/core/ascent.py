@@ -22,7 +22,7 @@ def warn_of_ascent(links: tuple[Any, ...]) -> None:
             f"chain: links[{last}], {links[last]!r}, turns the steps of links[{turns[0]}] uphill, "
             f"because {method} changes the sign already. To maximize, change that of the gradients "
             f"instead, which leaves decay as it is: chain(scale(-1.0), {method}(...))",
-            stacklevel=5,  # where chain is called
+            stacklevel=7,  # where chain is called
         )
 
 
@@ -43,7 +43,7 @@ def _changes_sign(tx: Any) -> bool:
     if tx.factory is GradientTransformation or tx.signature.name == "scale_by_learning_rate":
         return False
     try:
-        formula = tx.body(tx.arguments)
+        formula = tx.result()
     except (TypeError, ValueError):  # of a factory that needs numbers where schedules are
         return False
     return isinstance(formula, GradientTransformation) and _changes_sign(formula)

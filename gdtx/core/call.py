@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
-from typing import Any, ParamSpec, Self, TypeVar
+from types import FunctionType, MappingProxyType
+from typing import Any, Self
 
 import jax
 import numpy as np
 from jax.core import Tracer
 
-from .errors import Voice
 from .functions import brief
 from .kinds import number_like
-from .outermost import is_outermost
+from .making import made
 from .signature import Signature
 from .text import Printed, holds_calls
-from .values import at_hand, is_array
-
-P = ParamSpec("P")
-C = TypeVar("C", bound="Call")
+from .values import is_array
 
 _runtime = object()  # stands among the constants for an array, which is a leaf
+_unmade = object()  # stands for what a factory has not returned yet
 
 
 def split(tree: Any, is_runtime: Callable[[Any], bool]) -> tuple[list[Any], Any]:
@@ -46,29 +42,60 @@ class Call(Printed):
     its equality and hash. Nested calls contribute their own leaves.
     """
 
-    __slots__ = ("_arguments", "_constants", "_leaves")
+    __slots__ = ("_arguments", "_constant", "_factory", "_flat", "_result")
 
-    _constants: tuple[Any, ...]
-    _leaves: tuple[Any, ...]
+    _factory: Callable[..., Any]
     _arguments: Mapping[str, Any] | None
+    _flat: tuple[tuple[Any, ...], tuple[Any, ...]] | None
+    _result: Any
+    _constant: bool | None
 
     @classmethod
     def of(cls, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Self:
-        leaves, layout = split(tuple(arguments.values()), is_array)
-        return cls.tree_unflatten((factory, tuple(arguments), layout), leaves)
+        kept = {name: _kept(value) for name, value in arguments.items()}
+        return cls._with(factory, MappingProxyType(kept), None)
+
+    @classmethod
+    def _with(cls, factory: Callable[..., Any], arguments: Any, flat: Any) -> Self:
+        call = object.__new__(cls)
+        call._factory, call._arguments, call._flat = factory, arguments, flat
+        call._result, call._constant = _unmade, None
+        return call
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there is no array among the leaves."""
+        if self._constant is None:
+            self._constant = all(map(_is_constant, self.arguments.values()))
+        return self._constant
 
     @property
     def factory(self) -> Callable[..., Any]:
-        return self._constants[0]
+        return self._factory
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments by name, defaults included."""
+        """The arguments by name, defaults included; calls among them are those that were given."""
         if self._arguments is None:
-            _, names, layout = self._constants
-            values = merge(self._leaves, layout)
+            leaves, (_, names, layout) = self._flattened()
+            values = merge(leaves, layout)
             self._arguments = MappingProxyType(dict(zip(names, values, strict=True)))
         return self._arguments
+
+    def _flattened(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The leaves, and all else: the factory, the names, and constants with their layout."""
+        if self._flat is None:
+            leaves, layout = split(tuple(self.arguments.values()), is_array)
+            self._flat = tuple(leaves), (self.factory, tuple(self.arguments), layout)
+        return self._flat
+
+    @property
+    def _leaves(self) -> tuple[Any, ...]:
+        return self._flattened()[0]
+
+    @property
+    def _constants(self) -> tuple[Any, ...]:
+        return self._flattened()[1]
 
     @property
     def signature(self) -> Signature:
@@ -78,6 +105,16 @@ class Call(Printed):
         """What the undecorated factory returns for these arguments."""
         args, kwargs = self.signature.unbind(arguments)
         return self.factory.__wrapped__(*args, **kwargs)  # pyright: ignore[reportFunctionMemberAccess]
+
+    def result(self) -> Any:
+        """What the factory returns for the arguments, made once: of arrays, which may be traced and
+        are not to be kept beyond their trace, at every call."""
+        if self._result is not _unmade:
+            return self._result
+        result = made(lambda: self.body(self.arguments), self.is_constant, unheard=2)
+        if self.is_constant:
+            self._result = result
+        return result
 
     def parts(self) -> Iterator[tuple[str, str, Any]]:
         """Path, argument and value of all that was given; `*` and dicts of calls one by one."""
@@ -167,11 +204,7 @@ class Call(Printed):
 
     @classmethod
     def tree_unflatten(cls, constants: tuple[Any, ...], leaves: Any) -> Self:
-        call = object.__new__(cls)
-        call._constants = constants
-        call._leaves = tuple(leaves)
-        call._arguments = None
-        return call
+        return cls._with(constants[0], None, (tuple(leaves), constants))
 
     def __reduce__(self) -> Any:
         return type(self).of, (self.factory, dict(self.arguments))
@@ -192,6 +225,28 @@ class Call(Printed):
         return hash((type(self), self._constants, described))
 
 
+def _kept(value: Any) -> Any:
+    """An argument in containers of its own, because the given ones may be changed."""
+    of_calls = type(value) is tuple and all(isinstance(x, Call) for x in value)
+    if isinstance(value, _UNCHANGING) or of_calls:
+        return value
+    leaves, structure = jax.tree.flatten(value, is_leaf=lambda x: isinstance(x, Call))
+    return structure.unflatten(leaves)
+
+
+def _is_constant(value: Any) -> bool:
+    if isinstance(value, Call):
+        return value.is_constant
+    if isinstance(value, _UNCHANGING):
+        return True
+    if type(value) is tuple:
+        return all(map(_is_constant, value))
+    return not any(map(is_array, jax.tree.leaves(value)))
+
+
+_UNCHANGING = (Call, int, float, str, FunctionType, type(None))
+
+
 def _same_array(one: Any, other: Any) -> bool:
     if one is other:
         return True
@@ -200,43 +255,3 @@ def _same_array(one: Any, other: Any) -> bool:
     if not (is_array(one) and is_array(other)):
         return bool(one == other)
     return one.dtype == other.dtype and np.array_equal(one, other)
-
-
-def _as_numbers(call: Call) -> dict[str, Any] | None:
-    """The arguments with numbers in place of scalar arrays; None where one is not known."""
-    arguments = dict(call.arguments)
-    for name, value in arguments.items():
-        if call.signature.is_scalar(name) and is_array(value):
-            number = at_hand(value)
-            if number.size != 1:
-                return None
-            arguments[name] = number.item()
-    return arguments
-
-
-def recorded(
-    cls: type[C], factory: Callable[P, Any], schedules: bool, voice: Voice = Voice.CLEAR
-) -> Callable[P, C]:
-    """`factory` made to return the call itself, as an instance of `cls`."""
-    signature = Signature(factory, schedules, voice)
-
-    @functools.wraps(factory)
-    def make(*args: P.args, **kwargs: P.kwargs) -> C:
-        call = cls.of(make, signature.bind(args, kwargs))
-        arguments = None
-        if is_outermost() and not signature.scheduled(call.arguments):
-            arguments = _as_numbers(call) if call._leaves else call.arguments
-        if arguments is not None:
-            # What is wrong between arguments is known now, and should not wait for an update.
-            try:
-                call.body(arguments)
-            except Exception as error:
-                if call._leaves and not isinstance(error, ValueError):
-                    return call  # a number may do less than an array
-                if not str(error).startswith(f"{signature.name}: "):
-                    error.add_note(f"raised in {signature.name}(...)")
-                raise
-        return call
-
-    make.__gdtx_signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
-    return make

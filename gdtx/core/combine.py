@@ -7,13 +7,15 @@ from typing import Any
 import jax
 
 from .ascent import warn_of_ascent
-from .errors import fail, foreign_state, running, summarize
+from .errors import fail, running, summarize
 from .functions import accepts_arguments, with_arguments
 from .kinds import Function, TwoArraysFunction
+from .making import is_written_by_a_user
 from .memory import RecurState
 from .numerics import cast, compute_dtype, real_like
 from .outermost import is_outermost
 from .rules import each_leaf
+from .states import parts
 from .transformation import GradientTransformation, transformation
 from .tree import PyTree, leaves_as
 from .types import TransformationLike
@@ -64,7 +66,7 @@ def chain(*links: TransformationLike) -> GradientTransformation:
     Array([-0.25, -0.5 ], dtype=float32)
     """
 
-    if is_outermost():
+    if is_outermost() and is_written_by_a_user():
         warn_of_ascent(links)
 
     def init(params: PyTree) -> tuple[PyTree, ...]:
@@ -77,8 +79,6 @@ def chain(*links: TransformationLike) -> GradientTransformation:
     def update(
         updates: PyTree, state: tuple[PyTree, ...], params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, tuple[PyTree, ...]]:
-        if not isinstance(state, tuple) or hasattr(state, "_fields") or len(state) != len(links):
-            foreign_state(f"a tuple of {len(links)}, one state per link", state)
         states = []
         for i, (link, link_state) in enumerate(zip(links, state, strict=True)):
             with running(f"links[{i}]"):
@@ -86,7 +86,7 @@ def chain(*links: TransformationLike) -> GradientTransformation:
             states.append(link_state)
         return updates, tuple(states)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, links)
 
 
 @transformation(quiet=True)
@@ -127,8 +127,6 @@ def join(merge: Function, **branches: TransformationLike) -> GradientTransformat
     def update(
         updates: PyTree, state: dict[str, PyTree], params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, dict[str, PyTree]]:
-        if not isinstance(state, dict) or set(state) != set(branches):
-            foreign_state(f"a dict of {', '.join(branches)}", state)
         outputs, states = {}, {}
         for name, branch in branches.items():
             with running(name):
@@ -137,7 +135,7 @@ def join(merge: Function, **branches: TransformationLike) -> GradientTransformat
                 )
         return _merged(merge, *outputs.values()), states
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, branches)
 
 
 @transformation
@@ -169,7 +167,7 @@ def feedback(
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
-        emitted = _emitted(state)
+        emitted = _emitted(statistic, state)
         if readout is not None:
             emitted, memory = readout.update(emitted, readout.init(emitted), params, **extra_args)
             if jax.tree.leaves(memory):
@@ -178,7 +176,7 @@ def feedback(
         _, state = statistic.update(updates, state, params, **extra_args)
         return updates, state
 
-    return GradientTransformation(statistic.init, update)
+    return GradientTransformation(statistic.init, update, statistic)
 
 
 @transformation(quiet=True)
@@ -204,7 +202,7 @@ def previous(statistic: TransformationLike) -> GradientTransformation:
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         leaves, structure = jax.tree.flatten(updates)
-        emitted = leaves_as(structure, _emitted(state), "state", "updates")
+        emitted = leaves_as(structure, _emitted(statistic, state), "state", "updates")
         _, state = statistic.update(updates, state, params, **extra_args)
 
         def past(u: jax.Array, a: jax.Array) -> jax.Array:
@@ -213,7 +211,7 @@ def previous(statistic: TransformationLike) -> GradientTransformation:
 
         return structure.unflatten(map(past, leaves, emitted)), state
 
-    return GradientTransformation(statistic.init, update)
+    return GradientTransformation(statistic.init, update, statistic)
 
 
 def _merged(merge: Any, *trees: PyTree) -> PyTree:
@@ -222,10 +220,13 @@ def _merged(merge: Any, *trees: PyTree) -> PyTree:
     return structure.unflatten(each_leaf(merge, structure, first, *others, what="merge"))
 
 
-def _emitted(state: PyTree) -> PyTree:
+def _emitted(tx: GradientTransformation, state: PyTree) -> PyTree:
     """What the transformation with this state emitted last: the buffer of its last link."""
-    while isinstance(state, tuple) and state and not isinstance(state, RecurState):
-        state = state[-1]
+    while isinstance(state, tuple):
+        last = next(iter(parts(tx, state)[::-1]), None)
+        if last is None or not (last.state is state or last.state is state[-1]):
+            break
+        tx, state = last.used, last.state
     if not isinstance(state, RecurState) or list(state.buffers) != ["value"]:
         fail(
             TypeError,

@@ -130,7 +130,7 @@ def _formula(tx: GradientTransformation) -> GradientTransformation:
     schedules = tx.signature.scheduled(tx.arguments)
     try:
         with nested():  # arguments have been looked at where they were given
-            expression = tx.body(tx.arguments)
+            expression = tx.result()
     except TypeError:
         if schedules:
             return tx

@@ -125,11 +125,15 @@ class Elsewhere:
 
 
 def counts() -> list[jax.Array]:
-    """The integers in the state of the outermost update: what it counts, if it does."""
+    """What the state of the outermost update counts."""
     outermost = _outermost.get()
-    leaves = [] if outermost is None else jax.tree.leaves(outermost.state)
+    return [] if outermost is None else counts_in(outermost.state)
+
+
+def counts_in(state: Any) -> list[jax.Array]:
+    """The integers in a state: what it counts, if it does."""
     return [
-        x for x in leaves
+        x for x in jax.tree.leaves(state)
         if jnp.shape(x) == () and jnp.issubdtype(jnp.result_type(x), jnp.integer)
     ]  # fmt: skip
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from .errors import call_with, fail, foreign_state
+from .errors import call_with, fail
 from .transformation import GradientTransformation, transformation
-from .tree import PyTree, check_empty, check_shapes, leaves_as
+from .tree import PyTree, check_shapes, leaves_as
 from .types import TransformationLike
 
 
@@ -36,16 +36,14 @@ def let(body: TransformationLike, **values: TransformationLike) -> GradientTrans
     >>> tx.update(jnp.array([3.0, 4.0]), tx.init(jnp.zeros(2)))[0]
     Array([1., 1.], dtype=float32)
     """
-    names = (*values, "body")
+    parts = {**values, "body": body}
 
     def init(params: PyTree) -> dict[str, PyTree]:
-        return {name: tx.init(params) for name, tx in (*values.items(), ("body", body))}
+        return {name: tx.init(params) for name, tx in parts.items()}
 
     def update(
         updates: PyTree, state: dict[str, PyTree], params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, dict[str, PyTree]]:
-        if not isinstance(state, dict) or set(state) != set(names):
-            foreign_state(f"a dict of {', '.join(names)}", state)
         states = {}
         for name, tx in values.items():
             out, states[name] = tx.update(updates, state[name], params, **extra_args)
@@ -53,7 +51,7 @@ def let(body: TransformationLike, **values: TransformationLike) -> GradientTrans
         updates, states["body"] = body.update(updates, state["body"], params, **extra_args)
         return updates, states
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, parts)
 
 
 @transformation
@@ -79,7 +77,6 @@ def value_of(name: str) -> GradientTransformation:
     def update(
         updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, tuple[()]]:
-        check_empty(state)
         if name not in extra_args:
             fail(
                 TypeError,
@@ -90,4 +87,4 @@ def value_of(name: str) -> GradientTransformation:
         check_shapes(updates, values, name)
         return structure.unflatten(values), state
 
-    return GradientTransformation(lambda params: (), update)
+    return GradientTransformation(lambda params: (), update, ())

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from .errors import LeafError, calling, check_state, fail, foreign_state, summarize
+from .errors import LeafError, calling, fail, summarize
 from .functions import accepts_arguments, with_arguments
 from .handover import counts
 from .kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction
+from .layout import holding
 from .narrow import bits, drawn, mixed, rounded_by_chance
 from .numerics import cast, compute_dtype, increment, is_narrow, real_like
 from .rules import checked_result, each_leaf, unzipped, walk
@@ -83,9 +84,6 @@ def recur(
     def update(
         updates: PyTree, state: RecurState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, RecurState]:
-        check_state(state, RecurState)
-        if set(state.buffers) != set(initial):
-            foreign_state(f"buffers {sorted(initial)}", state.buffers)
         leaves, structure = jax.tree.flatten(updates)
         buffers = {name: leaves_as(structure, tree, "state", "updates")
                    for name, tree in state.buffers.items()}  # fmt: skip
@@ -106,7 +104,7 @@ def recur(
         out, *new = map(structure.unflatten, unzipped(rows, 1 + len(buffers)))
         return out, RecurState(dict(zip(buffers, new, strict=True)))
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, holding(RecurState, buffers=dict.fromkeys(initial)))
 
 
 @transformation(quiet=True)
@@ -168,13 +166,12 @@ def counted(f: StepFunction) -> GradientTransformation:
     def update(
         updates: PyTree, state: CountState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, CountState]:
-        check_state(state, CountState)
         count = increment(state.step)
         leaves, structure = jax.tree.flatten(updates)
         rule = rule_at(f, count)
         return structure.unflatten(each_leaf(rule, structure, leaves)), CountState(count)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, CountState)
 
 
 def rule_at(f: Any, count: jax.Array) -> Any:

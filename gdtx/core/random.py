@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .errors import check_state, fail
+from .errors import fail
 from .kinds import Seed, StepFunction
 from .memory import CountState, rule_at
 from .numerics import cast, compute_dtype, increment
@@ -51,7 +51,6 @@ def randomized(
     def update(
         updates: PyTree, state: CountState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, CountState]:
-        check_state(state, CountState)
         count = increment(state.step)
         leaves, structure = jax.tree.flatten(updates)
         rule = rule_at(f, count)
@@ -65,7 +64,7 @@ def randomized(
             columns.append(beside(updates, params))
         return structure.unflatten(walk(drawn, structure, *columns)), CountState(count)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, CountState)
 
 
 def _keys(seed: Any, step: jax.Array, number: int) -> list[jax.Array]:

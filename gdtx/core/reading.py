@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,10 +10,11 @@ import jax.numpy as jnp
 
 from .call import Call
 from .errors import at_work, summarize
-from .fits import check_fits
+from .layout import Part
 from .options import Options
 from .outermost import nested
-from .transformation import GradientTransformation, ScheduledState
+from .states import check_fits, within
+from .transformation import GradientTransformation
 from .tree import PyTree
 
 
@@ -60,17 +61,20 @@ def values_at(tx: GradientTransformation, state: PyTree, ago: int = 0) -> dict[s
 def _values(tx: GradientTransformation, state: PyTree, ago: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     current: dict[str, Any] = {}
-    schedules = tx.signature.scheduled(tx.arguments)
-    if schedules and isinstance(state, ScheduledState):
-        step = jnp.maximum(state.step - ago, 0)
-        current = {name: jnp.asarray(rule(step)) for name, rule in schedules.items()}
-        state = state.inner
+    places: dict[int, list[Part]] = {}
+    if state is not None:
+        given = [value for _, _, value in tx.parts() if isinstance(value, GradientTransformation)]
+        for part in within(tx, state, given):
+            places.setdefault(id(part.tx), []).append(part)
+        if schedules := tx.signature.scheduled(tx.arguments):
+            step = jnp.maximum(state.step - ago, 0)
+            current = {name: jnp.asarray(rule(step)) for name, rule in schedules.items()}
     for path, name, value in tx.parts():
         if isinstance(value, GradientTransformation):
-            # What `tunable` holds in its state is what is used, not what it was made with.
-            held = _unboxed(getattr(state, "hyperparams", {}))
-            used = value.replace(**held) if held else value
-            inner = _values(used, _state_of(tx, path, name, value, state), ago) | held
+            parts = places.get(id(value), [Part(value, {}, None)])
+            # Of one that was given twice, each in its place.
+            part = parts.pop(0) if len(parts) > 1 else parts[0]
+            inner = _values(part.used, part.state, ago) | part.held
             found |= {f"{path}.{below}": item for below, item in inner.items()}
         elif isinstance(value, Options):
             found |= _given(value, f"{path}.")
@@ -117,42 +121,3 @@ def _kept(tree: PyTree, state: PyTree) -> dict[str, Any]:
 def _unboxed(held: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays by path, of which a framework may have put each into a container of its own."""
     return {path: jax.tree.leaves(value)[0] for path, value in held.items()}
-
-
-def _state_of(
-    tx: GradientTransformation, path: str, name: str, value: Any, state: PyTree
-) -> PyTree:
-    """The part of a state of `tx` that belongs to the transformation given under this path.
-
-    Chains keep a tuple in the order of the links, joins a dict by branch, groups a dict by label,
-    and wrappers a field with the name of the argument. Of others it is looked for in the formula,
-    and if that has no such part, the state is the inner transformation's own.
-    """
-    if state is None:
-        return None
-    if isinstance(state, tuple) and path.isdigit():
-        return state[int(path)]
-    if isinstance(state, dict) and name in state:
-        return state[name]
-    if hasattr(state, name) and not isinstance(state, ScheduledState):
-        return getattr(state, name)
-    groups = getattr(state, "inner", None)
-    if path != name and isinstance(groups, dict):
-        return {f"{name}.{label}": group for label, group in groups.items()}.get(path)
-    try:
-        formula = tx.body(tx.arguments)
-    except (TypeError, ValueError):  # of a factory that needs numbers where schedules are
-        return state
-    return next(_states_within(formula, value, state), state)
-
-
-def _states_within(formula: Any, wanted: GradientTransformation, state: PyTree) -> Iterator[PyTree]:
-    """The states of a transformation that a formula is made of."""
-    if formula == wanted:
-        yield state
-    elif isinstance(formula, GradientTransformation):
-        state = state.inner if isinstance(state, ScheduledState) else state
-        for path, name, value in formula.parts():
-            if isinstance(value, GradientTransformation):
-                below = _state_of(formula, path, name, value, state)
-                yield from _states_within(value, wanted, below)

@@ -13,7 +13,7 @@ from .errors import LeafError, annotate, calling, fail, summarize
 from .kinds import ArrayFunction, TreeFunction, TwoArraysFunction
 from .numerics import cast, compute_dtype, narrow
 from .transformation import GradientTransformation, transformation
-from .tree import PyTree, check_empty, check_params, check_shapes, leaf_path, leaves_as
+from .tree import PyTree, check_params, check_shapes, leaf_path, leaves_as
 
 
 @transformation(quiet=True)
@@ -108,11 +108,10 @@ def _stateless(rule: Callable[[list[Any], PyTree, Any], list[Any]]) -> GradientT
     def update(
         updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, tuple[()]]:
-        check_empty(state)
         leaves, structure = jax.tree.flatten(updates)
         return structure.unflatten(rule(leaves, params, structure)), state
 
-    return GradientTransformation(lambda params: (), update)
+    return GradientTransformation(lambda params: (), update, ())
 
 
 def needed(params: PyTree, structure: Any) -> list[Any]:

@@ -10,13 +10,14 @@ from typing import Annotated, Any, ParamSpec
 import jax
 import jax.numpy as jnp
 
-from .call import Call, recorded
+from .call import Call
 from .combine import divide, multiply, plus, subtract
 from .errors import at_work, calling
 from .functions import is_function
 from .kinds import Kind, Scalar, StepFunction, TwoArraysFunction
 from .numerics import promoting
 from .outermost import nested
+from .recorded import recorded
 from .types import NumberOrSchedule
 from .values import Symbolic, at_hand, is_array, within_int32
 

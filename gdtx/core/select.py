@@ -8,8 +8,8 @@ from typing import Annotated, Any, NamedTuple
 import jax
 
 from .choice import chosen, labelled
-from .errors import check_state, foreign_state
 from .kinds import Kind
+from .layout import holding
 from .transformation import TRANSFORMATION, GradientTransformation, transformation
 from .tree import PyTree, leaves_as, scalar_like
 from .types import TransformationLike
@@ -86,7 +86,6 @@ def masked(inner: TransformationLike, mask: Any) -> GradientTransformation:
     def update(
         updates: PyTree, state: MaskedState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, MaskedState]:
-        check_state(state, MaskedState)
         selection = chosen(mask, _deciding(updates, params), "mask")
         given = _selected(updates, selection)
         if params is not None:
@@ -94,7 +93,7 @@ def masked(inner: TransformationLike, mask: Any) -> GradientTransformation:
         new, inner_state = inner.update(given, state.inner, params, **extra_args)
         return _merged(updates, [(given, new, selection)]), MaskedState(inner_state)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, holding(MaskedState, inner=inner))
 
 
 @transformation(quiet=True)
@@ -162,9 +161,6 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
     def update(
         updates: PyTree, state: PartitionState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PartitionState]:
-        check_state(state, PartitionState)
-        if not isinstance(state.inner, dict) or set(state.inner) != set(transforms):
-            foreign_state(f"a dict of {', '.join(transforms)}", state.inner)
         parts, states = [], {}
         for label, selection in groups(_deciding(updates, params)).items():
             given = _selected(updates, selection)
@@ -174,7 +170,7 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
             parts.append((given, new, selection))
         return _merged(updates, parts), PartitionState(states)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, holding(PartitionState, inner=dict(transforms)))
 
 
 def _deciding(updates: PyTree, params: PyTree) -> PyTree:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -23,12 +24,14 @@ import numpy as np
 from jax.core import Tracer
 
 from . import recompiled
-from .call import Call, Signature, merge, recorded, split
+from .call import Call, Signature, merge, split
 from .errors import Voice, at_work, call_with, calling, check_state, fail, summarize
 from .handover import Elsewhere, handed_over, inside, leaves_gdtx
 from .kinds import Kind, below_one, register_kind
+from .layout import mapped
 from .numerics import increment, promoting
 from .outermost import is_outermost, nested
+from .recorded import recorded
 from .sharding import constrain, known_shardings
 from .structs import has_structs, structs_of
 from .tree import PyTree, check_arrays, check_shapes, in_jax, leaves_as, scalar_like
@@ -89,21 +92,54 @@ class GradientTransformation(_Base, Generic[P]):
     Args:
         init: function of the parameters that returns the first state.
         update: function of updates, state, parameters and any keywords that it names.
+        layout: where in the state the states of other transformations lie: the containers of the
+            state, with each transformation in the place of its own, and None in that of all else.
+            Of a state that is another's as a whole, it is that transformation; of one that holds
+            no other's, its class or `()`. With it, what reads and checks states sees inside.
 
     >>> import gdtx
     >>> gdtx.GradientTransformation(lambda params: (), lambda updates, state, params=None: (
     ...     updates, state)).init({})
     ()
+
+    A combinator of one's own, with a layout:
+
+    >>> @gdtx.transformation
+    ... def after_each_other(**links: gdtx.GradientTransformation):
+    ...     def init(params):
+    ...         return {name: link.init(params) for name, link in links.items()}
+    ...     def update(updates, state, params=None, **extra_args):
+    ...         new = {}
+    ...         for name, link in links.items():
+    ...             updates, new[name] = link.update(updates, state[name], params, **extra_args)
+    ...         return updates, new
+    ...     return gdtx.GradientTransformation(init, update, layout=links)
+    >>> rate = gdtx.linear_schedule(1.0, 0.0, 4)
+    >>> tx = after_each_other(bound=gdtx.clip(1.0), step=gdtx.sgd(rate))
+    >>> _, state = tx.update({}, tx.init({}))
+    >>> float(gdtx.hyperparams(tx, state)["step.learning_rate"])
+    0.75
     """
 
     __slots__ = ()
 
-    def __new__(cls, init: _Init, update: _Update) -> GradientTransformation:
-        return cls.of(cls, _pair.bind((init, update), {}))
+    def __new__(cls, init: _Init, update: _Update, layout: PyTree = None) -> GradientTransformation:
+        pair = _pair.bind((init, update, layout), {})
+        pair = {name: value for name, value in pair.items() if value is not None}
+        return cls._with(cls, MappingProxyType(pair), None)
 
     @property
     def signature(self) -> Signature:
         return _pair if self.factory is GradientTransformation else super().signature
+
+    @property
+    def expression(self) -> GradientTransformation:
+        """The transformation that the factory returns: the formula, one level down. Of a pair, the
+        pair itself."""
+        if self.factory is GradientTransformation:
+            return self
+        _check_scalars(self, self.arguments)
+        return _as_formula(self.result())
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
@@ -197,7 +233,7 @@ class GradientTransformation(_Base, Generic[P]):
             return self.arguments["init"](params)
         schedules = self.signature.scheduled(self.arguments)
         if not schedules:
-            return self._formula(self.arguments).init(params)
+            return self.expression.init(params)
         count = scalar_like(params, 0, jnp.int32)
         return ScheduledState(count, self._at(count, schedules).init(params))
 
@@ -206,6 +242,7 @@ class GradientTransformation(_Base, Generic[P]):
     ) -> tuple[PyTree, PyTree]:
         if self.factory is GradientTransformation:
             update = self.arguments["update"]
+            mapped(self.arguments.get("layout"), state, lambda part: part.state)
             result = update(updates, state, params, **_accepted(update, extra_args))
             if type(result) is not tuple or len(result) != 2:
                 came = summarize(result)
@@ -213,7 +250,7 @@ class GradientTransformation(_Base, Generic[P]):
             return result
         schedules = self.signature.scheduled(self.arguments)
         if not schedules:
-            return self._formula(self.arguments).update(updates, state, params, **extra_args)
+            return self.expression.update(updates, state, params, **extra_args)
         check_state(state, ScheduledState)
         inner = self._at(state.step, schedules)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
@@ -236,18 +273,8 @@ class GradientTransformation(_Base, Generic[P]):
 
     def _formula(self, arguments: Mapping[str, Any]) -> GradientTransformation:
         """What the factory returns, for arguments that are ready for use."""
-        for name, value in arguments.items():
-            # Only here, because a batch of values is what `jax.vmap` is given.
-            if self.signature.is_scalar(name) and is_array(value) and value.shape != ():
-                fail(
-                    ValueError,
-                    f"{name} must be a scalar, got {summarize(value)} (map over it with jax.vmap)",
-                )
-        formula = self.body(arguments)
-        if not _is_pair(formula):
-            expected = "the factory must return a transformation"
-            fail(TypeError, f"{expected}, got {summarize(formula)}")
-        return _as_transformation(formula)
+        _check_scalars(self, arguments)
+        return _as_formula(self.body(arguments))
 
 
 class ScheduledState(NamedTuple):
@@ -346,6 +373,21 @@ def _accepted(update: Callable[..., Any], extra_args: Mapping[str, Any]) -> dict
         return dict(extra_args)
     names = {parameter.name for parameter in parameters}
     return {name: value for name, value in extra_args.items() if name in names}
+
+
+def _check_scalars(tx: GradientTransformation, arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        # Only where it is used, because a batch of values is what `jax.vmap` is given.
+        if tx.signature.is_scalar(name) and is_array(value) and value.shape != ():
+            came = f"{summarize(value)} (map over it with jax.vmap)"
+            fail(ValueError, f"{name} must be a scalar, got {came}")
+
+
+def _as_formula(returned: Any) -> GradientTransformation:
+    if not _is_pair(returned):
+        expected = "the factory must return a transformation"
+        fail(TypeError, f"{expected}, got {summarize(returned)}")
+    return _as_transformation(returned)
 
 
 def _is_array_type(kind: type) -> bool:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .errors import fail, foreign_state, summarize
+from .errors import fail, summarize
 from .numerics import compute_dtype, is_computable
 from .values import within_int32
 
@@ -78,13 +78,6 @@ def _paths(tree: PyTree, deep: bool = True) -> list[tuple[str, Any]]:
         (jax.tree_util.keystr(path), leaf)
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)[0]
     ]
-
-
-def check_empty(state: PyTree) -> None:
-    """Raise if a state holds arrays. None, {} and Optax's EmptyState hold no more than (), and are
-    returned as they came, so that `scan` carries them."""
-    if jax.tree.leaves(state):
-        foreign_state("an empty tuple", state)
 
 
 def check_shapes(updates: PyTree, leaves: list[Any], what: str) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from ..core.errors import fail, summarize
+from ..core.layout import holding
 from ..core.norms import is_finite
 from ..core.numerics import cast, compute_dtype, increment
 from ..core.sharding import sharded_zeros, sharding_of, with_spec
@@ -59,6 +60,11 @@ def layers_of(layout: Layout, leaves: Mapping[str, Any]) -> tuple[Layer, ...]:
         if layer.kind == "dense" and sorted(axes) != list(range(ndim)):
             fail(ValueError, f"layout has {layer}, the parameter has {ndim} axes")
     return tuple(layout)
+
+
+def blocks_layout(decay: Any) -> Any:
+    """Where in the state of the blocks that of the averages lies."""
+    return holding(BlocksState, statistics=first_moment(decay))
 
 
 def unknown_blocks(layers: tuple[Layer, ...], leaves: Mapping[str, Any], decay: Any) -> BlocksState:

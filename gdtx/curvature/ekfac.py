@@ -15,7 +15,7 @@ from ..core.tree import PyTree
 from ..core.types import TransformationLike
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 from ..links.moments import ema
-from .blocks import BlocksState, Layout, advanced, preconditioned, unknown_blocks
+from .blocks import BlocksState, Layout, advanced, blocks_layout, preconditioned, unknown_blocks
 from .curvature import Curvature
 from .factors import Eigenbasis, product_values, rotated
 from .formulas import bases_of, divided, in_use, input_of, is_due, products_of_values, slope_of
@@ -97,7 +97,8 @@ def scale_by_ekfac(
         return preconditioned(blocks, layers, leaves, damping, values), blocks, squares
 
     numbers = damping, decay, inverse_every
-    return preconditioner(EkfacState, first, step, layout, fallback, numbers)
+    fields = {"blocks": blocks_layout(decay), "squares": ema(decay)}
+    return preconditioner(EkfacState, first, step, layout, fallback, numbers, **fields)
 
 
 def _start(blocks: BlocksState) -> RecurState:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ..core.combine import chain
-from ..core.errors import at_work, check_state, fail, summarize
+from ..core.errors import at_work, fail, summarize
 from ..core.kinds import NonNegative, Positive
 from ..core.norms import scaled_norm
 from ..core.numerics import cast, compute_dtype, sqrt
@@ -137,7 +137,6 @@ def clip_by_fisher_norm(norm_constraint: Positive = 1e-3) -> GradientTransformat
         curvature: Curvature | None,
         **extra_args: Any,
     ) -> tuple[PyTree, FisherNormState]:
-        check_state(state, FisherNormState)
         ratio, power = state.factor, 1
         if curvature is not None:
             power = _small_if_large(updates)
@@ -151,7 +150,7 @@ def clip_by_fisher_norm(norm_constraint: Positive = 1e-3) -> GradientTransformat
         shortened = each_leaf(lambda u: ratio * u, structure, leaves)
         return structure.unflatten(shortened), FisherNormState((ratio * power).astype(jnp.float32))
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, FisherNormState)
 
 
 @formula_of(clip_by_fisher_norm, norm_constraint="c")
@@ -252,7 +251,7 @@ def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformat
         along = of_eigenvalues(lambda some: coordinates / some, values, floor)
         return unravel(matvec(vectors, along)), ()
 
-    return GradientTransformation(lambda params: (), update)
+    return GradientTransformation(lambda params: (), update, ())
 
 
 @formula_of(scale_by_natural_gradient, damping=r"\lambda")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from ..core.copies import unlike_params
-from ..core.errors import check_state
+from ..core.layout import holding
 from ..core.rules import identity
 from ..core.sharding import replicate, shard_like_if_explicit
 from ..core.transformation import GradientTransformation
@@ -26,6 +26,7 @@ def preconditioner(
     layout: Layout,
     fallback: GradientTransformation | None,
     numbers: tuple[Any, ...],
+    **fields: Any,
 ) -> GradientTransformation:
     """A transformation of the parameters that layers have; a fallback transforms the others.
 
@@ -37,6 +38,7 @@ def preconditioner(
         layout: the layers, or None for what names and shapes let one expect.
         fallback: transformation of what no layer has, or None to leave it as it is.
         numbers: hyperparameters, which may be arrays.
+        **fields: the layouts of those fields that hold states of other transformations.
     """
     other = identity() if fallback is None else fallback
 
@@ -54,12 +56,12 @@ def preconditioner(
         curvature: Curvature | None,
         **extra_args: Any,
     ) -> tuple[PyTree, PyTree]:
-        check_state(state, state_type)
-        *fields, kept = state
+        *own_fields, kept = state
         leaves, structure = leaves_by_path(updates), jax.tree.structure(updates)
         layers = layers_of(layout, leaves)
         own = {path: leaves[path] for layer in layers for path in layer.paths}
-        new, *fields = _in_place(functools.partial(step, layers), own, fields, curvature, *numbers)
+        divide = functools.partial(step, layers)
+        new, *own_fields = _in_place(divide, own, own_fields, curvature, *numbers)
         rest = _without(layers, leaves, structure)
         if params is not None:
             values = leaves_as(structure, params, "params", "updates")
@@ -68,9 +70,10 @@ def preconditioner(
         others = leaves_as(jax.tree.structure(rest), others, "the fallback's result", "updates")
         paths = (path for path in leaves if path not in own)
         new |= zip(paths, others, strict=True)
-        return structure.unflatten([new[path] for path in leaves]), state_type(*fields, kept)
+        return structure.unflatten([new[path] for path in leaves]), state_type(*own_fields, kept)
 
-    return GradientTransformation(unlike_params(init), update)
+    state_layout = holding(state_type, **fields, fallback=other)
+    return GradientTransformation(unlike_params(init), update, state_layout)
 
 
 def _without(layers: Sequence[Layer], leaves: Mapping[str, Any], structure: Any) -> PyTree:

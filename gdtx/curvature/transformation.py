@@ -9,7 +9,7 @@ from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
 from ..core.types import TransformationLike
 from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
-from .blocks import BlocksState, Layout, advanced, preconditioned, unknown_blocks
+from .blocks import BlocksState, Layout, advanced, blocks_layout, preconditioned, unknown_blocks
 from .factors import DAMPINGS
 from .formulas import SIDES, bases_of, divided, factors_of, in_use, is_due, products_of_values
 from .preconditioner import preconditioner
@@ -102,7 +102,8 @@ def scale_by_kfac(
         return preconditioned(blocks, layers, leaves, damping, values), blocks
 
     numbers = damping, decay, inverse_every
-    return preconditioner(KfacState, first, step, layout, fallback, numbers)
+    blocks = blocks_layout(decay)
+    return preconditioner(KfacState, first, step, layout, fallback, numbers, blocks=blocks)
 
 
 @formula_of(scale_by_kfac, damping=r"\lambda", decay=r"\beta", inverse_every="T")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
-from ..core.combine import chain, join
 from ..core.errors import at_work, fail, summarize
-from ..core.let import let
-from ..core.memory import CountState, RecurState, counted, recur
+from ..core.layout import Part
+from ..core.memory import CountState, RecurState
 from ..core.outermost import nested
-from ..core.select import MaskedState, PartitionState, masked, partition
+from ..core.states import parts, with_parts
 from ..core.transformation import GradientTransformation, ScheduledState
 from ..core.tree import PyTree
-from ..links.plateau import PlateauState, reduce_on_plateau
+from ..links.plateau import PlateauState
 from ..wrappers.accumulate_gradients import AccumulateState
-from ..wrappers.lookahead import LookaheadState, lookahead
-from ..wrappers.skip import SkipState, skip_when
-from ..wrappers.tunable import TunableState, tunable
+from ..wrappers.lookahead import LookaheadState
+from ..wrappers.skip import SkipState
+from ..wrappers.tunable import TunableState
 from .buffers import buffer_like, copied
 from .optax_state import OptaxState
 
@@ -88,90 +90,73 @@ def _loaded(
     tx: GradientTransformation, state: PyTree, names: tuple[str, ...], theirs: OptaxState
 ) -> PyTree:
     """The fresh `state` of `tx`, with what it keeps taken from theirs."""
-    name, given = tx.signature.name, tx.arguments
+    with at_work(tx.signature.name, tx.signature.voice):
+        names = (*names, tx.signature.name)
+        whole, inside = state, theirs
+        if [part.keys for part in parts(tx, state)] != [()]:  # else it is another's as a whole
+            whole, inside = _own(tx, state, names, theirs)
 
-    def loaded(part: GradientTransformation, state: PyTree, *below: str) -> PyTree:
-        return _loaded(part, state, (*names, name, *below), theirs)
+        def loaded(part: Part) -> PyTree:
+            if inside is not theirs:
+                state = _loaded(part.used, part.state, (), inside)
+                inside.check_empty(part.tx)
+                return state
+            branch = [key for key in part.keys[:1] if isinstance(whole, dict)]
+            with contextlib.ExitStack() as at_branch:
+                for name in branch:
+                    at_branch.enter_context(at_work(name))
+                return _loaded(part.used, part.state, (*names, *branch), theirs)
 
-    def within(state: PyTree, inner_state: PyTree, path: str) -> PyTree:
-        inner = OptaxState(inner_state, path)
-        state = _loaded(given["inner"], state, (), inner)
-        inner.check_empty(given["inner"])
-        return state
+        return with_parts(tx, whole, loaded)
 
-    with at_work(name, tx.signature.voice):
-        if tx.factory is GradientTransformation:
-            if jax.tree.leaves(state):
-                fail(ValueError, f"cannot tell what {summarize(state)} keeps")
-            if not {"join", "feedback"} & set(names):
-                theirs.link_in_tx = True
-            return state
-        if schedules := tx.signature.scheduled(given):
-            step = theirs.step(state.step)
-            return ScheduledState(step, loaded(tx._at(step, schedules), state.inner))
-        if tx.factory is chain:
-            return tuple(map(loaded, given["links"], state))
-        if tx.factory in (join, let):
-            parts = {}
-            for branch, part in state.items():
-                with at_work(branch):
-                    parts[branch] = loaded(given[branch], part, branch)
-            return parts
-        if isinstance(given.get("statistic"), GradientTransformation):
-            # Of what its input or output was, as in `feedback`: the state is that of the statistic.
-            return loaded(given["statistic"], state)
-        if tx.factory is masked:
-            return MaskedState(loaded(given["inner"], state.inner))
-        if tx.factory is partition:
-            groups = {
-                label: loaded(given["transforms"][label], part)
-                for label, part in sorted(state.inner.items())
-            }
-            return PartitionState({label: groups[label] for label in state.inner})
-        if tx.factory is tunable:
-            held = {
-                path: copied(theirs.hyperparams.get(path, old), old)
-                for path, old in state.hyperparams.items()
-            }
-            return TunableState(held, loaded(given["inner"].replace(**held), state.inner))
-        if isinstance(state, AccumulateState):
-            steps, path = theirs.state("MultiStepsState")
-            # Theirs is the mean so far.
-            mean = buffer_like(state.gradients.buffers["value"], steps.acc_grads, path)
-            total = jax.tree.map(lambda m: m * jnp.asarray(steps.mini_step, m.dtype), mean)
-            return AccumulateState(
-                step=copied(steps.gradient_step, state.step),
-                micro_step=copied(steps.mini_step, state.micro_step),
-                gradients=RecurState({"value": total}),
-                inner=within(state.inner, steps.inner_opt_state, f"{path}.inner_opt_state"),
-            )
-        if tx.factory is skip_when:
-            finite, path = theirs.state("ApplyIfFiniteState")
-            return SkipState(
-                skipped=copied(finite.total_notfinite, state.skipped),
-                consecutive=copied(finite.notfinite_count, state.consecutive),
-                inner=within(state.inner, finite.inner_state, f"{path}.inner_state"),
-            )
-        if tx.factory is lookahead:
-            ahead, path = theirs.state("LookaheadState")
-            if theirs.slow is None:
-                fail(TypeError, "params must be Optax's LookaheadParams, which hold slow weights")
-            slow = buffer_like(state.slow, theirs.slow, "params.slow")
-            return LookaheadState(
-                steps_since_sync=copied(ahead.steps_since_sync, state.steps_since_sync),
-                slow=jax.tree.map(jnp.copy, slow),  # the parameters may be donated too
-                inner=within(state.inner, ahead.fast_state, f"{path}.fast_state"),
-            )
-        if tx.factory is reduce_on_plateau:
-            plateau, _ = theirs.state("ReduceLROnPlateauState")
-            fields = {**plateau._asdict(), "avg_count": plateau.count}
-            return PlateauState(
-                **{name: copied(fields[name], old) for name, old in state._asdict().items()}
-            )
-        if tx.factory is recur:
-            return RecurState(
-                {name: theirs.buffer((*names, name), old) for name, old in state.buffers.items()}
-            )
-        if tx.factory is counted:
-            return CountState(theirs.step(state.step))
-        return loaded(tx._formula(given), state)
+
+def _own(
+    tx: GradientTransformation, state: Any, names: tuple[str, ...], theirs: OptaxState
+) -> tuple[PyTree, OptaxState]:
+    """The state with what is its own and not its parts', and where that of its parts comes from."""
+    if isinstance(state, RecurState):
+        kept = {name: theirs.buffer((*names, name), old) for name, old in state.buffers.items()}
+        return RecurState(kept), theirs
+    if isinstance(state, CountState | ScheduledState):
+        return state._replace(step=theirs.step(state.step)), theirs
+    if isinstance(state, TunableState):
+        held = {
+            path: copied(theirs.hyperparams.get(path, old), old)
+            for path, old in state.hyperparams.items()
+        }
+        return state._replace(hyperparams=held), theirs
+    if isinstance(state, AccumulateState):
+        steps, path = theirs.state("MultiStepsState")
+        # Theirs is the mean so far.
+        mean = buffer_like(state.gradients.buffers["value"], steps.acc_grads, path)
+        total = jax.tree.map(lambda m: m * jnp.asarray(steps.mini_step, m.dtype), mean)
+        return state._replace(
+            step=copied(steps.gradient_step, state.step),
+            micro_step=copied(steps.mini_step, state.micro_step),
+            gradients=RecurState({"value": total}),
+        ), OptaxState(steps.inner_opt_state, f"{path}.inner_opt_state")
+    if isinstance(state, SkipState):
+        finite, path = theirs.state("ApplyIfFiniteState")
+        return state._replace(
+            skipped=copied(finite.total_notfinite, state.skipped),
+            consecutive=copied(finite.notfinite_count, state.consecutive),
+        ), OptaxState(finite.inner_state, f"{path}.inner_state")
+    if isinstance(state, LookaheadState):
+        ahead, path = theirs.state("LookaheadState")
+        if theirs.slow is None:
+            fail(TypeError, "params must be Optax's LookaheadParams, which hold slow weights")
+        slow = buffer_like(state.slow, theirs.slow, "params.slow")
+        return state._replace(
+            steps_since_sync=copied(ahead.steps_since_sync, state.steps_since_sync),
+            slow=jax.tree.map(jnp.copy, slow),  # the parameters may be donated too
+        ), OptaxState(ahead.fast_state, f"{path}.fast_state")
+    if isinstance(state, PlateauState):
+        plateau, _ = theirs.state("ReduceLROnPlateauState")
+        fields = {**plateau._asdict(), "avg_count": plateau.count}
+        kept = {name: copied(fields[name], old) for name, old in state._asdict().items()}
+        return PlateauState(**kept), theirs
+    if jax.tree.leaves(with_parts(tx, state, lambda part: ())):
+        fail(ValueError, f"cannot tell what {summarize(state)} keeps")
+    if not (parts(tx, state) or {"join", "feedback"} & set(names)):
+        theirs.link_in_tx = True
+    return state, theirs

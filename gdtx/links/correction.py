@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import calling, check_state
+from ..core.errors import calling
 from ..core.kinds import Count, Decay, LengthThreshold, StepFunction
 from ..core.memory import counted
 from ..core.numerics import (
@@ -104,7 +104,6 @@ def scheduled_bias_correction(schedule: StepFunction, ahead: Count = 0) -> Gradi
     def update(
         updates: PyTree, state: ProductState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ProductState]:
-        check_state(state, ProductState)
         with calling("schedule"):
             decay, *later = (schedule(state.step + i) for i in range(ahead + 1))
         product = cast(state.product * decay, state.product.dtype)
@@ -113,7 +112,7 @@ def scheduled_bias_correction(schedule: StepFunction, ahead: Count = 0) -> Gradi
         corrected = each_leaf(lambda u: u / (1 - seen), structure, leaves)
         return structure.unflatten(corrected), ProductState(increment(state.step), product)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, ProductState)
 
 
 @formula_of(scheduled_bias_correction)

@@ -7,7 +7,6 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import check_state
 from ..core.kinds import AtLeastOne, Decay, Fraction, InnerDecay, NonNegative, one_of
 from ..core.numerics import increment
 from ..core.rules import each_leaf
@@ -121,7 +120,6 @@ def reduce_on_plateau(
         value: Any,
         **extra_args: Any,
     ) -> tuple[PyTree, PlateauState]:
-        check_state(state, PlateauState)
         count = increment(state.avg_count)
         new = real_scalar("value", value).astype(jnp.float32)
         mean = (state.avg_count * state.avg_value + new) / count
@@ -136,4 +134,4 @@ def reduce_on_plateau(
         leaves, structure = jax.tree.flatten(updates)
         return structure.unflatten(each_leaf(lambda u: state.scale * u, structure, leaves)), state
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, PlateauState)

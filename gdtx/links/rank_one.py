@@ -109,7 +109,7 @@ def rank_one(
         kept = jax.tree.leaves(kept, is_leaf=lambda x: isinstance(x, Margins))
         return structure.unflatten(walk(estimate, structure, leaves, kept)), state
 
-    return GradientTransformation(unlike_params(init), update)
+    return GradientTransformation(unlike_params(init), update, statistic)
 
 
 @formula_of(rank_one)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from ..core.apply_updates import apply_updates
 from ..core.combine import chain
-from ..core.errors import check_state, fail, summarize
+from ..core.errors import fail, summarize
 from ..core.kinds import Decay, InnerDecay, NonNegative, Positive, StepCount, one_of
+from ..core.layout import Held, holding
 from ..core.norms import inner_product
 from ..core.numerics import cast, compute_dtype, increment
 from ..core.transformation import GradientTransformation, transformation
@@ -175,7 +176,6 @@ def levenberg_marquardt(
         value_fn: Any,
         **extra_args: Any,
     ) -> tuple[PyTree, LevenbergMarquardtState]:
-        check_state(state, LevenbergMarquardtState)
         if curvature is not None:
             _check_function(value_fn)
         extra_args |= {"curvature": curvature, "value_fn": value_fn}
@@ -204,7 +204,8 @@ def levenberg_marquardt(
             )
         return new, LevenbergMarquardtState(count, adapted, ratio, inner_state)
 
-    return GradientTransformation(init, update)
+    held = Held(inner, lambda state: {path: state.damping})
+    return GradientTransformation(init, update, holding(LevenbergMarquardtState, inner=held))
 
 
 @formula_of(

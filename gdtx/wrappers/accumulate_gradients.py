@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..core.errors import calling, check_state, fail, summarize
+from ..core.errors import calling, fail, summarize
 from ..core.functions import is_function
 from ..core.kinds import Kind
+from ..core.layout import holding
+from ..core.memory import RecurState
 from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like
@@ -102,7 +104,6 @@ def accumulate_gradients(inner: TransformationLike, every: Every) -> GradientTra
     def update(
         updates: PyTree, state: AccumulateState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, AccumulateState]:
-        check_state(state, AccumulateState)
         total, kept = sums.update(updates, state.gradients, params)
         count = increment(state.micro_step)
         emits = count >= _at(every, state.step)
@@ -120,7 +121,9 @@ def accumulate_gradients(inner: TransformationLike, every: Every) -> GradientTra
             inner=inner_state,
         )
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(
+        init, update, holding(AccumulateState, gradients=RecurState, inner=inner)
+    )
 
 
 @formula_of(accumulate_gradients)

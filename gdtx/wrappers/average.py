@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import check_state
 from ..core.kinds import Count, Decay
+from ..core.layout import holding
 from ..core.memory import RecurState
 from ..core.numerics import cast, one_minus_power
 from ..core.rules import beside, each_leaf
@@ -92,14 +92,15 @@ def average(
     def update(
         updates: PyTree, state: AverageState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, AverageState]:
-        check_state(state, AverageState)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         leaves, structure = jax.tree.flatten(updates)
         new = each_leaf(lambda u, p: p + u, structure, leaves, beside(updates, params))
         _, statistic_state = statistic.update(structure.unflatten(new), state.average)
         return updates, AverageState(statistic_state, inner_state)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(
+        init, update, holding(AverageState, average=statistic, inner=inner)
+    )
 
 
 @formula_of(average, decay=r"\beta")

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import check_state
 from ..core.kinds import AtLeastOne, Fraction
+from ..core.layout import holding
 from ..core.numerics import increment
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, transformation
@@ -72,7 +72,6 @@ def lookahead(
     def update(
         updates: PyTree, state: LookaheadState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, LookaheadState]:
-        check_state(state, LookaheadState)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         since = increment(state.steps_since_sync)
         syncs = since >= sync_period
@@ -92,7 +91,7 @@ def lookahead(
         since = jnp.where(syncs, 0, since)
         return updates, LookaheadState(since, structure.unflatten(kept), inner_state)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, holding(LookaheadState, inner=inner))
 
 
 @formula_of(lookahead, sync_period="k", slow_step_size=r"\alpha")

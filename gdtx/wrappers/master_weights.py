@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import LeafError, check_state, foreign_state
+from ..core.errors import LeafError, foreign_state
 from ..core.handover import exact
+from ..core.layout import holding
 from ..core.narrow import change, rounded
 from ..core.numerics import cast, is_narrow, total
 from ..core.rules import needed, unzipped, walk
@@ -69,7 +70,6 @@ def master_weights(inner: TransformationLike) -> GradientTransformation:
     def update(
         updates: PyTree, state: MasterState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, MasterState]:
-        check_state(state, MasterState)
         structure = jax.tree.structure(updates)
         leaves = needed(params, structure)
         copies = _copies(state.params, structure, leaves)
@@ -80,7 +80,7 @@ def master_weights(inner: TransformationLike) -> GradientTransformation:
         updates, copies = unzipped(walk(_stepped, structure, new, leaves, copies), 2)
         return structure.unflatten(updates), MasterState(structure.unflatten(copies), inner_state)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, holding(MasterState, inner=inner))
 
 
 @formula_of(master_weights)

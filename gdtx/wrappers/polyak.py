@@ -71,7 +71,7 @@ def polyak_step(
         rate = jnp.sign(slope) * jnp.minimum(length, max_learning_rate)
         return structure.unflatten(each_leaf(lambda d: -rate * d, structure, leaves)), state
 
-    return GradientTransformation(inner.init, update)
+    return GradientTransformation(inner.init, update, inner)
 
 
 @formula_of(polyak_step, max_learning_rate=r"\gamma_{max}", f_min="f^*", eps=r"\epsilon")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import check_state
+from ..core.layout import holding
 from ..core.numerics import compute_dtype, increment
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like, statistic_like
@@ -63,7 +63,6 @@ def remember(inner: TransformationLike) -> GradientTransformation:
     def update(
         updates: PyTree, state: RememberState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, RememberState]:
-        check_state(state, RememberState)
         norm_in = global_norm(updates)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         norm_out = global_norm(updates)
@@ -77,7 +76,7 @@ def remember(inner: TransformationLike) -> GradientTransformation:
             inner=inner_state,
         )
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, holding(RememberState, inner=inner))
 
 
 @formula_of(remember)

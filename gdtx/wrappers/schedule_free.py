@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.errors import check_state
 from ..core.kinds import InnerDecay, NonNegative
+from ..core.layout import holding
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
@@ -87,7 +87,6 @@ def schedule_free(
     def update(
         updates: PyTree, state: ScheduleFreeState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ScheduleFreeState]:
-        check_state(state, ScheduleFreeState)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         weight = learning_rate**weight_lr_power
         weight_sum = (state.weight_sum + weight).astype(state.weight_sum.dtype)
@@ -108,7 +107,7 @@ def schedule_free(
             inner=inner_state,
         )
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, holding(ScheduleFreeState, inner=inner))
 
 
 @formula_of(schedule_free, learning_rate=r"\eta", b1=r"\beta_1", plain="weight_lr_power")

@@ -68,7 +68,7 @@ def sharpness_aware(inner: TransformationLike, rho: NonNegative = 0.05) -> Gradi
         check_shapes(updates, leaves_as(structure, worst, "grad_fn's result", "updates"), "grad_fn")
         return inner.update(worst, state, params, grad_fn=grad_fn, **extra_args)
 
-    return GradientTransformation(inner.init, update)
+    return GradientTransformation(inner.init, update, inner)
 
 
 @formula_of(sharpness_aware, rho=r"\rho")

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.errors import calling, check_state, fail, summarize
+from ..core.errors import calling, fail, summarize
 from ..core.kinds import Count, Positive, TreeFunction
+from ..core.layout import holding
 from ..core.norms import is_squarable
 from ..core.numerics import increment
 from ..core.transformation import GradientTransformation, transformation
@@ -69,7 +70,6 @@ def skip_when(
     def update(
         updates: PyTree, state: SkipState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, SkipState]:
-        check_state(state, SkipState)
         with calling("is_bad"):
             bad = is_bad(updates)
         is_boolean = isinstance(bad, bool | np.bool_) or (is_array(bad) and bad.dtype == np.bool_)
@@ -90,7 +90,7 @@ def skip_when(
         skipped = jnp.where(bad, increment(state.skipped), state.skipped)
         return updates, SkipState(skipped, consecutive, inner_state)
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, holding(SkipState, inner=inner))
 
 
 @formula_of(skip_when)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..core.errors import check_state
 from ..core.hyperparams import numbers, scalars
 from ..core.kinds import Kind, PathOfNumber, checked, rounded
+from ..core.layout import Held, holding
 from ..core.signature import scalar_kinds
 from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree, scalar_like
@@ -64,13 +64,13 @@ def tunable(inner: TransformationLike, *names: PathOfNumber) -> GradientTransfor
     def update(
         updates: PyTree, state: TunableState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, TunableState]:
-        check_state(state, TunableState)
         _note_kinds(inner, state.hyperparams)
         tx = inner.replace(**state.hyperparams)
         updates, inner_state = tx.update(updates, state.inner, params, **extra_args)
         return updates, TunableState(state.hyperparams, inner_state)
 
-    return GradientTransformation(init, update)
+    held = Held(inner, lambda state: state.hyperparams)
+    return GradientTransformation(init, update, holding(TunableState, inner=held))
 
 
 @formula_of(tunable)

@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 
 from ...core.copies import unlike_params
 from ...core.errors import LeafError
+from ...core.handover import counts_in
 from ...core.kinds import Count, PositiveCount
 from ...core.numerics import compute_dtype
 from ...core.options import Options
@@ -120,11 +121,11 @@ def blockwise(
             stacks = stack(updates, layout)
             others = None if params is None else stack(params, layout)
             stacks, state = inner.update(stacks, state, others, **extra_args)
-            return unstack(stacks, layout, updates, _count(state)), state
+            return unstack(stacks, layout, updates, next(iter(counts_in(state)), None)), state
 
         return shard_like((updates, state), step, inner, updates, state, params, extra_args)
 
-    return GradientTransformation(unlike_params(init), update)
+    return GradientTransformation(unlike_params(init), update, inner)
 
 
 @formula_of(blockwise)

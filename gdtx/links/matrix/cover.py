@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
-from ...core.errors import LeafError, check_state, foreign_state
+from ...core.errors import LeafError, foreign_state
 from ...core.kinds import Fraction
 from ...core.numerics import cast, compute_dtype
 from ...core.rules import checked_result, unzipped, walk
@@ -70,7 +70,6 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
     def update(
         updates: PyTree, state: CoverState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, CoverState]:
-        check_state(state, CoverState)
         check_params(updates, params)
         leaves, structure = jax.tree.flatten(updates)
 
@@ -93,7 +92,7 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
         out, new = unzipped(walk(step, structure, leaves, bounds), 2)
         return structure.unflatten(out), CoverState(kept.unflatten(new))
 
-    return GradientTransformation(unlike_params(init), update)
+    return GradientTransformation(unlike_params(init), update, CoverState)
 
 
 @formula_of(running_cover, decay=r"\beta")

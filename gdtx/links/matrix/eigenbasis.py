@@ -8,8 +8,8 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core.errors import check_state
 from ...core.kinds import FloatDType, PositiveCount, one_of
+from ...core.layout import holding
 from ...core.numerics import increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
@@ -148,7 +148,6 @@ def in_eigenbasis(
     def update(
         updates: Stacks, state: EigenbasisState, params: PyTree = None, **extra_args: Any
     ) -> tuple[Stacks, EigenbasisState]:
-        check_state(state, EigenbasisState)
         step = increment(state.step)
         updates = without_nonfinite(updates)
         statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
@@ -180,7 +179,8 @@ def in_eigenbasis(
             step, failures, direction_state, sizes_state, statistic_state, basis
         )
 
-    return GradientTransformation(init, update)
+    parts = {"direction": direction, "magnitude": magnitude, "statistic": statistic}
+    return GradientTransformation(init, update, holding(EigenbasisState, **parts))
 
 
 @formula_of(in_eigenbasis)

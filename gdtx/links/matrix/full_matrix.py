@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
-from ...core.errors import check_state, fail, foreign_state
+from ...core.errors import fail, foreign_state
 from ...core.kinds import NonNegative, PositiveCount
 from ...core.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
@@ -83,7 +83,6 @@ def scale_by_full_matrix(
     def update(
         updates: PyTree, state: FullMatrixState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, FullMatrixState]:
-        check_state(state, FullMatrixState)
         check_params(updates, params)
 
         def step(u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -107,7 +106,7 @@ def scale_by_full_matrix(
         updates, matrices = remembered(step, updates, state.matrices)
         return updates, FullMatrixState(matrices)
 
-    return GradientTransformation(unlike_params(init), update)
+    return GradientTransformation(unlike_params(init), update, FullMatrixState)
 
 
 @formula_of(scale_by_full_matrix, eps=r"\epsilon")

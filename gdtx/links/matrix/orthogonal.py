@@ -15,7 +15,7 @@ from ...core.kinds import Kind
 from ...core.numerics import cast, compute_dtype
 from ...core.sharding import shard_like
 from ...core.transformation import GradientTransformation, transformation
-from ...core.tree import PyTree, check_empty
+from ...core.tree import PyTree
 from ...formula import Expression, Reader, Symbol, apply, formula_of, result
 from ...linalg.batches import apply_by_size, in_batches
 from ...linalg.polar import newton_schulz, polar_factor
@@ -186,8 +186,7 @@ def _of_matrices(
     def update(
         updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, tuple[()]]:
-        check_empty(state)
         leaves, structure = jax.tree.flatten(updates)
         return structure.unflatten(rule(leaves, axes_of(axes, updates, "axes", "updates"))), state
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, ())

@@ -54,7 +54,7 @@ def packed(statistic: TransformationLike) -> GradientTransformation:
         out, state = statistic.update(_each(_pack, updates), state, **extra_args)
         return _each(_unpack, updates, out), state
 
-    return GradientTransformation(init, update)
+    return GradientTransformation(init, update, statistic)
 
 
 @formula_of(packed)

@@ -8,8 +8,8 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core.errors import check_state
 from ...core.kinds import FloatDType, NonNegative, PositiveCount, Scalar, one_of
+from ...core.layout import holding
 from ...core.numerics import increment
 from ...core.options import Options
 from ...core.transformation import GradientTransformation, transformation
@@ -151,7 +151,6 @@ def precondition(
     def update(
         updates: Stacks, state: PreconditionState, params: PyTree = None, **extra_args: Any
     ) -> tuple[Stacks, PreconditionState]:
-        check_state(state, PreconditionState)
         step = increment(state.step)
         updates = without_nonfinite(updates)
         statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
@@ -167,7 +166,8 @@ def precondition(
         updates = multiply_axes(state.roots if roots.stale else found, updates)
         return updates, PreconditionState(step, failures, direction_state, statistic_state, found)
 
-    return GradientTransformation(init, update)
+    layout = holding(PreconditionState, direction=direction, statistic=statistic)
+    return GradientTransformation(init, update, layout)
 
 
 @formula_of(precondition, eps=r"\epsilon", relative_eps=r"\rho", exponent=r"\alpha")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
-from ...core.errors import check_state, foreign_state
+from ...core.errors import foreign_state
 from ...core.kinds import NonNegative, PositiveCount
 from ...core.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
@@ -81,7 +81,6 @@ def scale_by_window(window: PositiveCount, eps: NonNegative = 1e-7) -> GradientT
     def update(
         updates: PyTree, state: WindowState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, WindowState]:
-        check_state(state, WindowState)
         check_params(updates, params)
         is_new = jnp.arange(window) == state.oldest
 
@@ -109,7 +108,7 @@ def scale_by_window(window: PositiveCount, eps: NonNegative = 1e-7) -> GradientT
         updates, gradients, products = remembered(step, updates, state.gradients, state.products)
         return updates, WindowState(gradients, products, (state.oldest + 1) % window)
 
-    return GradientTransformation(unlike_params(init), update)
+    return GradientTransformation(unlike_params(init), update, WindowState)
 
 
 @formula_of(scale_by_window, eps=r"\epsilon")
