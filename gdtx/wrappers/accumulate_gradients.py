@@ -53,7 +53,7 @@ class AccumulateState(NamedTuple):
     gradients: PyTree
     inner: PyTree
 
-    def summarize(self) -> dict[str, jax.Array]:
+    def describe(self) -> dict[str, jax.Array]:
         return {"micro_step": self.micro_step}
 
 

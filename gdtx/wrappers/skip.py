@@ -29,7 +29,7 @@ class SkipState(NamedTuple):
     consecutive: jax.Array
     inner: PyTree
 
-    def summarize(self) -> dict[str, jax.Array]:
+    def describe(self) -> dict[str, jax.Array]:
         return {"skipped": self.skipped, "consecutive_skipped": self.consecutive}
 
 
