@@ -16,7 +16,7 @@ from ..core.numerics import cast, compute_dtype, increment
 from ..core.sharding import sharded_zeros, sharding_of, with_spec
 from ..core.tree import PyTree, scalar_like, statistic_like, varying_like
 from ..links.fraction import first_moment
-from .curvature import Curvature, checked
+from .curvature import Curvature, means_of
 from .factors import Eigenbasis, Factors, divided, eigenbases
 from .model.infer import infer_layers
 from .model.layers import Layer
@@ -128,7 +128,7 @@ def advanced(
     step, age = increment(state.step), increment(state.age)
     if curvature is None:
         return state._replace(step=step, age=age), jnp.zeros_like(due)
-    means = _means(curvature, layers, leaves)
+    means = means_of(curvature, layers, leaves)
     averaged, statistics = first_moment(decay).update(means, state.statistics)
     # What is not finite would stay in the averages for ever.
     usable = is_finite(means)
@@ -170,43 +170,6 @@ def preconditioned(
             diagonal = state.diagonals[layer.weight]
             found[layer.weight] = cast(u, compute_dtype(u.dtype)) / (diagonal + damping)
     return found
-
-
-def _means(
-    curvature: Curvature, layers: tuple[Layer, ...], leaves: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The factors and diagonals of this batch, checked to be those of these layers."""
-    if isinstance(curvature, Curvature):
-        _check_layout(curvature.layout, layers)
-    curvature = checked(curvature, layers, leaves)
-    means: dict[str, Any] = {"factors": {}, "diagonals": {}}
-    for layer in layers:
-        block = curvature.blocks[layer.weight]
-        if layer.kind == "dense":
-            rows = block["n"][..., None, None]
-            means["factors"][layer.weight] = {
-                "A": block["A"] / rows,
-                "S": block["S"] / curvature.examples,
-            }
-        else:
-            means["diagonals"][layer.weight] = block["D"] / curvature.examples
-    return means
-
-
-def _check_layout(given: tuple[Layer, ...], expected: tuple[Layer, ...]) -> None:
-    for layer in expected:
-        if layer not in given:
-            same = next((other for other in given if other.weight == layer.weight), "none")
-            fail(
-                ValueError,
-                f"the curvature is that of another model: expected {layer}, got {same}. If the "
-                "model is right, give its layers: scale_by_kfac(layout=model.layout(params, "
-                "inputs)) with model = kfac.capture(...)",
-            )
-    known = {layer.weight for layer in expected}
-    for layer in given:
-        if layer.weight not in known:
-            fail(ValueError, f"the curvature has a block {layer.weight} that no parameter has")
 
 
 def _refreshed(

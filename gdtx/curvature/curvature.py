@@ -58,3 +58,40 @@ def checked(curvature: Any, layers: tuple[Layer, ...], leaves: Mapping[str, Any]
                     f"{what}[{name!r}] has shape {shape}, the layer's has {expected}",
                 )
     return curvature
+
+
+def means_of(
+    curvature: Curvature, layers: tuple[Layer, ...], leaves: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The factors and diagonals of this batch, checked to be those of these layers."""
+    if isinstance(curvature, Curvature):
+        _check_layout(curvature.layout, layers)
+    curvature = checked(curvature, layers, leaves)
+    means: dict[str, Any] = {"factors": {}, "diagonals": {}}
+    for layer in layers:
+        block = curvature.blocks[layer.weight]
+        if layer.kind == "dense":
+            rows = block["n"][..., None, None]
+            means["factors"][layer.weight] = {
+                "A": block["A"] / rows,
+                "S": block["S"] / curvature.examples,
+            }
+        else:
+            means["diagonals"][layer.weight] = block["D"] / curvature.examples
+    return means
+
+
+def _check_layout(given: tuple[Layer, ...], expected: tuple[Layer, ...]) -> None:
+    for layer in expected:
+        if layer not in given:
+            same = next((other for other in given if other.weight == layer.weight), "none")
+            fail(
+                ValueError,
+                f"the curvature is that of another model: expected {layer}, got {same}. If the "
+                "model is right, give its layers: scale_by_kfac(layout=model.layout(params, "
+                "inputs)) with model = kfac.capture(...)",
+            )
+    known = {layer.weight for layer in expected}
+    for layer in given:
+        if layer.weight not in known:
+            fail(ValueError, f"the curvature has a block {layer.weight} that no parameter has")
