@@ -7,9 +7,8 @@ from typing import NoReturn as _NoReturn
 
 from .curvature.curvature import Curvature as Curvature
 from .curvature.evaluation import value_grad_and_curvature as value_grad_and_curvature
-from .curvature.fisher import fisher_matrix as fisher_matrix
 from .curvature.fisher import fisher_square as fisher_square
-from .curvature.fisher import natural_gradient as natural_gradient
+from .curvature.levenberg_marquardt import levenberg_marquardt as levenberg_marquardt
 from .curvature.losses import Loss as Loss
 from .curvature.losses import sigmoid_cross_entropy as sigmoid_cross_entropy
 from .curvature.losses import softmax_cross_entropy as softmax_cross_entropy
@@ -20,8 +19,9 @@ from .curvature.model.layers import Layer as Layer
 from .curvature.model.tapped import tapped as tapped
 from .curvature.model.taps import dense_tap as dense_tap
 from .curvature.model.taps import tap_dense as tap_dense
+from .curvature.natural_gradient import fisher_matrix as fisher_matrix
 from .methods.kfac import kfac as kfac
-from .methods.kfac import levenberg_marquardt as levenberg_marquardt
+from .methods.natural_gradient import natural_gradient as natural_gradient
 
 
 class _Module(_ModuleType):

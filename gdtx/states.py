@@ -12,7 +12,8 @@ from .curvature.blocks import BlocksState as BlocksState
 from .curvature.ekfac import EkfacState as EkfacState
 from .curvature.factors import Eigenbasis as Eigenbasis
 from .curvature.fisher import FisherNormState as FisherNormState
-from .curvature.transformation import KfacState as KfacState
+from .curvature.kfac import KfacState as KfacState
+from .curvature.levenberg_marquardt import LevenbergMarquardtState as LevenbergMarquardtState
 from .links.correction import ProductState as ProductState
 from .links.matrix.cover import CoverState as CoverState
 from .links.matrix.eigenbasis import EigenbasisState as EigenbasisState
@@ -20,7 +21,6 @@ from .links.matrix.full_matrix import FullMatrixState as FullMatrixState
 from .links.matrix.precondition import PreconditionState as PreconditionState
 from .links.matrix.window import WindowState as WindowState
 from .links.plateau import PlateauState as PlateauState
-from .methods.kfac import LevenbergMarquardtState as LevenbergMarquardtState
 from .wrappers.accumulate_gradients import AccumulateState as AccumulateState
 from .wrappers.average import AverageState as AverageState
 from .wrappers.lookahead import LookaheadState as LookaheadState

@@ -17,7 +17,7 @@ from ..core.sharding import sharded_zeros, sharding_of, with_spec
 from ..core.tree import PyTree, scalar_like, statistic_like, varying_like
 from ..links.fraction import first_moment
 from .curvature import Curvature, means_of
-from .factors import Eigenbasis, Factors, divided, eigenbases
+from .factors import Eigenbasis, Factors, divide, eigenbases
 from .model.infer import infer_layers
 from .model.layers import Layer
 from .model.statistics import zeros
@@ -67,7 +67,7 @@ def blocks_layout(decay: Any) -> Any:
     return holding(BlocksState, statistics=first_moment(decay))
 
 
-def unknown_blocks(layers: tuple[Layer, ...], leaves: Mapping[str, Any], decay: Any) -> BlocksState:
+def first_blocks(layers: tuple[Layer, ...], leaves: Mapping[str, Any], decay: Any) -> BlocksState:
     """The state before the first curvature."""
     params = list(leaves.values())
     factors, diagonals = {}, {}
@@ -114,7 +114,7 @@ def _unknown(zeros: jax.Array) -> jax.Array:
     return jnp.full_like(zeros, jnp.nan)
 
 
-def advanced(
+def advance(
     state: BlocksState,
     curvature: Curvature | None,
     layers: tuple[Layer, ...],
@@ -151,7 +151,7 @@ def advanced(
     ), due
 
 
-def preconditioned(
+def precondition(
     state: BlocksState,
     layers: tuple[Layer, ...],
     leaves: Mapping[str, jax.Array],
@@ -163,7 +163,7 @@ def preconditioned(
     for layer in layers:
         if layer.kind == "dense":
             matrix = layer.matrix(leaves)
-            new = divided(state.bases[layer.weight], values[layer.weight], matrix)
+            new = divide(state.bases[layer.weight], values[layer.weight], matrix)
             found |= layer.leaves(new, leaves)
         else:
             u = leaves[layer.weight]

@@ -15,9 +15,9 @@ from ..core.tree import PyTree
 from ..core.types import TransformationLike
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 from ..links.moments import ema
-from .blocks import BlocksState, Layout, advanced, blocks_layout, preconditioned, unknown_blocks
+from .blocks import BlocksState, Layout, advance, blocks_layout, first_blocks, precondition
 from .curvature import Curvature
-from .factors import Eigenbasis, product_values, rotated
+from .factors import Eigenbasis, product_values, rotate
 from .formulas import bases_of, divided, in_use, input_of, is_due, products_of_values, slope_of
 from .preconditioner import preconditioner
 
@@ -79,7 +79,7 @@ def scale_by_ekfac(
     """
 
     def first(layers: Any, leaves: Any) -> tuple[BlocksState, RecurState]:
-        blocks = unknown_blocks(layers, leaves, decay)
+        blocks = first_blocks(layers, leaves, decay)
         # Not a number, as the bases are, and not 0.
         return blocks, _start(blocks)
 
@@ -87,14 +87,14 @@ def scale_by_ekfac(
         layers: Any, leaves: Any, blocks: BlocksState, squares: RecurState, curvature: Any,
         damping: Any, decay: Any, inverse_every: Any,
     ) -> Any:  # fmt: skip
-        blocks, fresh = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
+        blocks, fresh = advance(blocks, curvature, layers, leaves, decay, inverse_every)
         if curvature is not None:
             _, averaged = ema(decay).update(_squares(curvature, blocks.bases), squares)
             squares = jax.tree.map(
                 lambda new, old: jnp.where(fresh, new, old), _start(blocks), averaged
             )
         values = {block: s + damping for block, s in squares.buffers["value"].items()}
-        return preconditioned(blocks, layers, leaves, damping, values), blocks, squares
+        return precondition(blocks, layers, leaves, damping, values), blocks, squares
 
     numbers = damping, decay, inverse_every
     fields = {"blocks": blocks_layout(decay), "squares": ema(decay)}
@@ -139,5 +139,5 @@ def _squares(curvature: Curvature, bases: dict[str, Eigenbasis]) -> dict[str, ja
                 f"curvature[{block!r}]['G'] has shape {G.shape}, the layer's has {expected}",
             )
         # The sum over examples of gradients that are independent and 0 in the mean.
-        found[block] = jnp.square(rotated(basis, G)) / curvature.examples
+        found[block] = jnp.square(rotate(basis, G)) / curvature.examples
     return found

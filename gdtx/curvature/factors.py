@@ -47,12 +47,12 @@ def _parts(factor: jax.Array, decomposed: tuple[jax.Array, ...]) -> tuple[jax.Ar
     return vectors.reshape(factor.shape), jnp.maximum(values, 0).reshape(factor.shape[:-1])
 
 
-def rotated(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
+def rotate(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
     """A gradient's coordinates in the eigenbasis."""
     return product(product(adjoint(basis.inputs), matrix), basis.outputs)
 
 
-def rotated_back(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
+def rotate_back(basis: Eigenbasis, matrix: jax.Array) -> jax.Array:
     """The gradient with these coordinates."""
     return product(product(basis.inputs, matrix), adjoint(basis.outputs))
 
@@ -87,7 +87,7 @@ def exact(basis: Eigenbasis, damping: Any) -> jax.Array:
 DAMPINGS = {"factored": factored, "eigen": exact}
 
 
-def divided(basis: Eigenbasis, values: jax.Array, matrix: jax.Array) -> jax.Array:
+def divide(basis: Eigenbasis, values: jax.Array, matrix: jax.Array) -> jax.Array:
     """A gradient divided by the matrix with these eigenvalues; where they are 0, it is 0 too."""
-    coordinates = rotated(basis, matrix)
-    return rotated_back(basis, of_eigenvalues(lambda some: coordinates / some, values))
+    coordinates = rotate(basis, matrix)
+    return rotate_back(basis, of_eigenvalues(lambda some: coordinates / some, values))

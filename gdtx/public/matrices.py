@@ -2,8 +2,8 @@
 
 from ..curvature.ekfac import scale_by_ekfac as scale_by_ekfac
 from ..curvature.fisher import clip_by_fisher_norm as clip_by_fisher_norm
-from ..curvature.fisher import scale_by_natural_gradient as scale_by_natural_gradient
-from ..curvature.transformation import scale_by_kfac as scale_by_kfac
+from ..curvature.kfac import scale_by_kfac as scale_by_kfac
+from ..curvature.natural_gradient import scale_by_natural_gradient as scale_by_natural_gradient
 from ..links.matrix.blockwise import Blocks as Blocks
 from ..links.matrix.blockwise import blockwise as blockwise
 from ..links.matrix.cover import running_cover as running_cover

@@ -1,4 +1,4 @@
-"""Gradients divided by Kronecker-factored curvature, as links."""
+"""Gradients divided by Kronecker-factored curvature."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..core.transformation import GradientTransformation, transformation
 from ..core.tree import PyTree
 from ..core.types import TransformationLike
 from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
-from .blocks import BlocksState, Layout, advanced, blocks_layout, preconditioned, unknown_blocks
+from .blocks import BlocksState, Layout, advance, blocks_layout, first_blocks, precondition
 from .factors import DAMPINGS
 from .formulas import SIDES, bases_of, divided, factors_of, in_use, is_due, products_of_values
 from .preconditioner import preconditioner
@@ -91,15 +91,15 @@ def scale_by_kfac(
     damped = DAMPINGS[split]
 
     def first(layers: Any, leaves: Any) -> tuple[BlocksState]:
-        return (unknown_blocks(layers, leaves, decay),)
+        return (first_blocks(layers, leaves, decay),)
 
     def step(
         layers: Any, leaves: Any, blocks: BlocksState, curvature: Any,
         damping: Any, decay: Any, inverse_every: Any,
     ) -> Any:  # fmt: skip
-        blocks, _ = advanced(blocks, curvature, layers, leaves, decay, inverse_every)
+        blocks, _ = advance(blocks, curvature, layers, leaves, decay, inverse_every)
         values = {block: damped(basis, damping) for block, basis in blocks.bases.items()}
-        return preconditioned(blocks, layers, leaves, damping, values), blocks
+        return precondition(blocks, layers, leaves, damping, values), blocks
 
     numbers = damping, decay, inverse_every
     blocks = blocks_layout(decay)
