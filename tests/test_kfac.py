@@ -287,6 +287,14 @@ def test_parameters_that_no_layer_has():
     assert eval(repr(tx), {**vars(gdtx), "Layer": kfac.Layer}) == tx
 
 
+def test_a_fallback_that_returns_another_tree():
+    params = arrays(mlp_params(SIZES), jnp.float32)
+    first = gdtx.GradientTransformation(lambda p: (), lambda u, s, p=None: (u["layer2"], s))
+    tx = gdtx.scale_by_kfac(layout=kfac.infer_layout({"layer1": params["layer1"]}), fallback=first)
+    with pytest.raises(ValueError, match="scale_by_kfac: the fallback's result has no leaf"):
+        jax.eval_shape(lambda p: tx.update(p, tx.init(p), p, curvature=None), params)
+
+
 def test_fisher_norm(x64):
     params = mlp_params(SIZES)
     _, grads, curvature = measured(mlp, params)
