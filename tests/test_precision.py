@@ -1,11 +1,13 @@
 """Half precision trains, float64 neither appears nor gets lost, and norms do not overflow."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from everything import METHODS
+from everything import METHODS, is_like_another
 from everything import by_kind as by_method
 
 import gdtx
@@ -41,28 +43,40 @@ def run(tx, params, gradients):
         updates, state = tx.update(g, state, params)
         return state, updates
 
-    return jax.jit(lambda: jax.lax.scan(step, tx.init(params), gradients)[::-1])()
+    return jax.lax.scan(step, tx.init(params), gradients)[::-1]
 
 
-@by_method
-@by_half
-@pytest.mark.diagonal
-def test_moments_of_half_precision_are_those_of_float32_and_updates_are_rounded_once(name, half):
+@functools.cache
+def in_half_and_in_float32(names, half):
+    """Updates and last states of methods, each on the same numbers in both, in one program."""
+    narrow = draw(0, half), draw(1, half, 50)
+    both = narrow, jax.tree.map(lambda x: x.astype("float32"), narrow)
+    return jax.jit(lambda: {name: [run(make(name), *each) for each in both] for name in names})()
+
+
+# Alternately, as each is tried in one of them.
+KINDS = [name for name in METHODS if not is_like_another(name)]
+OF_HALF = {half: tuple(KINDS[i::2]) for i, half in enumerate(HALVES)}
+
+
+@pytest.mark.parametrize(("half", "name"), [(h, name) for h in OF_HALF for name in OF_HALF[h]])
+def test_moments_of_half_precision_are_those_of_float32_and_updates_are_rounded_once(half, name):
     """Not nearly: a gradient in half precision is a float32 number, and then so is all else."""
-    tx, params, gradients = make(name), draw(0, half), draw(1, half, 50)
-    updates, state = run(tx, params, gradients)
+    (updates, state), wide = in_half_and_in_float32(OF_HALF[half], half)[name]
     assert dtypes(updates) == {half}
     assert dtypes(state) <= {"float32", "int32"}
-    assert dtypes(gdtx.apply_updates(params, draw(2, "float32"))) == {half}
-    widened = jax.tree.map(lambda x: x.astype("float32"), (params, gradients))
-    wide_updates, wide_state = run(tx, *widened)
     # The last places may differ between two programs, and then one may round the other way.
-    chex.assert_trees_all_close(state, wide_state, rtol=1e-5, atol=1e-30)
-    for u, wide in zip(*map(jax.tree.leaves, (updates, wide_updates)), strict=True):
-        error = np.abs(np.float64(u) - np.float64(wide))
+    chex.assert_trees_all_close(state, wide[1], rtol=1e-5, atol=1e-30)
+    for u, exact in zip(*map(jax.tree.leaves, (updates, wide[0])), strict=True):
+        error = np.abs(np.float64(u) - np.float64(exact))
         assert np.all(
-            error <= 0.501 * np.maximum(np.abs(wide) * float(jnp.finfo(half).eps), tiny(half))
+            error <= 0.501 * np.maximum(np.abs(exact) * float(jnp.finfo(half).eps), tiny(half))
         )
+
+
+@by_half
+def test_parameters_of_half_precision_stay_so(half):
+    assert dtypes(gdtx.apply_updates(draw(0, half), draw(2, "float32"))) == {half}
 
 
 LINKS_WITH_DTYPE = {
@@ -189,14 +203,13 @@ GIVEN = {
 def test_the_tree_decides_the_precision(name, given, tree, hyper, x64):
     """With 64-bit types on, float32 stays what it is, and float64 is not lost."""
     tx, params = GIVEN[given](make(name), hyper), draw(0, tree)
-    state = tx.init(params)
+    state = jax.eval_shape(tx.init, params)
     kinds = [str(x.dtype) for x in jax.tree.leaves(state)]
     assert set(kinds) <= {tree, "int32"}
-    for i in range(2):
-        updates, state = tx.update(draw(1 + i, tree), state, params)
-        assert dtypes(updates) == {tree}
-        assert [str(x.dtype) for x in jax.tree.leaves(state)] == kinds
-    assert dtypes(gdtx.apply_updates(params, updates)) == {tree}
+    updates, state = jax.eval_shape(tx.update, params, state, params)
+    assert dtypes(updates) == {tree}
+    assert [str(x.dtype) for x in jax.tree.leaves(state)] == kinds
+    assert dtypes(jax.eval_shape(gdtx.apply_updates, params, updates)) == {tree}
 
 
 LARGEST = {
