@@ -8,14 +8,13 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from jax.core import Tracer
 
 from .functions import brief
 from .kinds import number_like
 from .making import made
 from .signature import Signature
 from .text import Printed, holds_calls
-from .values import is_array
+from .values import is_array, is_same_array
 
 _runtime = object()  # stands among the constants for an array, which is a leaf
 _unmade = object()  # stands for what a factory has not returned yet
@@ -216,7 +215,7 @@ class Call(Printed):
             return False
         if self._constants != other._constants:
             return False
-        return all(map(_same_array, self._leaves, other._leaves))
+        return all(map(is_same_array, self._leaves, other._leaves))
 
     def __hash__(self) -> int:
         described = tuple(
@@ -245,13 +244,3 @@ def _is_constant(value: Any) -> bool:
 
 
 _UNCHANGING = (Call, int, float, str, FunctionType, type(None))
-
-
-def _same_array(one: Any, other: Any) -> bool:
-    if one is other:
-        return True
-    if isinstance(one, Tracer) or isinstance(other, Tracer):
-        return False
-    if not (is_array(one) and is_array(other)):
-        return bool(one == other)
-    return one.dtype == other.dtype and np.array_equal(one, other)

@@ -50,3 +50,14 @@ def within_int32(value: Any) -> Any:
 def is_zero(value: Any) -> bool:
     """Whether a hyperparameter is the constant 0. An array is not, because it may change."""
     return isinstance(value, int | float | Symbolic) and value == 0
+
+
+def is_same_array(one: Any, other: Any) -> bool:
+    """Whether two arguments are one, or arrays at hand with the same numbers."""
+    if one is other:
+        return True
+    if isinstance(one, Tracer) or isinstance(other, Tracer):
+        return False
+    if not (is_array(one) and is_array(other)):
+        return bool(one == other)
+    return one.dtype == other.dtype and np.array_equal(one, other)
