@@ -711,8 +711,8 @@ def test_errors_of_updates():
         tx.update(PARAMS, swapped.init(PARAMS), PARAMS)
     other = gdtx.GradientTransformation(lambda params: (), lambda u, s, p=None: ({"x": 1}, s))
     for wrong in (gdtx.masked(other, True), gdtx.partition({"a": other}, "a")):
-        message = r"^\w+: the result has no leaf the result\['encoder'\]\['bias'\], which is in updates"
-        with pytest.raises(ValueError, match=message):
+        message = r"no leaf the result\['encoder'\]\['bias'\], which is in updates"
+        with pytest.raises(ValueError, match=rf"^\w+: the result has {message}"):
             wrong.update(PARAMS, wrong.init(PARAMS), PARAMS)
 
 
