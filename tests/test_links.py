@@ -10,6 +10,7 @@ import optax
 import oracles
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from test_latex import evaluated, sample
 
 import gdtx
 
@@ -100,6 +101,67 @@ def as_optax(is_stateless):
 def test_link_is_that_of_optax(link):
     ours, theirs = as_optax(AS_OPTAX[link][0].init({}) == ())[link]
     chex.assert_trees_all_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+# A link, and what it makes of gradients, the first axis of which is time: in NumPy, from the paper.
+AS_NUMPY = {
+    "square": (gdtx.square(), oracles.square),
+    "clip": (gdtx.clip(0.5), lambda g: np.clip(g, -0.5, 0.5)),
+    "trace": (gdtx.trace(0.5), lambda g: oracles.trace(g, 0.5)),
+    "ema": (gdtx.ema(0.8, initial=0.3), lambda g: oracles.ema(g, 0.8, 0.3)),
+    "bias_correction": (
+        gdtx.bias_correction(0.9, ahead=2),
+        lambda g: g / (1 - 0.9 ** (np.arange(len(g)) + 3.0)[:, None]),
+    ),
+    "first_moment": (gdtx.first_moment(0.8), lambda g: oracles.mean(g, 0.8)),
+    "second_moment": (gdtx.second_moment(0.9), lambda g: oracles.mean(oracles.square(g), 0.9)),
+    "root": (gdtx.chain(gdtx.square(), gdtx.root(0.5)), lambda g: np.abs(g) + 0.5),
+    "root, eps inside": (
+        gdtx.chain(gdtx.square(), gdtx.root(0.5, eps_root=0.25)),
+        lambda g: np.sqrt(g**2 + 0.25) + 0.5,
+    ),
+    "running_max": (
+        gdtx.chain(gdtx.absolute(), gdtx.running_max(0.5)),
+        lambda g: oracles.recur(lambda a, x: np.maximum(0.5 * a, x), 0.0, np.abs(g)),
+    ),
+    "running_sum": (gdtx.running_sum(0.5), lambda g: 0.5 + np.cumsum(g, axis=0)),
+    "variance": (gdtx.variance(0.9), lambda g: oracles.variance(g, 0.9, 0.0)),
+    "difference": (gdtx.difference(), lambda g: np.diff(g, axis=0, prepend=g[:1])),
+    "wait": (gdtx.wait(3), lambda g: np.where(np.arange(len(g))[:, None] < 3, 0, g)),
+}
+
+
+def test_links_are_those_of_numpy(x64):
+    g, _ = sample(7)
+
+    def run(tx):
+        return jax.lax.scan(lambda state, u: tx.update(u, state)[::-1], tx.init(g[0]), g)[1]
+
+    got = jax.jit(lambda: {name: run(tx) for name, (tx, _) in AS_NUMPY.items()})()
+    want = {name: oracle(g) for name, (_, oracle) in AS_NUMPY.items()}
+    chex.assert_trees_all_close(got, want, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", AS_NUMPY)
+def test_printed_links_are_those_of_numpy(name):
+    tx, oracle = AS_NUMPY[name]
+    g, theta = sample(7)
+    got = evaluated(gdtx.latex(tx, values=True), g, theta)
+    np.testing.assert_allclose(got, oracle(g), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("tx", "at_zero"),
+    [
+        (gdtx.root(0.0), np.inf), (gdtx.root(0.0, 1e-50), np.inf), (gdtx.root(0.0, 1e-30), 1e-15),
+        (gdtx.root(0.5), 0.5), (gdtx.root(jnp.array(0.0)), 0.0),
+    ],
+)  # fmt: skip
+def test_root_of_nothing_is_infinite_only_without_epsilon(tx, at_zero):
+    state = tx.init(jnp.zeros(2))
+    np.testing.assert_allclose(tx.update(jnp.array([0.0, 4.0]), state)[0][0], at_zero, rtol=1e-6)
+    # A number that becomes another, or an array, goes on with the same state.
+    assert state == gdtx.root(1.0, eps_root=1.0).init(jnp.zeros(2))
 
 
 direction = gdtx.scale_by_sign()
