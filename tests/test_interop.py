@@ -348,8 +348,8 @@ def test_params_are_asked_for_where_there_are_holes():
 MISMATCHES = {
     "other method": (
         gdtx.adam(0.1), optax.sgd(0.1, 0.9),
-        "load_optax_state > adam > scale_by_adam > mu > first_moment > ema: looked for mu in Optax's "
-        "state, found optax_state[0].trace; it keeps optax_state[0].trace",
+        "load_optax_state > adam > scale_by_adam > mu > first_moment > ema: looked for mu in "
+        "Optax's state, found optax_state[0].trace; it keeps optax_state[0].trace",
     ),
     "nothing there": (
         gdtx.sgd(0.1, 0.9), optax.sgd(0.1),
