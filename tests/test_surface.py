@@ -65,7 +65,7 @@ def test_help_lists_all_names_by_group_with_a_line_each():
 
 def test_dir_shows_what_a_user_calls():
     assert set(dir(gdtx)) == {*gdtx.__all__, "__doc__", "__version__"}
-    calls = ["arguments", "factory", "init", "replace", "update"]
+    calls = ["arguments", "expression", "factory", "init", "replace", "update"]
     assert dir(gdtx.adam(0.1)) == calls
     assert dir(gdtx.GradientTransformation(*gdtx.adam(0.1))) == calls
     schedule = gdtx.constant_schedule(0.1)
