@@ -1,4 +1,10 @@
-"""Kronecker-factored approximate curvature."""
+"""Kronecker-factored approximate curvature.
+
+`value_grad_and_curvature(model, loss)` gives loss, gradient and curvature at once; `update` of the
+method `kfac`, and of `levenberg_marquardt` around it, takes that as `curvature=`. Models are taken
+as they are; `capture` is for those with parameters that no layer has, `tapped` for those that put
+taps in themselves. Losses are here, and what is measured in the norm of the curvature.
+"""
 
 import sys as _sys
 from types import ModuleType as _ModuleType
