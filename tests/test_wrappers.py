@@ -146,8 +146,14 @@ def two_arrays():
     return {key: x for key, x in draw(0).items() if key in ("w", "s")}
 
 
-# Settings alone (after a comma) change no placement, nor does putting the others together.
-SHARDED = [name for name in WRAPPERS if "," not in name and name != "together"]
+# Settings alone (after a comma) change no sharding, nor does putting the others together.
+# Those whose state is that of another are tried at night.
+NOTHING_MORE = {"skip_large", "sharpness_aware", "polyak_step"}
+SHARDED = [
+    pytest.param(name, marks=pytest.mark.slow if name in NOTHING_MORE else ())
+    for name in WRAPPERS
+    if "," not in name and name != "together"
+]
 
 
 @pytest.mark.parametrize("name", SHARDED)
