@@ -5,6 +5,7 @@ The other tests have eight devices, where stacks stay stacks. `test_matrix_one_d
 
 import functools
 import re
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -119,12 +120,16 @@ def programs_have_as_many_kernels_for_any_number_of_layers():
         assert len(many) <= len(few), (make.__name__, len(few), len(many))
 
 
+QUICK = follows_the_papers, failures_are_counted_and_the_last_good_stay
+SLOW = blocks_are_parameters, maps_and_derivatives
+
+
 if __name__ == "__main__":
     assert jax.device_count() == 1
-    programs_have_as_many_kernels_for_any_number_of_layers()
+    is_slow = sys.argv[1] == "slow"
+    if is_slow:
+        programs_have_as_many_kernels_for_any_number_of_layers()
     jax.config.update("jax_enable_x64", True)
-    follows_the_papers()
-    blocks_are_parameters()
-    failures_are_counted_and_the_last_good_stay()
-    maps_and_derivatives()
+    for check in SLOW if is_slow else QUICK:
+        check()
     print("done")

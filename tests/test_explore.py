@@ -328,7 +328,13 @@ def test_describe():
     assert {type(value) for value in facts.values()} == {int, float, bool}
 
 
-@by_kind
+# Of each kind of count, rate and hyperparameter a method that has it.
+TOLD = {"momentum", "adam", "nadam with momentum schedule", "rprop", "adafactor", "lamb"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(k, marks=() if k in TOLD else pytest.mark.slow) for k in METHODS]
+)
 def test_describe_inside_jit(name):
     tx = METHODS[name].make(gdtx.linear_schedule(0.1, 0.0, 10))
     params = {"a": jnp.ones((3, 2)), "b": jnp.ones(())}

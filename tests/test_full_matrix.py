@@ -16,8 +16,7 @@ import gdtx
 
 STEPS = 60
 SHAPES = {
-    "rank two": (3, 4), "column": (5, 1), "scalar": (), "three": (2, 3, 2), "empty": (0, 4),
-    "complex": (3, 2), "complex number": (),
+    "rank two": (3, 4), "scalar": (), "three": (2, 3, 2), "empty": (0, 4), "complex": (3, 2),
 }  # fmt: skip
 SETTINGS = {"dense": {}, "blocks": {"block_size": 5}, "window": {"window": 7}}
 

@@ -15,7 +15,11 @@ METHODS = {
     "soap": gdtx.scale_by_soap(bases=gdtx.Bases(3)),
 }
 SHAPES = {"w": (4, 3), "other": (4, 3), "v": (3,), "s": ()}
-by_method = pytest.mark.parametrize("name", METHODS)
+# What a graft is given is Shampoo's step.
+by_method = pytest.mark.parametrize(
+    "name",
+    [pytest.param(k, marks=pytest.mark.slow if k == "shampoo" else ()) for k in METHODS],
+)
 
 
 def everything_finite(tree):

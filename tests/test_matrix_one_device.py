@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("matrix_one_device.py")
 
 
-def test_decompositions_one_by_one():
+@pytest.mark.parametrize("which", ["quick", pytest.param("slow", marks=pytest.mark.slow)])
+def test_decompositions_one_by_one(which):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     finished = subprocess.run(
-        [sys.executable, SCRIPT], env={**environment, "JAX_PLATFORMS": "cpu"}, timeout=500,
+        [sys.executable, SCRIPT, which], env={**environment, "JAX_PLATFORMS": "cpu"}, timeout=500,
         capture_output=True, text=True,
     )  # fmt: skip
     assert finished.stdout.strip() == "done", finished.stderr

@@ -131,6 +131,20 @@ EVERY = CASES + [(name, arguments) for name, arguments, *_ in OWN]
 by_schedule = pytest.mark.parametrize(("name", "arguments"), EVERY)
 
 
+def kind(name, arguments):
+    """What chooses the rule: its name, what is no number, and where it has no length."""
+    chosen = [x for x in arguments.values() if isinstance(x, str | bool)]
+    return name, *chosen, 0 in arguments.values()
+
+
+def by_kind(rows):
+    """The first of each kind; others, which differ in numbers, are slow."""
+    kinds = [kind(*row) for row in rows]
+    marks = [() if kinds.index(k) == i else pytest.mark.slow for i, k in enumerate(kinds)]
+    cases = [pytest.param(*row, marks=mark) for row, mark in zip(rows, marks, strict=True)]
+    return pytest.mark.parametrize(("name", "arguments"), cases)
+
+
 def around(boundaries):
     steps = {max(b + k, 0) for b in boundaries for k in (-1, 0, 1)} | {*GRID, *FAR}
     return sorted(step for step in steps if step < 2**31)
@@ -188,7 +202,7 @@ def floats_of(schedule):
     }
 
 
-@by_schedule
+@by_kind(EVERY)
 def test_numbers_may_be_arrays(name, arguments):
     """One program for all values, and the same numbers; counts may be arrays of floats."""
     schedule = getattr(gdtx, name)(**arguments)
@@ -204,10 +218,7 @@ def test_numbers_may_be_arrays(name, arguments):
     assert compilations == []
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [(name, arguments) for name, arguments in EVERY if name != "sgdr_schedule"],
-)
+@by_kind([row for row in EVERY if row[0] != "sgdr_schedule"])
 def test_derivatives_equal_finite_differences(name, arguments, x64):
     """With respect to every number, at every step: what is beyond a boundary adds no NaN."""
     schedule = getattr(gdtx, name)(**arguments)
