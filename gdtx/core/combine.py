@@ -8,6 +8,7 @@ import jax
 
 from .ascent import warn_of_ascent
 from .errors import fail, running, summarize
+from .factory import transformation
 from .functions import accepts_arguments, with_arguments
 from .kinds import Function, TwoArraysFunction
 from .making import is_written_by_a_user
@@ -16,7 +17,7 @@ from .numerics import cast, compute_dtype, real_like
 from .outermost import is_outermost
 from .rules import each_leaf
 from .states import parts
-from .transformation import GradientTransformation, transformation
+from .transformation import GradientTransformation
 from .tree import PyTree, leaves_as
 from .types import TransformationLike
 

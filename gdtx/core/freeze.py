@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from .choice import labels_of
+from .factory import transformation
 from .rules import set_to_zero
 from .select import partition
-from .transformation import GradientTransformation, transformation
+from .transformation import GradientTransformation
 from .types import TransformationLike
 
 

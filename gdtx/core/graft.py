@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from .combine import join
+from .factory import transformation
 from .kinds import Count, one_of
 from .memory import counted
 from .norms import scaled_norms
 from .sharding import shard_like_if_explicit
-from .transformation import GradientTransformation, transformation
+from .transformation import GradientTransformation
 from .types import TransformationLike
 
 

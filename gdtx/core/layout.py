@@ -1,4 +1,24 @@
-"""Where in a state the states of other transformations lie."""
+"""Where in a state the states of other transformations lie.
+
+A combinator of one's own, with a layout:
+
+>>> import gdtx
+>>> @gdtx.transformation
+... def after_each_other(**links: gdtx.GradientTransformation):
+...     def init(params):
+...         return {name: link.init(params) for name, link in links.items()}
+...     def update(updates, state, params=None, **extra_args):
+...         new = {}
+...         for name, link in links.items():
+...             updates, new[name] = link.update(updates, state[name], params, **extra_args)
+...         return updates, new
+...     return gdtx.GradientTransformation(init, update, layout=links)
+>>> rate = gdtx.linear_schedule(1.0, 0.0, 4)
+>>> tx = after_each_other(bound=gdtx.clip(1.0), step=gdtx.sgd(rate))
+>>> _, state = tx.update({}, tx.init({}))
+>>> float(gdtx.hyperparams(tx, state)["step.learning_rate"])
+0.75
+"""
 
 from __future__ import annotations
 

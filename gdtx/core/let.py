@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from .errors import call_with, fail
-from .transformation import GradientTransformation, transformation
+from .factory import transformation
+from .transformation import GradientTransformation
 from .tree import PyTree, check_shapes, leaves_as
 from .types import TransformationLike
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from .errors import LeafError, calling, fail, summarize
+from .factory import transformation
 from .functions import accepts_arguments, with_arguments
 from .handover import counts
 from .kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction
@@ -17,7 +18,7 @@ from .layout import holding
 from .narrow import bits, drawn, mixed, rounded_by_chance
 from .numerics import cast, compute_dtype, increment, is_narrow, real_like
 from .rules import checked_result, each_leaf, unzipped, walk
-from .transformation import GradientTransformation, transformation
+from .transformation import GradientTransformation
 from .tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
 from .values import is_array
 

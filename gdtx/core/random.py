@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from .errors import fail
+from .factory import transformation
 from .kinds import Seed, StepFunction
 from .memory import CountState, rule_at
 from .numerics import cast, compute_dtype, increment
 from .rules import beside, checked_result, walk
-from .transformation import GradientTransformation, transformation
+from .transformation import GradientTransformation
 from .tree import PyTree, scalar_like
 
 

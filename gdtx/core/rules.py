@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from .boxes import refilled
 from .errors import LeafError, annotate, calling, fail, summarize
+from .factory import transformation
 from .kinds import ArrayFunction, TreeFunction, TwoArraysFunction
 from .numerics import cast, compute_dtype, narrow
-from .transformation import GradientTransformation, transformation
+from .transformation import GradientTransformation
 from .tree import PyTree, check_params, check_shapes, leaf_path, leaves_as
 
 

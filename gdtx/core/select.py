@@ -8,9 +8,10 @@ from typing import Annotated, Any, NamedTuple
 import jax
 
 from .choice import chosen, labelled
+from .factory import transformation
 from .kinds import Kind
 from .layout import holding
-from .transformation import TRANSFORMATION, GradientTransformation, transformation
+from .transformation import TRANSFORMATION, GradientTransformation
 from .tree import PyTree, leaves_as, scalar_like
 from .types import TransformationLike
 

@@ -11,7 +11,8 @@ from .errors import at_work
 from .kinds import Kind
 from .layout import Part, holding, mapped
 from .outermost import nested
-from .transformation import GradientTransformation, ScheduledState
+from .scheduled import ScheduledState
+from .transformation import GradientTransformation
 from .tree import PyTree
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import (
@@ -12,31 +10,26 @@ from typing import (
     Any,
     Concatenate,
     Generic,
-    NamedTuple,
     ParamSpec,
-    Protocol,
     overload,
 )
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 
-from . import recompiled
-from .call import Call, Signature, merge, split
-from .errors import Voice, at_work, call_with, calling, check_state, fail, summarize
+from .call import Call, Signature
+from .compiled import compiled_update
+from .entrance import accepted, can_dispatch, check_call, check_scalars
+from .errors import Voice, at_work, check_state, fail, summarize
 from .handover import Elsewhere, handed_over, inside, leaves_gdtx
-from .kinds import Kind, below_one, register_kind
+from .kinds import Kind, register_kind
 from .layout import mapped
 from .numerics import increment, promoting
 from .outermost import is_outermost, nested
-from .recorded import recorded
-from .sharding import constrain, known_shardings
+from .scheduled import ScheduledState, Schedules, values_at
 from .structs import has_structs, structs_of
-from .tree import PyTree, check_arrays, check_shapes, in_jax, leaves_as, scalar_like
+from .tree import PyTree, check_arrays, in_jax, scalar_like
 from .types import TransformationLike
-from .values import is_array, within_int32
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec  # with defaults, which `typing` has from 3.13 on
@@ -51,22 +44,6 @@ if TYPE_CHECKING:
     )
 
     class _Base(Call, _OptaxClass): ...  # pyright: ignore[reportGeneralTypeIssues]
-
-    class _TakesOne(Protocol[P]):
-        """A factory that needs no more than its first argument."""
-
-        @overload
-        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> GradientTransformation: ...
-        @overload
-        def __call__(self, first: Any, /) -> GradientTransformation: ...
-
-    class _Decorator(Protocol):
-        @overload
-        def __call__(self, factory: _TakesOne[Q], /) -> Callable[Q, GradientTransformation[Q]]: ...
-        @overload
-        def __call__(
-            self, factory: Callable[Q, GradientTransformation], /
-        ) -> Callable[Q, GradientTransformation]: ...
 
 else:
     P = ParamSpec("P")
@@ -95,30 +72,13 @@ class GradientTransformation(_Base, Generic[P]):
         layout: where in the state the states of other transformations lie: the containers of the
             state, with each transformation in the place of its own, and None in that of all else.
             Of a state that is another's as a whole, it is that transformation; of one that holds
-            no other's, its class or `()`. With it, what reads and checks states sees inside.
+            no other's, its class or `()`. With it, what reads and checks states sees inside; the
+            module `gdtx.core.layout` has an example.
 
     >>> import gdtx
     >>> gdtx.GradientTransformation(lambda params: (), lambda updates, state, params=None: (
     ...     updates, state)).init({})
     ()
-
-    A combinator of one's own, with a layout:
-
-    >>> @gdtx.transformation
-    ... def after_each_other(**links: gdtx.GradientTransformation):
-    ...     def init(params):
-    ...         return {name: link.init(params) for name, link in links.items()}
-    ...     def update(updates, state, params=None, **extra_args):
-    ...         new = {}
-    ...         for name, link in links.items():
-    ...             updates, new[name] = link.update(updates, state[name], params, **extra_args)
-    ...         return updates, new
-    ...     return gdtx.GradientTransformation(init, update, layout=links)
-    >>> rate = gdtx.linear_schedule(1.0, 0.0, 4)
-    >>> tx = after_each_other(bound=gdtx.clip(1.0), step=gdtx.sgd(rate))
-    >>> _, state = tx.update({}, tx.init({}))
-    >>> float(gdtx.hyperparams(tx, state)["step.learning_rate"])
-    0.75
     """
 
     __slots__ = ()
@@ -134,11 +94,10 @@ class GradientTransformation(_Base, Generic[P]):
 
     @property
     def expression(self) -> GradientTransformation:
-        """The transformation that the factory returns: the formula, one level down. Of a pair, the
-        pair itself."""
+        """What the factory returns: the formula, one level down. Of a pair, the pair itself."""
         if self.factory is GradientTransformation:
             return self
-        _check_scalars(self, self.arguments)
+        check_scalars(self.signature, self.arguments)
         return _as_formula(self.result())
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
@@ -197,16 +156,8 @@ class GradientTransformation(_Base, Generic[P]):
             TypeError: if a leaf is not a floating-point or complex array, or an extra argument
                 that a link needs is missing.
         """
-        if is_outermost() and _can_dispatch((updates, state, params), (self, extra_args)):
-            leaves, layout = split(extra_args, _is_runtime)
-            leaves = list(map(within_int32, leaves))
-            shardings = known_shardings((updates, state))
-            result = _compiled(
-                self, updates, state, params, leaves, layout=layout, shardings=shardings
-            )
-            if recompiled.due:
-                recompiled.warn(stacklevel=2)
-            return result
+        if is_outermost() and can_dispatch((updates, state, params), (self, extra_args)):
+            return compiled_update(self, updates, state, params, extra_args, stacklevel=2)
         return self._inline(updates, state, params, extra_args)
 
     def _repr_latex_(self) -> str | None:
@@ -221,7 +172,7 @@ class GradientTransformation(_Base, Generic[P]):
             if not leaves_gdtx():
                 return self._update(updates, state, params, extra_args)
             if outermost:
-                _check(updates, state, params)
+                check_call(updates, state, params)
             updates, params = map(in_jax, (updates, params))
             with promoting(), inside(updates, state):
                 new, state = self._update(updates, state, params, extra_args)
@@ -243,7 +194,7 @@ class GradientTransformation(_Base, Generic[P]):
         if self.factory is GradientTransformation:
             update = self.arguments["update"]
             mapped(self.arguments.get("layout"), state, lambda part: part.state)
-            result = update(updates, state, params, **_accepted(update, extra_args))
+            result = update(updates, state, params, **accepted(update, extra_args))
             if type(result) is not tuple or len(result) != 2:
                 came = summarize(result)
                 fail(TypeError, f"update must return the pair (updates, state), got {came}")
@@ -256,32 +207,14 @@ class GradientTransformation(_Base, Generic[P]):
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         return updates, ScheduledState(increment(state.step), inner_state)
 
-    def _at(self, step: jax.Array, schedules: Mapping[str, Callable[[Any], Any]]) -> Any:
-        values = {}
-        for name, schedule in schedules.items():
-            with calling(f"the schedule of {name}"):
-                values[name] = value = within_int32(schedule(step))
-            expected = f"the schedule of {name} must return a scalar"
-            if not (is_array(value) or isinstance(value, int | float | np.generic)):
-                fail(TypeError, f"{expected}, got {summarize(value)}")
-            if jnp.iscomplexobj(value):
-                fail(TypeError, f"{expected.replace('scalar', 'real')}, got {summarize(value)}")
-            if jnp.shape(value) != ():
-                fail(ValueError, f"{expected}, got {summarize(value)}")
-            values[name] = below_one(jnp.asarray(value), self.signature.kind(name))
+    def _at(self, step: jax.Array, schedules: Schedules) -> GradientTransformation:
+        values = values_at(step, schedules, self.signature)
         return self._formula({**self.arguments, **values})
 
     def _formula(self, arguments: Mapping[str, Any]) -> GradientTransformation:
         """What the factory returns, for arguments that are ready for use."""
-        _check_scalars(self, arguments)
+        check_scalars(self.signature, arguments)
         return _as_formula(self.body(arguments))
-
-
-class ScheduledState(NamedTuple):
-    """State of a transformation some of whose hyperparameters are schedules."""
-
-    step: jax.Array
-    inner: PyTree
 
 
 _writers: list[Callable[[GradientTransformation], str]] = []
@@ -292,137 +225,10 @@ def write_formulas_with(latex: Callable[[GradientTransformation], str]) -> None:
     _writers.append(latex)
 
 
-# Of a factory that needs more than one argument no type says which of them `replace` may leave
-# out, and so it takes all names.
-@overload
-def transformation(
-    factory: _TakesOne[P], *, quiet: bool = ...
-) -> Callable[P, GradientTransformation[P]]: ...
-@overload
-def transformation(
-    factory: Callable[P, GradientTransformation], *, quiet: bool = ...
-) -> Callable[P, GradientTransformation]: ...
-@overload
-def transformation(factory: None = None, *, quiet: bool = ...) -> _Decorator: ...
-def transformation(factory: Callable[..., Any] | None = None, *, quiet: bool = False) -> Any:
-    """Make a factory of transformations return them as data.
-
-    What the decorated factory returns remembers the factory and its arguments. Arguments are
-    bound when it is called, checked by the kinds in its annotations (`Decay`, `Positive`, ...),
-    and may be numbers, arrays, or, where a scalar is asked for, schedules: functions of the number
-    of updates done before. The body sees numbers and arrays only.
-
-    Args:
-        factory: function that returns a transformation, most often an expression of others.
-        quiet: whether messages leave its name out between others, as those of :func:`chain` and
-            :func:`join`, which say little of where something went wrong.
-
-    Returns:
-        The factory, with the same signature.
-
-    >>> import gdtx
-    >>> @gdtx.transformation
-    ... def heavy_ball(learning_rate: gdtx.NonNegative, momentum: gdtx.Decay = 0.9):
-    ...     return gdtx.chain(gdtx.trace(momentum), gdtx.scale_by_learning_rate(learning_rate))
-    >>> heavy_ball(0.1)
-    heavy_ball(learning_rate=0.1, momentum=0.9)
-    """
-    if factory is None:
-        return functools.partial(transformation, quiet=quiet)
-    voice = Voice.QUIET if quiet else Voice.CLEAR
-    return recorded(GradientTransformation, factory, schedules=True, voice=voice)
-
-
-def _check(updates: PyTree, state: PyTree, params: PyTree) -> None:
-    check_arrays(updates, "updates")
-    if params is None:
-        return
-    structure = jax.tree.structure(updates)
-    if jax.tree.structure(params) != structure == jax.tree.structure(state):
-        fail(
-            ValueError,
-            "state and params are swapped: call update(updates, state, params)",
-        )
-    check_arrays(params, "params")
-    leaves = leaves_as(structure, params, "params", "updates")
-    if not _per_example(updates, leaves):
-        check_shapes(updates, leaves, "parameter")
-
-
-def _per_example(updates: PyTree, params: list[Any]) -> bool:
-    """Whether all updates have one axis before those of their parameters. A first link may make
-    one of each; those that need the parameters' shapes look for themselves."""
-    shapes = [u.shape for u in jax.tree.leaves(updates)]
-    batches = {shape[:1] for shape in shapes}
-    return len(batches) == 1 and all(
-        shape[1:] == p.shape and shape for shape, p in zip(shapes, params, strict=True)
-    )
-
-
-def _accepted(update: Callable[..., Any], extra_args: Mapping[str, Any]) -> dict[str, Any]:
-    """The extra arguments that this function names, all if it takes any."""
-    parameters = list(inspect.signature(update).parameters.values())[3:]
-    for parameter in parameters:
-        required = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
-        if required and parameter.name not in extra_args:
-            fail(
-                TypeError,
-                f"needs the extra argument {parameter.name!r}: {call_with(parameter.name)}",
-            )
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return dict(extra_args)
-    names = {parameter.name for parameter in parameters}
-    return {name: value for name, value in extra_args.items() if name in names}
-
-
-def _check_scalars(tx: GradientTransformation, arguments: Mapping[str, Any]) -> None:
-    for name, value in arguments.items():
-        # Only where it is used, because a batch of values is what `jax.vmap` is given.
-        if tx.signature.is_scalar(name) and is_array(value) and value.shape != ():
-            came = f"{summarize(value)} (map over it with jax.vmap)"
-            fail(ValueError, f"{name} must be a scalar, got {came}")
-
-
 def _as_formula(returned: Any) -> GradientTransformation:
     if not _is_pair(returned):
-        expected = "the factory must return a transformation"
-        fail(TypeError, f"{expected}, got {summarize(returned)}")
+        fail(TypeError, f"the factory must return a transformation, got {summarize(returned)}")
     return _as_transformation(returned)
-
-
-def _is_array_type(kind: type) -> bool:
-    return issubclass(kind, jax.Array | np.ndarray | np.generic)
-
-
-def _is_runtime(value: Any) -> bool:
-    return is_array(value) or (
-        isinstance(value, int | float | complex | np.generic) and not isinstance(value, bool)
-    )
-
-
-def _can_dispatch(arrays: PyTree, others: PyTree) -> bool:
-    """Whether all is at hand: no tracer anywhere, nothing but arrays where arrays belong."""
-    array_types = set(map(type, jax.tree.leaves(arrays)))
-    types = array_types | set(map(type, jax.tree.leaves(others)))
-    traced = any(issubclass(kind, Tracer) for kind in types)
-    return not traced and all(map(_is_array_type, array_types))
-
-
-@functools.partial(jax.jit, static_argnames=("layout", "shardings"))
-def _compiled(
-    tx: GradientTransformation,
-    updates: PyTree,
-    state: PyTree,
-    params: PyTree,
-    extra_leaves: list[Any],
-    layout: Any,
-    shardings: tuple[Any, ...] | None,
-) -> tuple[PyTree, PyTree]:
-    """What comes out is sharded as what went in: else the compiler would choose, and a state that
-    moves at its first update compiles a second program."""
-    recompiled.note(tx)
-    result = tx._inline(updates, state, params, merge(extra_leaves, layout))
-    return constrain(result, (updates, state), shardings)
 
 
 def _as_transformation(value: Any) -> GradientTransformation:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import fail
+from ..core.factory import transformation
 from ..core.kinds import Decay, NonNegative, StepCount
 from ..core.memory import RecurState
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree
 from ..core.types import TransformationLike
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
+from ..core.factory import transformation
 from ..core.kinds import Decay, NonNegative, StepCount, one_of
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree
 from ..core.types import TransformationLike
 from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t

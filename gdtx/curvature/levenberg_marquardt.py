@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from ..core.apply_updates import apply_updates
 from ..core.errors import fail, summarize
+from ..core.factory import transformation
 from ..core.kinds import InnerDecay, NonNegative, Positive, StepCount
 from ..core.layout import Held, holding
 from ..core.norms import inner_product
 from ..core.numerics import cast, compute_dtype, increment
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, scalar_like, statistic_like
 from ..core.types import TransformationLike
 from ..formula import (

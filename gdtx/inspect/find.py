@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from ..core.errors import summarize
 from ..core.memory import CountState, RecurState
-from ..core.transformation import GradientTransformation, ScheduledState
+from ..core.scheduled import ScheduledState
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ..core.errors import summarize
+from ..core.factory import transformation
 from ..core.handover import Elsewhere
 from ..core.kinds import Kind
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree
 from ..core.types import TransformationLike
 

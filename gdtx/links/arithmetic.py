@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from ..core import numerics as _numerics
 from ..core.errors import LeafError
+from ..core.factory import transformation
 from ..core.kinds import Bound, NonNegative, Scalar, StepFunction
 from ..core.rules import elementwise, identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.values import is_zero
 from ..formula import Expression, Reader, apply, at_hand, formula_of, leading, letters
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from ..core import norms as _norms
 from ..core.dispatch import one_program
 from ..core.errors import LeafError, at_work
+from ..core.factory import transformation
 from ..core.kinds import Bound, NonNegative
 from ..core.rules import elementwise, treewise, with_params
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, check_arrays
 from ..formula import Expression, Reader, apply, formula_of
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import calling
+from ..core.factory import transformation
 from ..core.kinds import Count, Decay, LengthThreshold, StepFunction
 from ..core.memory import counted
 from ..core.numerics import (
@@ -22,7 +23,7 @@ from ..core.numerics import (
     sqrt,
 )
 from ..core.rules import each_leaf
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, Symbol, apply, formula_of, shifted, t
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.factory import transformation
 from ..core.kinds import Scalar
 from ..core.rules import identity, with_params
 from ..core.select import masked
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.values import is_zero
 
 

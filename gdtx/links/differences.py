@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from ..core.combine import chain, join, previous, subtract
+from ..core.factory import transformation
 from ..core.kinds import Count, FloatDType
 from ..core.memory import accumulate, counted
 from ..core.rules import identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..formula import Expression, Reader, apply, formula_of, shifted, t
 
 

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from ..core import numerics as _numerics
 from ..core.combine import chain
+from ..core.factory import transformation
 from ..core.kinds import Decay, NonNegative
 from ..core.rules import elementwise
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.values import is_zero
 from ..formula import Expression, apply, formula_of
 from .arithmetic import square

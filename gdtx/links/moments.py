@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from ..core.combine import chain, join, subtract
 from ..core.errors import LeafError
+from ..core.factory import transformation
 from ..core.kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, Scalar
 from ..core.memory import accumulate
 from ..core.rules import identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..formula import MEMORY, Expression, Reader, apply, expression, formula_of, letters
 from .arithmetic import scale, square
 

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.factory import transformation
 from ..core.kinds import NonNegative, Seed
 from ..core.numerics import sqrt
 from ..core.random import randomized
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import explicit_sharding
 from ..core.values import is_zero
 from ..formula import Definition, Expression, Reader, Symbol, apply, formula_of, t

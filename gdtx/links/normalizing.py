@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from ..core import norms as _norms
 from ..core import numerics as _numerics
 from ..core.errors import LeafError
+from ..core.factory import transformation
 from ..core.kinds import NonNegative
 from ..core.rules import elementwise, treewise, with_params
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree
 from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.factory import transformation
 from ..core.kinds import AtLeastOne, Decay, Fraction, InnerDecay, NonNegative, one_of
 from ..core.numerics import increment
 from ..core.rules import each_leaf
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, real_scalar, scalar_like
 
 

@@ -11,11 +11,12 @@ import numpy as np
 from ..core.boxes import refilled
 from ..core.copies import unlike_params
 from ..core.errors import LeafError
+from ..core.factory import transformation
 from ..core.kinds import Count
 from ..core.norms import quotient, saturated
 from ..core.numerics import cast, compute_dtype
 from ..core.rules import checked_result, walk
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, check_params, leaves_as
 from ..core.types import TransformationLike
 from ..formula import Expression, Reader, apply, formula_of

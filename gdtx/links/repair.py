@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import LeafError
+from ..core.factory import transformation
 from ..core.rules import elementwise, with_params
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..formula import PARAMETERS, Expression, apply, formula_of
 
 

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import LeafError
+from ..core.factory import transformation
 from ..core.handover import exact
 from ..core.kinds import Seed
 from ..core.narrow import change, rounded_by_chance
 from ..core.numerics import cast, is_narrow, total
 from ..core.random import randomized
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import explicit_sharding
 from ..formula import PARAMETERS, Expression, apply, formula_of
 

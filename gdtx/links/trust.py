@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from ..core.combine import chain, join
+from ..core.factory import transformation
 from ..core.kinds import NonNegative, Positive
 from ..core.norms import scaled_norms
 from ..core.rules import identity, set_to_zero, with_params
 from ..core.select import masked
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.values import is_zero
 from ..formula import (
     PARAMETERS,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..core.combine import chain, divide, join, subtract
+from ..core.factory import transformation
 from ..core.kinds import Decay, NonNegative
 from ..core.let import let, value_of
 from ..core.rules import identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..links.arithmetic import add, scale, scale_by_learning_rate, square
 from ..links.correction import bias_correction
 from ..links.fraction import root

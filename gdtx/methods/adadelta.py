@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..core.combine import chain, divide, feedback, join, multiply
+from ..core.factory import transformation
 from ..core.kinds import Decay, NonNegative
 from ..core.rules import identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..links.arithmetic import add, scale_by_learning_rate, sqrt, square
 from ..links.decay import add_decayed_weights
 from ..links.fraction import root

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.combine import chain, divide, join
+from ..core.factory import transformation
 from ..core.kinds import Count, Decay, NonNegative, Positive
 from ..core.rules import identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..formula import letters
 from ..links.arithmetic import add, scale, scale_by_learning_rate, sqrt, square
 from ..links.clipping import clip_by_block_rms

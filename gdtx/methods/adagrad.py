@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..core.combine import chain, divide, join
+from ..core.factory import transformation
 from ..core.kinds import NonNegative
 from ..core.rules import identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..formula import letters
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.fraction import root

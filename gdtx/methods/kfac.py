@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from ..core.combine import chain
+from ..core.factory import transformation
 from ..core.kinds import Decay, NonNegative, Positive, StepCount, one_of
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.types import TransformationLike
 from ..curvature.blocks import Layout
 from ..curvature.factors import DAMPINGS

@@ -8,9 +8,10 @@ import jax
 
 from ..core.combine import chain
 from ..core.errors import fail
+from ..core.factory import transformation
 from ..core.kinds import Decay, NonNegative
 from ..core.select import partition
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, leaf_path
 from ..core.types import TransformationLike
 from ..links.arithmetic import scale_by_learning_rate

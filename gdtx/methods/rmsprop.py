@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.combine import chain, divide, join
+from ..core.factory import transformation
 from ..core.kinds import Decay, Fraction, InnerDecay, NonNegative
 from ..core.rules import identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..formula import letters
 from ..links.arithmetic import square
 from ..links.fraction import root

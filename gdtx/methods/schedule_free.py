@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..core.combine import chain, divide, join
+from ..core.factory import transformation
 from ..core.kinds import Count, Decay, InnerDecay, NonNegative
 from ..core.rules import identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.values import is_zero
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights

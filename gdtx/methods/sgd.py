@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..core.combine import chain
+from ..core.factory import transformation
 from ..core.kinds import Decay, Fraction, NonNegative
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.fraction import first_moment
 from ..links.moments import ema, trace

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from ..core.combine import chain
+from ..core.factory import transformation
 from ..core.graft import graft as grafted
 from ..core.kinds import Decay, FloatDType, Fraction, NonNegative, Scalar
 from ..core.numerics import square
 from ..core.rules import elementwise, identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.types import TransformationLike
 from ..core.values import is_array, is_zero
 from ..links.arithmetic import scale_by_learning_rate

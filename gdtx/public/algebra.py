@@ -8,6 +8,7 @@ from ..core.combine import multiply as multiply
 from ..core.combine import plus as plus
 from ..core.combine import previous as previous
 from ..core.combine import subtract as subtract
+from ..core.factory import transformation as transformation
 from ..core.graft import graft as graft
 from ..core.let import let as let
 from ..core.let import value_of as value_of
@@ -22,4 +23,3 @@ from ..core.rules import set_to_zero as set_to_zero
 from ..core.rules import treewise as treewise
 from ..core.rules import with_params as with_params
 from ..core.transformation import GradientTransformation as GradientTransformation
-from ..core.transformation import transformation as transformation

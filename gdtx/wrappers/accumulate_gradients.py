@@ -11,12 +11,13 @@ import numpy as np
 from jax.core import Tracer
 
 from ..core.errors import calling, fail, summarize
+from ..core.factory import transformation
 from ..core.functions import is_function
 from ..core.kinds import Kind
 from ..core.layout import holding
 from ..core.memory import RecurState
 from ..core.numerics import increment
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, scalar_like
 from ..core.types import NumPyValue, ScheduleLike, TransformationLike
 from ..core.values import at_hand, is_array, within_int32

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.factory import transformation
 from ..core.kinds import Count, Decay
 from ..core.layout import holding
 from ..core.memory import RecurState
 from ..core.numerics import cast, one_minus_power
 from ..core.rules import beside, each_leaf
-from ..core.transformation import GradientTransformation, ScheduledState, transformation
+from ..core.scheduled import ScheduledState
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree
 from ..core.types import TransformationLike
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.factory import transformation
 from ..core.kinds import AtLeastOne, Fraction
 from ..core.layout import holding
 from ..core.numerics import increment
 from ..core.rules import beside, each_leaf
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
 from ..core.types import TransformationLike
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import LeafError, foreign_state
+from ..core.factory import transformation
 from ..core.handover import exact
 from ..core.layout import holding
 from ..core.narrow import change, rounded
 from ..core.numerics import cast, is_narrow, total
 from ..core.rules import needed, unzipped, walk
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, check_shapes, leaves_as
 from ..core.types import TransformationLike
 from ..formula import Expression, Reader, formula_of

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.factory import transformation
 from ..core.kinds import NonNegative, Positive, Scalar
 from ..core.norms import inner_product
 from ..core.rules import each_leaf, identity
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, leaves_as, real_scalar
 from ..core.types import TransformationLike
 from ..formula import PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t

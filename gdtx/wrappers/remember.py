@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.factory import transformation
 from ..core.layout import holding
 from ..core.numerics import compute_dtype, increment
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, scalar_like, statistic_like
 from ..core.types import TransformationLike
 from ..formula import Expression, Reader, formula_of

@@ -12,10 +12,11 @@ from ..core import norms as _norms
 from ..core import numerics as _numerics
 from ..core.apply_updates import apply_updates
 from ..core.errors import calling
+from ..core.factory import transformation
 from ..core.handover import elsewhere
 from ..core.kinds import NonNegative
 from ..core.rules import needed
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, check_shapes, leaves_as
 from ..core.types import TransformationLike
 from ..formula import PARAMETERS, Expression, Reader, apply, formula_of

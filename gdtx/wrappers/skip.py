@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.errors import calling, fail, summarize
+from ..core.factory import transformation
 from ..core.kinds import Count, Positive, TreeFunction
 from ..core.layout import holding
 from ..core.norms import is_squarable
 from ..core.numerics import increment
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, statistic_like
 from ..core.types import TransformationLike
 from ..core.values import is_array

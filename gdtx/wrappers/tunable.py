@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ..core.factory import transformation
 from ..core.hyperparams import numbers, scalars
 from ..core.kinds import Kind, PathOfNumber, checked, rounded
 from ..core.layout import Held, holding
 from ..core.signature import scalar_kinds
-from ..core.transformation import GradientTransformation, transformation
+from ..core.transformation import GradientTransformation
 from ..core.tree import PyTree, scalar_like
 from ..core.types import TransformationLike
 from ..formula import Expression, Reader, formula_of

@@ -10,6 +10,7 @@ from jax.sharding import NamedSharding
 
 from ...core.copies import unlike_params
 from ...core.errors import LeafError
+from ...core.factory import transformation
 from ...core.handover import counts_in
 from ...core.kinds import Count, PositiveCount
 from ...core.numerics import compute_dtype
@@ -25,7 +26,7 @@ from ...core.sharding import (
     spec_of,
     with_spec,
 )
-from ...core.transformation import GradientTransformation, transformation
+from ...core.transformation import GradientTransformation
 from ...core.tree import PyTree, check_params
 from ...core.types import TransformationLike
 from ...formula import Expression, Reader, formula_of

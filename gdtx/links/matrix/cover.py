@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from ...core.boxes import refilled
 from ...core.copies import unlike_params
 from ...core.errors import LeafError, foreign_state
+from ...core.factory import transformation
 from ...core.kinds import Fraction
 from ...core.numerics import cast, compute_dtype
 from ...core.rules import checked_result, unzipped, walk
-from ...core.transformation import GradientTransformation, transformation
+from ...core.transformation import GradientTransformation
 from ...core.tree import PyTree, check_params
 from ...core.values import is_array
 from ...formula import MEMORY, Expression, Reader, apply, at_hand, formula_of

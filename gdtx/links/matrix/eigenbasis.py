@@ -8,11 +8,12 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...core.factory import transformation
 from ...core.kinds import FloatDType, PositiveCount, one_of
 from ...core.layout import holding
 from ...core.numerics import increment
 from ...core.options import Options
-from ...core.transformation import GradientTransformation, transformation
+from ...core.transformation import GradientTransformation
 from ...core.tree import PyTree, scalar_like, statistic_like
 from ...core.types import TransformationLike
 from ...formula import (

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 import jax
 
 from ...core.errors import calling
+from ...core.factory import transformation
 from ...core.functions import is_function
 from ...core.kinds import Kind
 from ...core.numerics import cast, compute_dtype
 from ...core.sharding import shard_like
-from ...core.transformation import GradientTransformation, transformation
+from ...core.transformation import GradientTransformation
 from ...core.tree import PyTree
 from ...formula import Expression, Reader, Symbol, apply, formula_of, result
 from ...linalg.batches import apply_by_size, in_batches

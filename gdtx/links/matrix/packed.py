@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from ...core.errors import LeafError
+from ...core.factory import transformation
 from ...core.rules import walk
-from ...core.transformation import GradientTransformation, transformation
+from ...core.transformation import GradientTransformation
 from ...core.tree import PyTree
 from ...core.types import TransformationLike
 from ...formula import Expression, Reader, formula_of

@@ -1,0 +1,86 @@
+"""What an update may be called with: arguments that fit each other, and whether all are at hand."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import (
+    Any,
+)
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+from .call import Signature
+from .errors import call_with, fail, summarize
+from .tree import PyTree, check_arrays, check_shapes, leaves_as
+from .values import is_array
+
+
+def check_call(updates: PyTree, state: PyTree, params: PyTree) -> None:
+    check_arrays(updates, "updates")
+    if params is None:
+        return
+    structure = jax.tree.structure(updates)
+    if jax.tree.structure(params) != structure == jax.tree.structure(state):
+        fail(
+            ValueError,
+            "state and params are swapped: call update(updates, state, params)",
+        )
+    check_arrays(params, "params")
+    leaves = leaves_as(structure, params, "params", "updates")
+    if not _per_example(updates, leaves):
+        check_shapes(updates, leaves, "parameter")
+
+
+def _per_example(updates: PyTree, params: list[Any]) -> bool:
+    """Whether all updates have one axis before those of their parameters. A first link may make
+    one of each; those that need the parameters' shapes look for themselves."""
+    shapes = [u.shape for u in jax.tree.leaves(updates)]
+    batches = {shape[:1] for shape in shapes}
+    return len(batches) == 1 and all(
+        shape[1:] == p.shape and shape for shape, p in zip(shapes, params, strict=True)
+    )
+
+
+def accepted(update: Callable[..., Any], extra_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The extra arguments that this function names, all if it takes any."""
+    parameters = list(inspect.signature(update).parameters.values())[3:]
+    for parameter in parameters:
+        required = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        if required and parameter.name not in extra_args:
+            fail(
+                TypeError,
+                f"needs the extra argument {parameter.name!r}: {call_with(parameter.name)}",
+            )
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(extra_args)
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in extra_args.items() if name in names}
+
+
+def check_scalars(signature: Signature, arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        # Only where it is used, because a batch of values is what `jax.vmap` is given.
+        if signature.is_scalar(name) and is_array(value) and value.shape != ():
+            came = f"{summarize(value)} (map over it with jax.vmap)"
+            fail(ValueError, f"{name} must be a scalar, got {came}")
+
+
+def _is_array_type(kind: type) -> bool:
+    return issubclass(kind, jax.Array | np.ndarray | np.generic)
+
+
+def is_runtime(value: Any) -> bool:
+    return is_array(value) or (
+        isinstance(value, int | float | complex | np.generic) and not isinstance(value, bool)
+    )
+
+
+def can_dispatch(arrays: PyTree, others: PyTree) -> bool:
+    """Whether all is at hand: no tracer anywhere, nothing but arrays where arrays belong."""
+    array_types = set(map(type, jax.tree.leaves(arrays)))
+    types = array_types | set(map(type, jax.tree.leaves(others)))
+    traced = any(issubclass(kind, Tracer) for kind in types)
+    return not traced and all(map(_is_array_type, array_types))
