@@ -17,7 +17,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 import jax
 import pytest
 
-from gdtx.core import recompiled
+from gdtx.core.calls import recompiled
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

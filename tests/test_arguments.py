@@ -14,8 +14,8 @@ import pytest
 from jax.example_libraries import optimizers
 
 import gdtx
+from gdtx.core.numbers.values import at_hand
 from gdtx.core.transformation import TRANSFORMATION
-from gdtx.core.values import at_hand
 
 COSINES = [{"init_value": 0.0, "peak_value": 1.0, "warmup_steps": 1, "decay_steps": 2,
             "end_value": 0.0}]  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gdtx
-from gdtx.core.kinds import Kind
+from gdtx.core.calls.kinds import Kind
 
 FACTORIES = {
     name: factory

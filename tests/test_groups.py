@@ -20,7 +20,7 @@ from flax.training.train_state import TrainState
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gdtx
-from gdtx.core.paths import leaf_paths, matched
+from gdtx.core.trees.paths import leaf_paths, matched
 
 
 class Layer(NamedTuple):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gdtx.core.paths import matches
+from gdtx.core.trees.paths import matches
 
 
 def by_regex(pattern, path):

@@ -9,7 +9,7 @@ import pytest
 from compilations import counted_compilations
 
 import gdtx
-from gdtx.core import recompiled
+from gdtx.core.calls import recompiled
 
 PARAMS = jnp.ones(2)
 RATES = np.linspace(0.01, 0.1, 20).tolist()

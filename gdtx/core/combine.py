@@ -7,19 +7,19 @@ from typing import Any
 import jax
 
 from .ascent import warn_of_ascent
+from .calls.functions import accepts_arguments, with_arguments
+from .calls.kinds import Function, TwoArraysFunction
+from .calls.making import is_written_by_a_user
+from .calls.types import TransformationLike
 from .errors import fail, running, summarize
 from .factory import transformation
-from .functions import accepts_arguments, with_arguments
-from .kinds import Function, TwoArraysFunction
-from .making import is_written_by_a_user
 from .memory import RecurState
-from .numerics import cast, compute_dtype, real_like
+from .numbers.numerics import cast, compute_dtype, real_like
 from .outermost import is_outermost
 from .rules import each_leaf
 from .states import parts
 from .transformation import GradientTransformation
-from .tree import PyTree, leaves_as
-from .types import TransformationLike
+from .trees.tree import PyTree, leaves_as
 
 
 def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

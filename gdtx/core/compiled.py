@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-from . import recompiled
-from .call import merge, split
+from .calls import recompiled
+from .calls.call import merge, split
 from .entrance import is_runtime
-from .sharding import constrain, known_shardings
-from .tree import PyTree
-from .values import within_int32
+from .numbers.values import within_int32
+from .trees.sharding import constrain, known_shardings
+from .trees.tree import PyTree
 
 
 def compiled_update(

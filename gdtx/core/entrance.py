@@ -12,10 +12,10 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from .call import Signature
+from .calls.call import Signature
 from .errors import call_with, fail, summarize
-from .tree import PyTree, check_arrays, check_shapes, leaves_as
-from .values import is_array
+from .numbers.values import is_array
+from .trees.tree import PyTree, check_arrays, check_shapes, leaves_as
 
 
 def check_call(updates: PyTree, state: PyTree, params: PyTree) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import jax
 
-from .call import Call
-from .kinds import PATH_OF_NUMBER
+from .calls.call import Call
+from .calls.kinds import PATH_OF_NUMBER
+from .calls.signature import Signature
+from .calls.text import text
 from .memory import accumulate, counted, recur
 from .outermost import nested
 from .random import randomized
 from .rules import elementwise, treewise, with_params
-from .signature import Signature
-from .text import text
 from .transformation import GradientTransformation
 
 _makers = (elementwise, with_params, treewise, accumulate, recur, counted, randomized)

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, overload
 
+from .calls.recorded import recorded
 from .errors import Voice
-from .recorded import recorded
 from .transformation import GradientTransformation
 
 if TYPE_CHECKING:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .choice import labels_of
+from .calls.types import TransformationLike
 from .factory import transformation
 from .rules import set_to_zero
 from .select import partition
 from .transformation import GradientTransformation
-from .types import TransformationLike
+from .trees.choice import labels_of
 
 
 @transformation

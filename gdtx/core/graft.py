@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
+from .calls.kinds import Count, one_of
+from .calls.types import TransformationLike
 from .combine import join
 from .factory import transformation
-from .kinds import Count, one_of
 from .memory import counted
-from .norms import scaled_norms
-from .sharding import shard_like_if_explicit
+from .numbers.norms import scaled_norms
 from .transformation import GradientTransformation
-from .types import TransformationLike
+from .trees.sharding import shard_like_if_explicit
 
 
 @transformation

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from .call import Call
-from .kinds import rounded
+from .calls.call import Call
+from .calls.kinds import rounded
+from .numbers.values import is_array
 from .transformation import GradientTransformation
-from .values import is_array
 
 C = TypeVar("C", bound=Call)
 R = TypeVar("R")

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 
+from .calls.types import TransformationLike
 from .errors import call_with, fail
 from .factory import transformation
 from .transformation import GradientTransformation
-from .tree import PyTree, check_shapes, leaves_as
-from .types import TransformationLike
+from .trees.tree import PyTree, check_shapes, leaves_as
 
 
 @transformation(quiet=True)

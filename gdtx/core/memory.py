@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from .calls.functions import accepts_arguments, with_arguments
+from .calls.kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction
 from .errors import LeafError, calling, fail, summarize
 from .factory import transformation
-from .functions import accepts_arguments, with_arguments
-from .handover import counts
-from .kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction
-from .layout import holding
-from .narrow import bits, drawn, mixed, rounded_by_chance
-from .numerics import cast, compute_dtype, increment, is_narrow, real_like
+from .numbers.handover import counts
+from .numbers.narrow import bits, drawn, mixed, rounded_by_chance
+from .numbers.numerics import cast, compute_dtype, increment, is_narrow, real_like
+from .numbers.values import is_array
 from .rules import checked_result, each_leaf, unzipped, walk
 from .transformation import GradientTransformation
-from .tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
-from .values import is_array
+from .trees.layout import holding
+from .trees.tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
 
 
 class RecurState(NamedTuple):

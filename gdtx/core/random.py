@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .calls.kinds import Seed, StepFunction
 from .errors import fail
 from .factory import transformation
-from .kinds import Seed, StepFunction
 from .memory import CountState, rule_at
-from .numerics import cast, compute_dtype, increment
+from .numbers.numerics import cast, compute_dtype, increment
 from .rules import beside, checked_result, walk
 from .transformation import GradientTransformation
-from .tree import PyTree, scalar_like
+from .trees.tree import PyTree, scalar_like
 
 
 @transformation(quiet=True)

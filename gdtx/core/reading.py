@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .call import Call
+from .calls.call import Call
+from .calls.options import Options
 from .errors import at_work, summarize
-from .layout import Part
-from .options import Options
 from .outermost import nested
 from .states import check_fits, within
 from .transformation import GradientTransformation
-from .tree import PyTree
+from .trees.layout import Part
+from .trees.tree import PyTree
 
 
 def hyperparams(tx: GradientTransformation | PyTree, state: PyTree = None) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .boxes import refilled
+from .calls.kinds import ArrayFunction, TreeFunction, TwoArraysFunction
 from .errors import LeafError, annotate, calling, fail, summarize
 from .factory import transformation
-from .kinds import ArrayFunction, TreeFunction, TwoArraysFunction
-from .numerics import cast, compute_dtype, narrow
+from .numbers.numerics import cast, compute_dtype, narrow
 from .transformation import GradientTransformation
-from .tree import PyTree, check_params, check_shapes, leaf_path, leaves_as
+from .trees.boxes import refilled
+from .trees.tree import PyTree, check_params, check_shapes, leaf_path, leaves_as
 
 
 @transformation(quiet=True)

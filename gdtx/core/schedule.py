@@ -10,16 +10,16 @@ from typing import Annotated, Any, ParamSpec
 import jax
 import jax.numpy as jnp
 
-from .call import Call
+from .calls.call import Call
+from .calls.functions import is_function
+from .calls.kinds import Kind, Scalar, StepFunction, TwoArraysFunction
+from .calls.recorded import recorded
+from .calls.types import NumberOrSchedule
 from .combine import divide, multiply, plus, subtract
 from .errors import at_work, calling
-from .functions import is_function
-from .kinds import Kind, Scalar, StepFunction, TwoArraysFunction
-from .numerics import promoting
+from .numbers.numerics import promoting
+from .numbers.values import Symbolic, at_hand, is_array, within_int32
 from .outermost import nested
-from .recorded import recorded
-from .types import NumberOrSchedule
-from .values import Symbolic, at_hand, is_array, within_int32
 
 P = ParamSpec("P")
 Rule = Callable[[jax.Array], Any]

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .calls.kinds import below_one
+from .calls.signature import Signature
 from .errors import calling, fail, summarize
-from .kinds import below_one
-from .signature import Signature
-from .tree import PyTree
-from .values import is_array, within_int32
+from .numbers.values import is_array, within_int32
+from .trees.tree import PyTree
 
 Schedules = Mapping[str, Callable[[Any], Any]]
 """Functions of the step, by the names of the hyperparameters that they are given for."""

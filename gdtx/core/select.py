@@ -7,13 +7,13 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 
-from .choice import chosen, labelled
+from .calls.kinds import Kind
+from .calls.types import TransformationLike
 from .factory import transformation
-from .kinds import Kind
-from .layout import holding
 from .transformation import TRANSFORMATION, GradientTransformation
-from .tree import PyTree, leaves_as, scalar_like
-from .types import TransformationLike
+from .trees.choice import chosen, labelled
+from .trees.layout import holding
+from .trees.tree import PyTree, leaves_as, scalar_like
 
 
 def _is_by_label(value: Any) -> bool:

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from .calls.kinds import Kind
 from .errors import at_work
-from .kinds import Kind
-from .layout import Part, holding, mapped
 from .outermost import nested
 from .scheduled import ScheduledState
 from .transformation import GradientTransformation
-from .tree import PyTree
+from .trees.layout import Part, holding, mapped
+from .trees.tree import PyTree
 
 
 def parts(tx: GradientTransformation, state: PyTree) -> list[Part]:

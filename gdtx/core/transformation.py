@@ -17,19 +17,19 @@ from typing import (
 import jax
 import jax.numpy as jnp
 
-from .call import Call, Signature
+from .calls.call import Call, Signature
+from .calls.kinds import Kind, register_kind
+from .calls.types import TransformationLike
 from .compiled import compiled_update
 from .entrance import accepted, can_dispatch, check_call, check_scalars
 from .errors import Voice, at_work, check_state, fail, summarize
-from .handover import Elsewhere, handed_over, inside, leaves_gdtx
-from .kinds import Kind, register_kind
-from .layout import mapped
-from .numerics import increment, promoting
+from .numbers.handover import Elsewhere, handed_over, inside, leaves_gdtx
+from .numbers.numerics import increment, promoting
 from .outermost import is_outermost, nested
 from .scheduled import ScheduledState, Schedules, values_at
-from .structs import has_structs, structs_of
-from .tree import PyTree, check_arrays, in_jax, scalar_like
-from .types import TransformationLike
+from .trees.layout import mapped
+from .trees.structs import has_structs, structs_of
+from .trees.tree import PyTree, check_arrays, in_jax, scalar_like
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec  # with defaults, which `typing` has from 3.13 on
@@ -73,7 +73,7 @@ class GradientTransformation(_Base, Generic[P]):
             state, with each transformation in the place of its own, and None in that of all else.
             Of a state that is another's as a whole, it is that transformation; of one that holds
             no other's, its class or `()`. With it, what reads and checks states sees inside; the
-            module `gdtx.core.layout` has an example.
+            module `gdtx.core.trees.layout` has an example.
 
     >>> import gdtx
     >>> gdtx.GradientTransformation(lambda params: (), lambda updates, state, params=None: (

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from ..core.errors import fail, summarize
-from ..core.layout import holding
-from ..core.norms import is_finite
-from ..core.numerics import cast, compute_dtype, increment
-from ..core.sharding import sharded_zeros, sharding_of, with_spec
-from ..core.tree import PyTree, scalar_like, statistic_like, varying_like
+from ..core.numbers.norms import is_finite
+from ..core.numbers.numerics import cast, compute_dtype, increment
+from ..core.trees.layout import holding
+from ..core.trees.sharding import sharded_zeros, sharding_of, with_spec
+from ..core.trees.tree import PyTree, scalar_like, statistic_like, varying_like
 from ..links.fraction import first_moment
 from .curvature import Curvature, means_of
 from .factors import Eigenbasis, Factors, divide, eigenbases

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Decay, NonNegative, StepCount
+from ..core.calls.types import TransformationLike
 from ..core.errors import fail
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative, StepCount
 from ..core.memory import RecurState
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
-from ..core.types import TransformationLike
+from ..core.trees.tree import PyTree
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 from ..links.moments import ema
 from .blocks import BlocksState, Layout, advance, blocks_layout, first_blocks, precondition

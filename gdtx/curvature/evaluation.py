@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import at_work, fail, summarize
-from ..core.numerics import compute_dtype
-from ..core.sharding import shard_like_if_explicit
-from ..core.tree import PyTree, varying_like
+from ..core.numbers.numerics import compute_dtype
+from ..core.trees.sharding import shard_like_if_explicit
+from ..core.trees.tree import PyTree, varying_like
 from .curvature import Curvature
 from .losses import Loss
 from .model.capture import capture

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.numerics import sqrt
+from ..core.numbers.numerics import sqrt
 from ..linalg.batches import apply_by_size, in_batches
 from ..linalg.decompositions import eigh
 from ..linalg.products import adjoint, of_eigenvalues, product

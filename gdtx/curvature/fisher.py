@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Positive
 from ..core.errors import at_work
 from ..core.factory import transformation
-from ..core.kinds import Positive
-from ..core.norms import scaled_norm
-from ..core.numerics import cast, compute_dtype, sqrt
+from ..core.numbers.norms import scaled_norm
+from ..core.numbers.numerics import cast, compute_dtype, sqrt
 from ..core.rules import each_leaf
-from ..core.sharding import shard_like_if_explicit
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, statistic_like
+from ..core.trees.sharding import shard_like_if_explicit
+from ..core.trees.tree import PyTree, statistic_like
 from ..formula import Expression, Reader, apply, formula_of
 from ..linalg.products import product
 from .curvature import Curvature, checked

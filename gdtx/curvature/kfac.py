@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, NamedTuple
 
+from ..core.calls.kinds import Decay, NonNegative, StepCount, one_of
+from ..core.calls.types import TransformationLike
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative, StepCount, one_of
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
-from ..core.types import TransformationLike
+from ..core.trees.tree import PyTree
 from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
 from .blocks import BlocksState, Layout, advance, blocks_layout, first_blocks, precondition
 from .factors import DAMPINGS

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.apply_updates import apply_updates
+from ..core.calls.kinds import InnerDecay, NonNegative, Positive, StepCount
+from ..core.calls.types import TransformationLike
 from ..core.errors import fail, summarize
 from ..core.factory import transformation
-from ..core.kinds import InnerDecay, NonNegative, Positive, StepCount
-from ..core.layout import Held, holding
-from ..core.norms import inner_product
-from ..core.numerics import cast, compute_dtype, increment
+from ..core.numbers.norms import inner_product
+from ..core.numbers.numerics import cast, compute_dtype, increment
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, scalar_like, statistic_like
-from ..core.types import TransformationLike
+from ..core.trees.apply_updates import apply_updates
+from ..core.trees.layout import Held, holding
+from ..core.trees.tree import PyTree, scalar_like, statistic_like
 from ..formula import (
     PARAMETERS,
     Definition,

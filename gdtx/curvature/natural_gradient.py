@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ..core.calls.kinds import NonNegative
 from ..core.errors import fail, summarize
 from ..core.factory import transformation
-from ..core.kinds import NonNegative
-from ..core.numerics import cast, compute_dtype
+from ..core.numbers.numerics import cast, compute_dtype
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
+from ..core.trees.tree import PyTree
 from ..formula import IDENTITY, Expression, Reader, Symbol, formula_of, t
 from ..linalg.decompositions import eigh
 from ..linalg.products import adjoint, matvec, of_eigenvalues

@@ -8,12 +8,12 @@ from typing import Any
 
 import jax
 
-from ..core.copies import unlike_params
-from ..core.layout import holding
 from ..core.rules import identity
-from ..core.sharding import replicate, shard_like_if_explicit
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, leaves_as
+from ..core.trees.copies import unlike_params
+from ..core.trees.layout import holding
+from ..core.trees.sharding import replicate, shard_like_if_explicit
+from ..core.trees.tree import PyTree, leaves_as
 from .blocks import Layout, layers_of
 from .curvature import Curvature
 from .model.layers import Layer, leaves_by_path

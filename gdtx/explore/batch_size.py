@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.apply_updates import apply_updates
 from ..core.hyperparams import replace
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
+from ..core.trees.apply_updates import apply_updates
+from ..core.trees.tree import PyTree
 from ..wrappers.evaluation import eval_params
 from .noise_scale import count_examples
 from .study import BatchSizeStudy, grid, tuned

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.errors import at_work, fail
-from ..core.numerics import compute_dtype
-from ..core.tree import PyTree, check_arrays
+from ..core.numbers.numerics import compute_dtype
+from ..core.trees.tree import PyTree, check_arrays
 
 _TO_SPARE = 0.2
 """Of the length of a path, what :attr:`PathDirections.spans` leaves beyond each of its ends."""

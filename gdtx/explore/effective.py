@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.dispatch import one_program
-from ..core.numerics import cast, compute_dtype
-from ..core.paths import leaf_paths
-from ..core.tree import PyTree
+from ..core.numbers.numerics import cast, compute_dtype
+from ..core.trees.dispatch import one_program
+from ..core.trees.paths import leaf_paths
+from ..core.trees.tree import PyTree
 from .plots import new_axes
 
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.apply_updates import apply_updates
 from ..core.errors import at_work, fail, summarize
-from ..core.numerics import compute_dtype
-from ..core.tree import PyTree, check_arrays, check_shapes, leaves_as
+from ..core.numbers.numerics import compute_dtype
+from ..core.trees.apply_updates import apply_updates
+from ..core.trees.tree import PyTree, check_arrays, check_shapes, leaves_as
 from .directions import PathDirections, random_direction
 from .plots import new_axes
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..core.apply_updates import apply_updates
 from ..core.errors import at_work, summarize
 from ..core.transformation import TRANSFORMATION, GradientTransformation
-from ..core.tree import PyTree, check_arrays
+from ..core.trees.apply_updates import apply_updates
+from ..core.trees.tree import PyTree, check_arrays
 from ..links.clipping import global_norm
 
 

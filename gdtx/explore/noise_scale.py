@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.numerics import square
-from ..core.tree import PyTree
+from ..core.numbers.numerics import square
+from ..core.trees.tree import PyTree
 
 
 class NoiseScale(NamedTuple):

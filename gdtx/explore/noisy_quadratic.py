@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.apply_updates import apply_updates
 from ..core.transformation import GradientTransformation
+from ..core.trees.apply_updates import apply_updates
 from ..links.arithmetic import elementwise
 from ..wrappers.average import decays
 from ..wrappers.evaluation import eval_params

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from ..core.call import Call
+from ..core.calls.call import Call
+from ..core.calls.text import show
+from ..core.numbers.values import is_array
 from ..core.schedule import Schedule
-from ..core.text import show
-from ..core.values import is_array
 from ..schedules.basic import constant_schedule
 
 Rule = Callable[[Any], Any]

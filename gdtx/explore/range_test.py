@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.apply_updates import apply_updates
-from ..core.numerics import compute_dtype, one_minus_power
-from ..core.tree import PyTree
+from ..core.numbers.numerics import compute_dtype, one_minus_power
+from ..core.trees.apply_updates import apply_updates
+from ..core.trees.tree import PyTree
 from .plots import new_axes
 from .suggest import RULES, suggest
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..core.errors import at_work, fail
-from ..core.tree import PyTree, check_arrays
+from ..core.trees.tree import PyTree, check_arrays
 from ..links.matrix.full_matrix import LARGEST
 from .plots import new_axes
 

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.hyperparams import sweep
+from ..core.numbers.values import is_array
 from ..core.reading import hyperparams
 from ..core.transformation import GradientTransformation
-from ..core.values import is_array
 from .minimize import as_transformation, minimize, moved, value_and_gradient
 from .problems import Problem
 

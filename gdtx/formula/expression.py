@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.values import Symbolic, is_array
+from ..core.numbers.values import Symbolic, is_array
 
 
 class Expression(Symbolic):

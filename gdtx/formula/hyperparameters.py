@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from jax.core import Tracer
 
-from ..core.call import Call
+from ..core.calls.call import Call
+from ..core.calls.text import changed, show
+from ..core.numbers.values import is_array
 from ..core.schedule import clip_schedule, merge_schedules
-from ..core.text import changed, show
 from ..core.transformation import GradientTransformation
-from ..core.values import is_array
 from .expression import (
     Apply,
     Expression,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from ..core.signature import Signature
+from ..core.calls.signature import Signature
 from ..core.transformation import GradientTransformation, write_formulas_with
 from .expression import Apply, Expression, Number, Symbol, is_apply, leading, product
 from .notation import word

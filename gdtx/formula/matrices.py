@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.numbers.values import is_zero
 from ..core.transformation import GradientTransformation
-from ..core.values import is_zero
 from .expression import Apply, Expression, Symbol, expression
 from .reader import Reader
 

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from ..core.dispatch import one_program
+from ..core.calls.signature import Signature
 from ..core.errors import at_work
+from ..core.numbers.values import is_array
 from ..core.outermost import nested
 from ..core.reading import values_at
-from ..core.signature import Signature
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
-from ..core.values import is_array
+from ..core.trees.dispatch import one_program
+from ..core.trees.tree import PyTree
 from ..links.clipping import global_norm
 from .find import states, steps_counted
 from .ratios import leaf_ratios, ratio

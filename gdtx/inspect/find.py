@@ -13,7 +13,7 @@ from ..core.errors import summarize
 from ..core.memory import CountState, RecurState
 from ..core.scheduled import ScheduledState
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
+from ..core.trees.tree import PyTree
 
 
 class Buffer(NamedTuple):

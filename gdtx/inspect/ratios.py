@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ..core.dispatch import one_program
 from ..core.errors import at_work, fail
-from ..core.paths import leaf_paths
-from ..core.tree import PyTree
+from ..core.trees.dispatch import one_program
+from ..core.trees.paths import leaf_paths
+from ..core.trees.tree import PyTree
 from ..links.clipping import global_norm
 
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
+from ..core.calls.signature import Signature
 from ..core.errors import summarize
-from ..core.signature import Signature
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
+from ..core.trees.tree import PyTree
 from .find import Buffer, buffers, holds_states
 
 _HEADER = ("buffer", "leaf", "shape", "dtype", "bytes", "sharding")

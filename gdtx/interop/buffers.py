@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from ..core.errors import fail, summarize
-from ..core.tree import PyTree
+from ..core.trees.tree import PyTree
 from ..links.rank_one import Margins
 
 

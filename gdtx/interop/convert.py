@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ..core.calls.kinds import Kind
+from ..core.calls.types import TransformationLike
 from ..core.errors import summarize
 from ..core.factory import transformation
-from ..core.handover import Elsewhere
-from ..core.kinds import Kind
+from ..core.numbers.handover import Elsewhere
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
-from ..core.types import TransformationLike
+from ..core.trees.tree import PyTree
 
 
 @dataclass(frozen=True)

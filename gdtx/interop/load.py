@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from ..core.errors import at_work, fail, summarize
-from ..core.layout import Part
 from ..core.memory import CountState, RecurState
 from ..core.outermost import nested
 from ..core.scheduled import ScheduledState
 from ..core.states import parts, with_parts
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
+from ..core.trees.layout import Part
+from ..core.trees.tree import PyTree
 from ..links.plateau import PlateauState
 from ..wrappers.accumulate_gradients import AccumulateState
 from ..wrappers.lookahead import LookaheadState

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.sharding import map_shards, spread_sharding
+from ..core.trees.sharding import map_shards, spread_sharding
 
 
 def apply_by_size(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.numerics import cast
+from ..core.numbers.numerics import cast
 from .decompositions import eigh, qr
 from .products import adjoint, product, safe
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.norms import scaled_norms, shortened
+from ..core.numbers.norms import scaled_norms, shortened
 from .decompositions import eigh
 from .products import adjoint, matvec, of_eigenvalues, resolution
 

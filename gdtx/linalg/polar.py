@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.norms import scaled_norm
-from ..core.numerics import cast, compute_dtype
+from ..core.numbers.norms import scaled_norm
+from ..core.numbers.numerics import cast, compute_dtype
 from .decompositions import svd
 from .products import adjoint, product
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.numerics import compute_dtype
+from ..core.numbers.numerics import compute_dtype
 
 
 def product(one: jax.Array, other: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core.numerics import cast, compute_dtype
+from ..core.numbers.numerics import cast, compute_dtype
 from .decompositions import eigh
 from .eigenvectors import orthogonal_iteration, rayleigh
 from .newton import newton

@@ -6,13 +6,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ..core import numerics as _numerics
+from ..core.calls.kinds import Bound, NonNegative, Scalar, StepFunction
 from ..core.errors import LeafError
 from ..core.factory import transformation
-from ..core.kinds import Bound, NonNegative, Scalar, StepFunction
+from ..core.numbers import numerics as _numerics
+from ..core.numbers.values import is_zero
 from ..core.rules import elementwise, identity
 from ..core.transformation import GradientTransformation
-from ..core.values import is_zero
 from ..formula import Expression, Reader, apply, at_hand, formula_of, leading, letters
 
 

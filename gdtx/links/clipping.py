@@ -8,14 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import norms as _norms
-from ..core.dispatch import one_program
+from ..core.calls.kinds import Bound, NonNegative
 from ..core.errors import LeafError, at_work
 from ..core.factory import transformation
-from ..core.kinds import Bound, NonNegative
+from ..core.numbers import norms as _norms
 from ..core.rules import elementwise, treewise, with_params
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, check_arrays
+from ..core.trees.dispatch import one_program
+from ..core.trees.tree import PyTree, check_arrays
 from ..formula import Expression, Reader, apply, formula_of
 
 

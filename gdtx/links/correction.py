@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Count, Decay, LengthThreshold, StepFunction
 from ..core.errors import calling
 from ..core.factory import transformation
-from ..core.kinds import Count, Decay, LengthThreshold, StepFunction
 from ..core.memory import counted
-from ..core.numerics import (
+from ..core.numbers.numerics import (
     average_length,
     cast,
     compute_dtype,
@@ -24,7 +24,7 @@ from ..core.numerics import (
 )
 from ..core.rules import each_leaf
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, scalar_like
+from ..core.trees.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, Symbol, apply, formula_of, shifted, t
 
 

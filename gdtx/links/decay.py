@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.calls.kinds import Scalar
 from ..core.factory import transformation
-from ..core.kinds import Scalar
+from ..core.numbers.values import is_zero
 from ..core.rules import identity, with_params
 from ..core.select import masked
 from ..core.transformation import GradientTransformation
-from ..core.values import is_zero
 
 
 @transformation

@@ -5,9 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Count, FloatDType
 from ..core.combine import chain, join, previous, subtract
 from ..core.factory import transformation
-from ..core.kinds import Count, FloatDType
 from ..core.memory import accumulate, counted
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation

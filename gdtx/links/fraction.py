@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import numerics as _numerics
+from ..core.calls.kinds import Decay, NonNegative
 from ..core.combine import chain
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative
+from ..core.numbers import numerics as _numerics
+from ..core.numbers.values import is_zero
 from ..core.rules import elementwise
 from ..core.transformation import GradientTransformation
-from ..core.values import is_zero
 from ..formula import Expression, apply, formula_of
 from .arithmetic import square
 from .correction import bias_correction

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, Scalar
 from ..core.combine import chain, join, subtract
 from ..core.errors import LeafError
 from ..core.factory import transformation
-from ..core.kinds import Decay, FloatDType, Fraction, InnerDecay, NonNegative, Scalar
 from ..core.memory import accumulate
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation

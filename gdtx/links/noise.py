@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import NonNegative, Seed
 from ..core.factory import transformation
-from ..core.kinds import NonNegative, Seed
-from ..core.numerics import sqrt
+from ..core.numbers.numerics import sqrt
+from ..core.numbers.values import is_zero
 from ..core.random import randomized
 from ..core.transformation import GradientTransformation
-from ..core.tree import explicit_sharding
-from ..core.values import is_zero
+from ..core.trees.tree import explicit_sharding
 from ..formula import Definition, Expression, Reader, Symbol, apply, formula_of, t
 
 

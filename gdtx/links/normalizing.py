@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import norms as _norms
-from ..core import numerics as _numerics
+from ..core.calls.kinds import NonNegative
 from ..core.errors import LeafError
 from ..core.factory import transformation
-from ..core.kinds import NonNegative
+from ..core.numbers import norms as _norms
+from ..core.numbers import numerics as _numerics
 from ..core.rules import elementwise, treewise, with_params
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
+from ..core.trees.tree import PyTree
 from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 
 

@@ -7,12 +7,12 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import AtLeastOne, Decay, Fraction, InnerDecay, NonNegative, one_of
 from ..core.factory import transformation
-from ..core.kinds import AtLeastOne, Decay, Fraction, InnerDecay, NonNegative, one_of
-from ..core.numerics import increment
+from ..core.numbers.numerics import increment
 from ..core.rules import each_leaf
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, real_scalar, scalar_like
+from ..core.trees.tree import PyTree, real_scalar, scalar_like
 
 
 class PlateauState(NamedTuple):

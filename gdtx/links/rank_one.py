@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.boxes import refilled
-from ..core.copies import unlike_params
+from ..core.calls.kinds import Count
+from ..core.calls.types import TransformationLike
 from ..core.errors import LeafError
 from ..core.factory import transformation
-from ..core.kinds import Count
-from ..core.norms import quotient, saturated
-from ..core.numerics import cast, compute_dtype
+from ..core.numbers.norms import quotient, saturated
+from ..core.numbers.numerics import cast, compute_dtype
 from ..core.rules import checked_result, walk
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, check_params, leaves_as
-from ..core.types import TransformationLike
+from ..core.trees.boxes import refilled
+from ..core.trees.copies import unlike_params
+from ..core.trees.tree import PyTree, check_params, leaves_as
 from ..formula import Expression, Reader, apply, formula_of
 
 

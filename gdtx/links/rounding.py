@@ -5,15 +5,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Seed
 from ..core.errors import LeafError
 from ..core.factory import transformation
-from ..core.handover import exact
-from ..core.kinds import Seed
-from ..core.narrow import change, rounded_by_chance
-from ..core.numerics import cast, is_narrow, total
+from ..core.numbers.handover import exact
+from ..core.numbers.narrow import change, rounded_by_chance
+from ..core.numbers.numerics import cast, is_narrow, total
 from ..core.random import randomized
 from ..core.transformation import GradientTransformation
-from ..core.tree import explicit_sharding
+from ..core.trees.tree import explicit_sharding
 from ..formula import PARAMETERS, Expression, apply, formula_of
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import NonNegative, Positive
 from ..core.combine import chain, join
 from ..core.factory import transformation
-from ..core.kinds import NonNegative, Positive
-from ..core.norms import scaled_norms
+from ..core.numbers.norms import scaled_norms
+from ..core.numbers.values import is_zero
 from ..core.rules import identity, set_to_zero, with_params
 from ..core.select import masked
 from ..core.transformation import GradientTransformation
-from ..core.values import is_zero
 from ..formula import (
     PARAMETERS,
     Expression,

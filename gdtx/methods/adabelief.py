@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.calls.kinds import Decay, NonNegative
 from ..core.combine import chain, divide, join, subtract
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative
 from ..core.let import let, value_of
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.calls.kinds import Decay, NonNegative
 from ..core.combine import chain, divide, feedback, join, multiply
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation
 from ..links.arithmetic import add, scale_by_learning_rate, sqrt, square

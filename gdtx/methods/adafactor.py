@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.calls.kinds import Count, Decay, NonNegative, Positive
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
-from ..core.kinds import Count, Decay, NonNegative, Positive
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation
 from ..formula import letters

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.calls.kinds import NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
-from ..core.kinds import NonNegative
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation
 from ..formula import letters

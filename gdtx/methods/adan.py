@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.calls.kinds import Decay, NonNegative
 from ..core.combine import chain, divide, join, plus
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative
 from ..core.let import let, value_of
+from ..core.numbers.values import is_zero
 from ..core.rules import identity
 from ..core.select import masked
 from ..core.transformation import GradientTransformation
-from ..core.values import is_zero
 from ..formula import letters
 from ..links.arithmetic import scale, scale_by_learning_rate
 from ..links.decay import add_decayed_weights

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.calls.kinds import Decay, NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative
 from ..core.transformation import GradientTransformation
 from ..links.arithmetic import scale_by_learning_rate, square
 from ..links.correction import bias_correction

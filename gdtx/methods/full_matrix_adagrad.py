@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.calls.kinds import NonNegative, PositiveCount
 from ..core.combine import chain
 from ..core.factory import transformation
-from ..core.kinds import NonNegative, PositiveCount
 from ..core.transformation import GradientTransformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.matrix.full_matrix import scale_by_full_matrix

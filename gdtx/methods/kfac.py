@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from ..core.calls.kinds import Decay, NonNegative, Positive, StepCount, one_of
+from ..core.calls.types import TransformationLike
 from ..core.combine import chain
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative, Positive, StepCount, one_of
 from ..core.transformation import GradientTransformation
-from ..core.types import TransformationLike
 from ..curvature.blocks import Layout
 from ..curvature.factors import DAMPINGS
 from ..curvature.fisher import clip_by_fisher_norm

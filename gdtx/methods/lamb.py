@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.calls.kinds import Decay, NonNegative
 from ..core.combine import chain
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative
 from ..core.transformation import GradientTransformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights

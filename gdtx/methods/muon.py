@@ -6,14 +6,14 @@ from typing import Any
 
 import jax
 
+from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.types import TransformationLike
 from ..core.combine import chain
 from ..core.errors import fail
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative
 from ..core.select import partition
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, leaf_path
-from ..core.types import TransformationLike
+from ..core.trees.tree import PyTree, leaf_path
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment

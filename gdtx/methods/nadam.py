@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
+from ..core.calls.kinds import Decay, NonNegative
 from ..core.combine import chain, divide, join, plus
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative
 from ..core.transformation import GradientTransformation
 from ..formula import letters
 from ..links.arithmetic import scale_by_learning_rate, scale_by_schedule

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.calls.kinds import NonNegative
 from ..core.combine import chain
 from ..core.factory import transformation
-from ..core.kinds import NonNegative
 from ..core.transformation import GradientTransformation
 from ..curvature.natural_gradient import scale_by_natural_gradient
 from ..links.arithmetic import scale_by_learning_rate

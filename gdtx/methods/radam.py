@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.calls.kinds import Decay, LengthThreshold, NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
-from ..core.kinds import Decay, LengthThreshold, NonNegative
 from ..core.transformation import GradientTransformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import rectify

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.calls.kinds import Decay, Fraction, InnerDecay, NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
-from ..core.kinds import Decay, Fraction, InnerDecay, NonNegative
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation
 from ..formula import letters

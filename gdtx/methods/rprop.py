@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import AtLeastOne, InnerDecay, NonNegative, Positive
 from ..core.combine import chain
 from ..core.errors import LeafError
 from ..core.factory import transformation
-from ..core.kinds import AtLeastOne, InnerDecay, NonNegative, Positive
 from ..core.memory import recur
+from ..core.numbers.values import is_array
 from ..core.transformation import GradientTransformation
-from ..core.values import is_array
 from ..formula import MEMORY, Expression, Reader, Symbol, apply, formula_of, t
 from ..links.arithmetic import scale
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.calls.kinds import Count, Decay, InnerDecay, NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
-from ..core.kinds import Count, Decay, InnerDecay, NonNegative
+from ..core.numbers.values import is_zero
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation
-from ..core.values import is_zero
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import root, second_moment

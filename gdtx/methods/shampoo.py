@@ -7,15 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Decay, FloatDType, Fraction, NonNegative, Scalar
+from ..core.calls.types import TransformationLike
 from ..core.combine import chain
 from ..core.factory import transformation
 from ..core.graft import graft as grafted
-from ..core.kinds import Decay, FloatDType, Fraction, NonNegative, Scalar
-from ..core.numerics import square
+from ..core.numbers.numerics import square
+from ..core.numbers.values import is_array, is_zero
 from ..core.rules import elementwise, identity
 from ..core.transformation import GradientTransformation
-from ..core.types import TransformationLike
-from ..core.values import is_array, is_zero
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import bias_correction
 from ..links.decay import add_decayed_weights

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
+from ..core.calls.types import TransformationLike
 from ..core.combine import chain
 from ..core.factory import transformation
-from ..core.kinds import Decay, FloatDType, NonNegative
 from ..core.transformation import GradientTransformation
-from ..core.types import TransformationLike
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment, root, second_moment

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..core.calls.kinds import Decay, NonNegative, Scalar
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
-from ..core.kinds import Decay, NonNegative, Scalar
 from ..core.transformation import GradientTransformation
 from ..formula import letters
 from ..links.arithmetic import scale_by_learning_rate, square

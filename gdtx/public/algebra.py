@@ -1,5 +1,6 @@
 """Algebra: rules on one array made into transformations, and transformations put together."""
 
+from ..core.calls.options import Options as Options
 from ..core.combine import chain as chain
 from ..core.combine import divide as divide
 from ..core.combine import feedback as feedback
@@ -15,7 +16,6 @@ from ..core.let import value_of as value_of
 from ..core.memory import accumulate as accumulate
 from ..core.memory import counted as counted
 from ..core.memory import recur as recur
-from ..core.options import Options as Options
 from ..core.random import randomized as randomized
 from ..core.rules import elementwise as elementwise
 from ..core.rules import identity as identity

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
-from ..core.kinds import Kind
+from ..core.calls.kinds import Kind
 
 
 def names(module: ModuleType) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from ..core.kinds import SCALAR, Count, Kind, Positive, Scalar, StepCount, checked
+from ..core.calls.kinds import SCALAR, Count, Kind, Positive, Scalar, StepCount, checked
 from ..core.schedule import Rule, schedule
 
 V = TypeVar("V")

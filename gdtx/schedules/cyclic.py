@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Kind, Positive, Scalar, StepCount, one_of
 from ..core.errors import calling
-from ..core.kinds import Kind, Positive, Scalar, StepCount, one_of
 from ..core.schedule import Rule, schedule
 from .basic import exact_power
 from .joined import join_schedules

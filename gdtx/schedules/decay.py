@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from ..core.kinds import Count, NonNegative, Positive, Scalar, StepCount
+from ..core.calls.kinds import Count, NonNegative, Positive, Scalar, StepCount
 from ..core.schedule import Rule, schedule
 from .basic import exact_power, passed, shares
 

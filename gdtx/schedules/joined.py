@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.kinds import NON_NEGATIVE, STEP_FUNCTION, Scalar, checked, one_of
+from ..core.calls.kinds import NON_NEGATIVE, STEP_FUNCTION, Scalar, checked, one_of
+from ..core.numbers.values import at_hand
 from ..core.schedule import Rule, Schedule, schedule
-from ..core.values import at_hand
 from .basic import Factors, constant_schedule, linear_schedule, steps_and_factors
 from .decay import cosine_decay_schedule
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from ..core.kinds import Count, Decay, Kind, Positive, Scalar
+from ..core.calls.kinds import Count, Decay, Kind, Positive, Scalar
 from ..core.schedule import Rule, Schedule, schedule
 from .basic import choice
 from .joined import Interpolation, interpolated

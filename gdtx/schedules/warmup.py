@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 
-from ..core.kinds import Count, Positive, Scalar, StepCount, one_of
-from ..core.numerics import sqrt
+from ..core.calls.kinds import Count, Positive, Scalar, StepCount, one_of
+from ..core.numbers.numerics import sqrt
+from ..core.numbers.values import is_array
 from ..core.schedule import Rule, schedule, shift_schedule
-from ..core.values import is_array
 from .basic import constant_schedule, linear_schedule
 from .decay import cosine_decay_schedule, exponential_decay
 from .joined import interpolations, join_schedules

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.handover import exact, in_a_branch, is_exact
-from ..core.tree import PyTree
+from ..core.numbers.handover import exact, in_a_branch, is_exact
+from ..core.trees.tree import PyTree
 
 
 def update_if(

@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ..core.calls.functions import is_function
+from ..core.calls.kinds import Kind
+from ..core.calls.types import NumPyValue, ScheduleLike, TransformationLike
 from ..core.errors import calling, fail, summarize
 from ..core.factory import transformation
-from ..core.functions import is_function
-from ..core.kinds import Kind
-from ..core.layout import holding
 from ..core.memory import RecurState
-from ..core.numerics import increment
+from ..core.numbers.numerics import increment
+from ..core.numbers.values import at_hand, is_array, within_int32
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, scalar_like
-from ..core.types import NumPyValue, ScheduleLike, TransformationLike
-from ..core.values import at_hand, is_array, within_int32
+from ..core.trees.layout import holding
+from ..core.trees.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, Symbol, apply, expression, formula_of, t
 from ..links.moments import running_sum
 from ._conditional import update_if

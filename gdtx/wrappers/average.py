@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import Count, Decay
+from ..core.calls.types import TransformationLike
 from ..core.factory import transformation
-from ..core.kinds import Count, Decay
-from ..core.layout import holding
 from ..core.memory import RecurState
-from ..core.numerics import cast, one_minus_power
+from ..core.numbers.numerics import cast, one_minus_power
 from ..core.rules import beside, each_leaf
 from ..core.scheduled import ScheduledState
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree
-from ..core.types import TransformationLike
+from ..core.trees.layout import holding
+from ..core.trees.tree import PyTree
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t
 from ..links.moments import ema
 from .evaluation import alongside

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from ..core.dispatch import one_program
+from ..core.calls.signature import Signature
 from ..core.errors import at_work, fail
 from ..core.outermost import nested
-from ..core.signature import Signature
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, check_arrays
+from ..core.trees.dispatch import one_program
+from ..core.trees.tree import PyTree, check_arrays
 
 
 def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> PyTree:

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.types import TransformationLike
 from ..core.errors import LeafError, foreign_state
 from ..core.factory import transformation
-from ..core.handover import exact
-from ..core.layout import holding
-from ..core.narrow import change, rounded
-from ..core.numerics import cast, is_narrow, total
+from ..core.numbers.handover import exact
+from ..core.numbers.narrow import change, rounded
+from ..core.numbers.numerics import cast, is_narrow, total
 from ..core.rules import needed, unzipped, walk
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, check_shapes, leaves_as
-from ..core.types import TransformationLike
+from ..core.trees.layout import holding
+from ..core.trees.tree import PyTree, check_shapes, leaves_as
 from ..formula import Expression, Reader, formula_of
 
 

@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import NonNegative, Positive, Scalar
+from ..core.calls.types import TransformationLike
 from ..core.factory import transformation
-from ..core.kinds import NonNegative, Positive, Scalar
-from ..core.norms import inner_product
+from ..core.numbers.norms import inner_product
 from ..core.rules import each_leaf, identity
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, leaves_as, real_scalar
-from ..core.types import TransformationLike
+from ..core.trees.tree import PyTree, leaves_as, real_scalar
 from ..formula import PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t
 
 _identity = identity()

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.types import TransformationLike
 from ..core.factory import transformation
-from ..core.layout import holding
-from ..core.numerics import compute_dtype, increment
+from ..core.numbers.numerics import compute_dtype, increment
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, scalar_like, statistic_like
-from ..core.types import TransformationLike
+from ..core.trees.layout import holding
+from ..core.trees.tree import PyTree, scalar_like, statistic_like
 from ..formula import Expression, Reader, formula_of
 from ..links.clipping import global_norm
 

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import InnerDecay, NonNegative
+from ..core.calls.types import TransformationLike
 from ..core.factory import transformation
-from ..core.kinds import InnerDecay, NonNegative
-from ..core.layout import holding
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, leaves_as, scalar_like, wide_copy
-from ..core.types import TransformationLike
+from ..core.trees.layout import holding
+from ..core.trees.tree import PyTree, leaves_as, scalar_like, wide_copy
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, Symbol, formula_of, t
 from .evaluation import alongside
 

@@ -8,17 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import norms as _norms
-from ..core import numerics as _numerics
-from ..core.apply_updates import apply_updates
+from ..core.calls.kinds import NonNegative
+from ..core.calls.types import TransformationLike
 from ..core.errors import calling
 from ..core.factory import transformation
-from ..core.handover import elsewhere
-from ..core.kinds import NonNegative
+from ..core.numbers import norms as _norms
+from ..core.numbers import numerics as _numerics
+from ..core.numbers.handover import elsewhere
 from ..core.rules import needed
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, check_shapes, leaves_as
-from ..core.types import TransformationLike
+from ..core.trees.apply_updates import apply_updates
+from ..core.trees.tree import PyTree, check_shapes, leaves_as
 from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 
 

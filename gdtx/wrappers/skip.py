@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.calls.kinds import Count, Positive, TreeFunction
+from ..core.calls.types import TransformationLike
 from ..core.errors import calling, fail, summarize
 from ..core.factory import transformation
-from ..core.kinds import Count, Positive, TreeFunction
-from ..core.layout import holding
-from ..core.norms import is_squarable
-from ..core.numerics import increment
+from ..core.numbers.norms import is_squarable
+from ..core.numbers.numerics import increment
+from ..core.numbers.values import is_array
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, statistic_like
-from ..core.types import TransformationLike
-from ..core.values import is_array
+from ..core.trees.layout import holding
+from ..core.trees.tree import PyTree, statistic_like
 from ..formula import Expression, Reader, apply, formula_of, opaque
 from ..links.clipping import global_norm
 from ._conditional import update_if

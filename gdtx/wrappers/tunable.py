@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ..core.calls.kinds import Kind, PathOfNumber, checked, rounded
+from ..core.calls.signature import scalar_kinds
+from ..core.calls.types import TransformationLike
 from ..core.factory import transformation
 from ..core.hyperparams import numbers, scalars
-from ..core.kinds import Kind, PathOfNumber, checked, rounded
-from ..core.layout import Held, holding
-from ..core.signature import scalar_kinds
 from ..core.transformation import GradientTransformation
-from ..core.tree import PyTree, scalar_like
-from ..core.types import TransformationLike
+from ..core.trees.layout import Held, holding
+from ..core.trees.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, formula_of
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from ...core.errors import at_work, fail
-from ...core.tree import PyTree
+from ...core.trees.tree import PyTree
 from .insertion import run_tapped
 from .layers import Layer, in_order, leaves_by_path
 from .origins import Known, Origin

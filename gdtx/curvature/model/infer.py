@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ...core.tree import PyTree
+from ...core.trees.tree import PyTree
 from .layers import Layer, in_order, leaves_by_path
 
 

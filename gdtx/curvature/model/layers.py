@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...core.numerics import cast, compute_dtype
-from ...core.paths import leaf_paths
-from ...core.tree import PyTree
+from ...core.numbers.numerics import cast, compute_dtype
+from ...core.trees.paths import leaf_paths
+from ...core.trees.tree import PyTree
 
 
 @dataclass(frozen=True, repr=False)

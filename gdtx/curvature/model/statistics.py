@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from ...core.numerics import compute_dtype
-from ...core.tree import varying_like
+from ...core.numbers.numerics import compute_dtype
+from ...core.trees.tree import varying_like
 from .layers import Layer
 from .patches import Window
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
-from ...core.tree import PyTree
+from ...core.trees.tree import PyTree
 from .infer import infer_layers
 from .layers import Layer, in_order, leaves_by_path
 from .statistics import Statistics

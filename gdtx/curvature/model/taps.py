@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ...core.errors import at_work, fail, summarize
-from ...core.sharding import shard_like
+from ...core.trees.sharding import shard_like
 from .layers import Layer
 from .statistics import Axes, DenseRule, Rule, Statistics, shapes, zeros
 

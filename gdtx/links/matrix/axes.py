@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...core.choice import given, is_patterns, is_rules
 from ...core.errors import fail, summarize
-from ...core.paths import first_matches, leaf_paths, matches
-from ...core.tree import PyTree, is_prefix
+from ...core.trees.choice import given, is_patterns, is_rules
+from ...core.trees.paths import first_matches, leaf_paths, matches
+from ...core.trees.tree import PyTree, is_prefix
 
 PLAIN = "io"
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core.numerics import cast, compute_dtype
-from ...core.tree import PyTree
+from ...core.numbers.numerics import cast, compute_dtype
+from ...core.trees.tree import PyTree
 from ...linalg.batches import runtime_places
 
 Stacks = dict[str, jax.Array]

@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
-from ...core.copies import unlike_params
+from ...core.calls.kinds import Count, PositiveCount
+from ...core.calls.options import Options
+from ...core.calls.types import TransformationLike
 from ...core.errors import LeafError
 from ...core.factory import transformation
-from ...core.handover import counts_in
-from ...core.kinds import Count, PositiveCount
-from ...core.numerics import compute_dtype
-from ...core.options import Options
+from ...core.numbers.handover import counts_in
+from ...core.numbers.numerics import compute_dtype
 from ...core.rules import walk
-from ...core.sharding import (
+from ...core.transformation import GradientTransformation
+from ...core.trees.copies import unlike_params
+from ...core.trees.sharding import (
     MaybeSharding,
     common_sharding,
     shard_count,
@@ -26,9 +28,7 @@ from ...core.sharding import (
     spec_of,
     with_spec,
 )
-from ...core.transformation import GradientTransformation
-from ...core.tree import PyTree, check_params
-from ...core.types import TransformationLike
+from ...core.trees.tree import PyTree, check_params
 from ...formula import Expression, Reader, formula_of
 from .blocks import Part, groups, stack, unstack
 from .vectors import warn_of_size

@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core.boxes import refilled
-from ...core.copies import unlike_params
+from ...core.calls.kinds import Fraction
 from ...core.errors import LeafError, foreign_state
 from ...core.factory import transformation
-from ...core.kinds import Fraction
-from ...core.numerics import cast, compute_dtype
+from ...core.numbers.numerics import cast, compute_dtype
+from ...core.numbers.values import is_array
 from ...core.rules import checked_result, unzipped, walk
 from ...core.transformation import GradientTransformation
-from ...core.tree import PyTree, check_params
-from ...core.values import is_array
+from ...core.trees.boxes import refilled
+from ...core.trees.copies import unlike_params
+from ...core.trees.tree import PyTree, check_params
 from ...formula import MEMORY, Expression, Reader, apply, at_hand, formula_of
 
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...core.calls.kinds import FloatDType, PositiveCount, one_of
+from ...core.calls.options import Options
+from ...core.calls.types import TransformationLike
 from ...core.factory import transformation
-from ...core.kinds import FloatDType, PositiveCount, one_of
-from ...core.layout import holding
-from ...core.numerics import increment
-from ...core.options import Options
+from ...core.numbers.numerics import increment
 from ...core.transformation import GradientTransformation
-from ...core.tree import PyTree, scalar_like, statistic_like
-from ...core.types import TransformationLike
+from ...core.trees.layout import holding
+from ...core.trees.tree import PyTree, scalar_like, statistic_like
 from ...formula import (
     Expression,
     Reader,

@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import jax
 
+from ...core.calls.functions import is_function
+from ...core.calls.kinds import Kind
 from ...core.errors import calling
 from ...core.factory import transformation
-from ...core.functions import is_function
-from ...core.kinds import Kind
-from ...core.numerics import cast, compute_dtype
-from ...core.sharding import shard_like
+from ...core.numbers.numerics import cast, compute_dtype
 from ...core.transformation import GradientTransformation
-from ...core.tree import PyTree
+from ...core.trees.sharding import shard_like
+from ...core.trees.tree import PyTree
 from ...formula import Expression, Reader, Symbol, apply, formula_of, result
 from ...linalg.batches import apply_by_size, in_batches
 from ...linalg.polar import newton_schulz, polar_factor

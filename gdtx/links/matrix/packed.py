@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ...core.calls.types import TransformationLike
 from ...core.errors import LeafError
 from ...core.factory import transformation
 from ...core.rules import walk
 from ...core.transformation import GradientTransformation
-from ...core.tree import PyTree
-from ...core.types import TransformationLike
+from ...core.trees.tree import PyTree
 from ...formula import Expression, Reader, formula_of
 
 

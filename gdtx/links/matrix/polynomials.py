@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from ...core.kinds import Count, FloatDType, Kind, PositiveCount
-from ...core.options import Options
-from ...core.values import is_array
+from ...core.calls.kinds import Count, FloatDType, Kind, PositiveCount
+from ...core.calls.options import Options
+from ...core.numbers.values import is_array
 
 _SAFETY = 1.01
 

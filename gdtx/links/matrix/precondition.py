@@ -8,15 +8,15 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ...core.calls.kinds import FloatDType, NonNegative, PositiveCount, Scalar, one_of
+from ...core.calls.options import Options
+from ...core.calls.types import TransformationLike
 from ...core.factory import transformation
-from ...core.kinds import FloatDType, NonNegative, PositiveCount, Scalar, one_of
-from ...core.layout import holding
-from ...core.numerics import increment
-from ...core.options import Options
+from ...core.numbers.numerics import increment
+from ...core.numbers.values import is_array, is_zero
 from ...core.transformation import GradientTransformation
-from ...core.tree import PyTree, scalar_like, statistic_like
-from ...core.types import TransformationLike
-from ...core.values import is_array, is_zero
+from ...core.trees.layout import holding
+from ...core.trees.tree import PyTree, scalar_like, statistic_like
 from ...formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, statistics_of_sides
 from ...linalg.batches import recompute
 from ...linalg.roots import check_method, checked_dtype, inverse_root

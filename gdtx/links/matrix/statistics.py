@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ...core.sharding import leading_sharding, reshard, sharded_zeros
+from ...core.trees.sharding import leading_sharding, reshard, sharded_zeros
 from .blocks import Stacks, order
 
 Factors = dict[str, tuple[jax.Array, ...]]

@@ -9,10 +9,10 @@ from collections import Counter
 import jax
 
 from ...core.errors import where
-from ...core.paths import listed
 from ...core.select import partition
 from ...core.transformation import GradientTransformation
-from ...core.tree import PyTree, leaf_path
+from ...core.trees.paths import listed
+from ...core.trees.tree import PyTree, leaf_path
 from .blocks import Part
 
 _LARGE = 1000

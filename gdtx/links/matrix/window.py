@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core.boxes import refilled
-from ...core.copies import unlike_params
+from ...core.calls.kinds import NonNegative, PositiveCount
 from ...core.errors import foreign_state
 from ...core.factory import transformation
-from ...core.kinds import NonNegative, PositiveCount
-from ...core.numerics import cast, compute_dtype, real_like
+from ...core.numbers.numerics import cast, compute_dtype, real_like
 from ...core.rules import checked_result, remembered
-from ...core.sharding import replicate, replicated_zeros
 from ...core.transformation import GradientTransformation
-from ...core.tree import PyTree, check_params, scalar_like
+from ...core.trees.boxes import refilled
+from ...core.trees.copies import unlike_params
+from ...core.trees.sharding import replicate, replicated_zeros
+from ...core.trees.tree import PyTree, check_params, scalar_like
 from ...formula import MEMORY, Expression, Reader, apply, formula_of, inverse_root, shifted, t
 from ...linalg.inverse import inverse_root_times, within_range
 

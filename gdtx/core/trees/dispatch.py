@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-from .call import merge, split
-from .values import is_array
+from ..calls.call import merge, split
+from ..numbers.values import is_array
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
+from ..numbers.values import is_array
 from .call import Call
-from .values import is_array
 
 _MANY = 16
 _KEPT = 64

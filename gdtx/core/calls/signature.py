@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .errors import Voice
+from ..errors import Voice
+from ..numbers.values import is_array
 from .kinds import SCALAR, Kind, checked, kind_of
-from .values import is_array
 
 # Names of other libraries, and the arguments that they stand for.
 _elsewhere = {

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .errors import calling, fail, summarize
-from .functions import accepts_arguments, with_arguments
+from ..calls.functions import accepts_arguments, with_arguments
+from ..errors import calling, fail, summarize
 from .paths import first_matches, leaf_paths, listed, matched
 from .tree import PyTree, broadcast_prefix, is_prefix
 

@@ -9,12 +9,12 @@ from typing import Any, Self
 import jax
 import numpy as np
 
+from ..numbers.values import is_array, is_same_array
 from .functions import brief
 from .kinds import number_like
 from .making import made
 from .signature import Signature
 from .text import Printed, holds_calls
-from .values import is_array, is_same_array
 
 _runtime = object()  # stands among the constants for an array, which is a leaf
 _unmade = object()  # stands for what a factory has not returned yet

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.tree_util import FlattenedIndexKey, GetAttrKey, keystr
 
-from .errors import fail
+from ..errors import fail
 
 _MOST = 20
 

@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from ..errors import Voice
+from ..numbers.values import at_hand, is_array
+from ..outermost import is_outermost
 from .call import Call
-from .errors import Voice
 from .making import made
-from .outermost import is_outermost
 from .signature import Signature
-from .values import at_hand, is_array
 
 P = ParamSpec("P")
 C = TypeVar("C", bound=Call)

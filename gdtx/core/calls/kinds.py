@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from ..numbers.numerics import is_computable
+from ..numbers.values import Symbolic, at_hand, fits, is_array, is_integral, within_int32
+from ..outermost import is_outermost
 from .functions import accepts_arguments, brief, is_function, is_of_a_library, with_arguments
-from .numerics import is_computable
-from .outermost import is_outermost
 from .types import NumberOrSchedule, NumPyValue
-from .values import Symbolic, at_hand, fits, is_array, is_integral, within_int32
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from .errors import fail, summarize
-from .numerics import compute_dtype, is_computable
-from .values import within_int32
+from ..errors import fail, summarize
+from ..numbers.numerics import compute_dtype, is_computable
+from ..numbers.values import within_int32
 
 PyTree = Any
 

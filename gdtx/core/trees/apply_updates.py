@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..errors import at_work, fail, summarize
+from ..numbers.numerics import cast, stored_dtype, total
 from .dispatch import one_program
-from .errors import at_work, fail, summarize
-from .numerics import cast, stored_dtype, total
 from .tree import PyTree, check_arrays, is_none, structure_mismatch
 
 

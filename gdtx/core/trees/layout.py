@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from .call import Call
-from .errors import check_state, foreign_state
+from ..calls.call import Call
+from ..errors import check_state, foreign_state
 from .tree import PyTree
 
 

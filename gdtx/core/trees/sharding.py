@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from .call import merge, split
+from ..calls.call import merge, split
+from ..numbers.values import is_array
 from .tree import statistic_like, varying_like
-from .values import is_array
 
 MaybeSharding = Any
 """A sharding, or None where nothing is known or said about it."""

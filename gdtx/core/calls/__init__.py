@@ -1,0 +1,1 @@
+"""Calls as data: kinds of arguments, signatures, the text form, options."""

@@ -1,0 +1,1 @@
+"""Numbers: dtypes, norms, averages, and what leaves gdtx in which dtype."""

@@ -1,0 +1,1 @@
+"""Trees of arrays: structures, paths, choices, shardings, where states lie."""
