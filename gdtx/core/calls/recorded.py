@@ -34,7 +34,7 @@ def recorded(
 ) -> Callable[P, C]:
     """`factory` made to return the call itself, as an instance of `cls`."""
     signature = Signature(factory, schedules, voice)
-    is_ours = factory.__module__.partition(".")[0] == __name__.partition(".")[0]
+    is_ours = (factory.__module__ or "").partition(".")[0] == __name__.partition(".")[0]
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> C:
