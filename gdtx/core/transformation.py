@@ -97,7 +97,6 @@ class GradientTransformation(_Base, Generic[P]):
         """What the factory returns: the formula, one level down. Of a pair, the pair itself."""
         if self.factory is GradientTransformation:
             return self
-        check_scalars(self.signature, self.arguments)
         return _as_formula(self.result())
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
@@ -184,6 +183,7 @@ class GradientTransformation(_Base, Generic[P]):
             return self.arguments["init"](params)
         schedules = self.signature.scheduled(self.arguments)
         if not schedules:
+            check_scalars(self.signature, self.arguments)
             return self.expression.init(params)
         count = scalar_like(params, 0, jnp.int32)
         return ScheduledState(count, self._at(count, schedules).init(params))
@@ -201,6 +201,7 @@ class GradientTransformation(_Base, Generic[P]):
             return result
         schedules = self.signature.scheduled(self.arguments)
         if not schedules:
+            check_scalars(self.signature, self.arguments)
             return self.expression.update(updates, state, params, **extra_args)
         check_state(state, ScheduledState)
         inner = self._at(state.step, schedules)
