@@ -95,9 +95,8 @@ class GradientTransformation(_Base, Generic[P]):
     @property
     def expression(self) -> GradientTransformation:
         """What the factory returns: the formula, one level down. Of a pair, the pair itself."""
-        if self.factory is GradientTransformation:
-            return self
-        return _as_formula(self.result())
+        is_pair = self.factory is GradientTransformation
+        return self if is_pair else _as_formula(self.result())
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:
         return iter((self.init, self.update))
