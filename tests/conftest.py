@@ -4,7 +4,7 @@ Besides: float64 for those that ask, and which `diagonal` cases are quick.
 """
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 # Before jax is imported: it reads the flags once.
 os.environ["XLA_FLAGS"] = (
@@ -20,6 +20,10 @@ import pytest
 from gdtx.core.calls import recompiled
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# Their programs are those of `tests/mutants/run.py`, and no tests.
+collect_ignore = ["mutants"]
 
 
 def pytest_configure(config):
@@ -48,8 +52,17 @@ def pytest_runtest_teardown(item, nextitem):
 def pytest_collection_modifyitems(items):
     """Of a test marked `diagonal` each value of each parameter is tried; what is off it is slow.
 
-    The n-th value of the longest parameter goes with the n-th of each other, counted round.
+    The n-th value of the longest parameter goes with the n-th of each other, counted round. Of a
+    test marked `first(n)`, so many cases are quick.
     """
+    seen = Counter()
+    for item in items:
+        first = item.get_closest_marker("first")
+        if first and not item.get_closest_marker("slow"):
+            name = item.nodeid.partition("[")[0]
+            seen[name] += 1
+            if seen[name] > first.args[0]:
+                item.add_marker(pytest.mark.slow)
     tests = defaultdict(list)
     for item in items:
         if item.get_closest_marker("diagonal"):

@@ -31,6 +31,7 @@ def smoke(tmp_path_factory):
     return done.stdout.splitlines(), json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_table_is_aligned_and_its_columns_are_explained(smoke):
     lines, _ = smoke
     assert max(map(len, lines)) <= 100

@@ -132,6 +132,7 @@ def test_roots_are_computed_inside_a_conditional():
         assert not decompositions & set(primitives(jaxpr, outside=True))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["shampoo", "soap"])
 def test_stacks_change_no_number_and_batches_none(name):
     params = {str(i): np.float32(np.random.default_rng(i).normal(size=(4, 3))) for i in range(5)}
@@ -147,6 +148,7 @@ def test_stacks_change_no_number_and_batches_none(name):
     chex.assert_trees_all_close(together, batched, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.first(1)
 @by_method
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
 @pytest.mark.diagonal
@@ -193,6 +195,7 @@ def test_masked_mapped_differentiated(name):
     assert (slope != 0).all()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "name", [pytest.param("shampoo", marks=pytest.mark.slow), "grafted", "soap"]
 )

@@ -54,6 +54,7 @@ def test_what_has_the_shape_of_the_parameters_keeps_their_boxes():
     assert rank_one == {"b": SPECS["b"], "w": gdtx.Margins(PartitionSpec(), PartitionSpec())}
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["adafactor", "scale_by_full_matrix"])
 def test_sharded_as_the_boxes_say(name):
     mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))

@@ -95,6 +95,7 @@ def here(capsys, directory, stops_at=None):
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_the_same(tmp_path, capsys):
     whole = here(capsys, tmp_path / "whole")
     for step in (17, 29):

@@ -46,6 +46,7 @@ def cost(tx, params):
     return analysis["flops"], analysis["bytes accessed"]
 
 
+@pytest.mark.diagonal
 @pytest.mark.parametrize("tree", TREES)
 @pytest.mark.parametrize("method", METHODS)
 def test_compiled_update_does_no_more_than_optax(method, tree):

@@ -56,6 +56,7 @@ def given():
     return {**inputs, **{f"e_{{{t}}}": e for t, e in enumerate(SLOPES, 1)}, "f": SLOPE}
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("name", CASES)
 def test_printed_formula_is_what_is_computed(name, x64):
     gradients, theta = sample()

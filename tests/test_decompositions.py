@@ -34,6 +34,7 @@ def decomposed(update, *args, **extra_args):
     return [math.prod(map(int, dims.split(",")[:-2])) for dims in calls]
 
 
+@pytest.mark.first(3)
 @pytest.mark.diagonal
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("place", PLACED)

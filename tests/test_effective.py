@@ -152,6 +152,7 @@ def by_hand():
     }  # fmt: skip
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", by_hand())
 def test_matrices_are_those_of_the_papers(name, x64):
     tx, want = by_hand()[name]

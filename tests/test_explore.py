@@ -332,6 +332,7 @@ def test_describe():
 TOLD = {"momentum", "adam", "nadam with momentum schedule", "rprop", "adafactor", "lamb"}
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     "name", [pytest.param(k, marks=() if k in TOLD else pytest.mark.slow) for k in METHODS]
 )
@@ -527,6 +528,7 @@ def data(batches=40):
     return {"w": jnp.zeros(3), "b": jnp.zeros(())}, (x, y)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("make_tx", [gdtx.sgd, gdtx.adam, optax.adam, lambda lr: gdtx.sgd(lr, 0.9)])
 def test_range_test_is_a_training_loop(make_tx):
     params, batches = data()

@@ -109,6 +109,7 @@ def assert_same(path, expected):
     assert loss(path[-1]) < 0.7 * loss(PARAMS)
 
 
+@pytest.mark.first(1)
 @by_kind
 def test_plain_jax(ours, theirs):
     path, state = train(ours)

@@ -114,6 +114,7 @@ def descended(tx):
     return jnp.sum(params**2)
 
 
+@pytest.mark.first(1)
 @by_setting
 def test_derivatives_and_vmap(settings, x64):
     """In the rate and in eps, of one or of several; and at zero, where eigenvalues coincide."""
@@ -139,6 +140,7 @@ def test_derivatives_and_vmap(settings, x64):
     chex.assert_tree_all_finite(jax.jit(jax.value_and_grad(last))(jnp.zeros(6)))
 
 
+@pytest.mark.first(1)
 @by_setting
 def test_state_is_born_final(settings):
     """Of parameters of little precision, and of complex ones beside them."""
@@ -188,6 +190,7 @@ def test_is_data(settings):
     assert tx.update({}, tx.init({}))[0] == {}
 
 
+@pytest.mark.first(1)
 @by_setting
 @pytest.mark.parametrize("place", ["device 3", "automatic", "explicit"])
 @pytest.mark.diagonal

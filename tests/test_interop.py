@@ -254,6 +254,7 @@ def test_a_run_goes_on(case):
         assert_within(path, expected, case.ulps * (1 if begin >= case.begin else 8))
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     "name", ["rmsprop", "adamax", "adam", "adam, scheduled", "adamw", "nadam", "radam"]
 )

@@ -237,6 +237,7 @@ def test_curvature_that_comes_seldom():
     assert ages[1:] == [1, 2, 3, 4, 1, 2, 3, 4, 1]
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("make", [kfac.kfac, lambda rate: gdtx.scale_by_ekfac(rate)])
 def test_state_is_where_parameters_are(make):
     """On a device they were put on; else the second update would be compiled again."""
@@ -541,6 +542,7 @@ def test_products_are_in_full_precision():
     assert text.count("dot_general") == full > 0
 
 
+@pytest.mark.slow
 def test_decompositions_are_those_one_by_one(x64):
     """More than are decomposed at a time, of two sizes, and stacks of layers."""
     rng = np.random.default_rng(0)

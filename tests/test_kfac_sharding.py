@@ -103,6 +103,7 @@ def unsharded():
     return gathered(lambda tree, specs: jax.tree.map(jnp.asarray, tree), model)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("mesh", MESHES)
 @pytest.mark.diagonal
@@ -120,6 +121,7 @@ def test_state_is_born_final_and_equals_the_plain_run(mesh, name):
         np.testing.assert_allclose(one / rate, other / 0.1, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(
     ("loss", "output"),
     [

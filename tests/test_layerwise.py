@@ -280,6 +280,7 @@ PLACED = {
 }
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("place", ["device 3", "automatic", "explicit"])
 @pytest.mark.parametrize("name", PLACED)
 @pytest.mark.diagonal

@@ -506,6 +506,7 @@ def test_nothing_to_divide_by():
         assert np.isfinite(slope).all()
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 def test_rows_and_columns_are_sharded_as_the_parameters(axis_type):
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)

@@ -337,6 +337,7 @@ def step(tx, params, state, g):
     return gdtx.apply_updates(params, updates), state
 
 
+@pytest.mark.slow
 def test_one_compilation_and_donation_on_any_devices():
     tx = gdtx.chain(gdtx.add_noise(0.01, 0.55), gdtx.master_weights(gdtx.sgd(0.1, 0.9)))
     specs = {"w": ("data", "model"), "b": (None,), "h": ("model",)}
@@ -372,6 +373,7 @@ def described(tree):
 # Both
 
 
+@pytest.mark.first(1)
 @by_half
 def test_updates_below_half_a_unit_add_up(half):
     r"""10,000 updates of 2,000 parameters, none of which changes a parameter by itself.

@@ -26,6 +26,7 @@ def everything_finite(tree):
     return all(np.isfinite(np.asarray(x)).all() for x in jax.tree.leaves(tree))
 
 
+@pytest.mark.first(1)
 @by_method
 def test_finite_whatever_comes(name):
     rng = np.random.default_rng(0)
@@ -48,6 +49,7 @@ def test_finite_whatever_comes(name):
     assert everything_finite(state)
 
 
+@pytest.mark.first(1)
 @by_method
 def test_poison_in_one_array_is_zero_there_and_nothing_elsewhere(name):
     g = np.random.default_rng(1).normal(size=(12, 4, 3)).astype(np.float32)

@@ -22,6 +22,7 @@ def of_numbers(text):
     return text.replace(r"^{\top}", "").replace(" I", "").replace("-1/4", "-0.25")
 
 
+@pytest.mark.first(3)
 @pytest.mark.parametrize("name", CASES)
 def test_printed_formula_is_what_is_computed(name, x64):
     gradients, theta = sample()

@@ -31,6 +31,7 @@ def layer_axes(params):
     return {layer: {k: axes[k] for k in leaves} for layer, leaves in params.items()}
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("coefficients", ["keller", "exact"])
 def test_matrices_together_are_as_alone(coefficients, x64):
     updates = stack_of_layers(2)
@@ -102,6 +103,7 @@ def test_benchmark(monkeypatch, capsys):
     assert [int(line[24:34]) for line in (adam, muon, alone)] == [0, 3 * 3, 2 * 4 * 3]
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16, jnp.complex64])
 def test_one_compilation_donated(dtype):
     params = mixed_params(dtype)
@@ -132,6 +134,7 @@ SPECS = {
 SHARDED = {"k": (8, 4), "up": (4, 8), "down": (4, 8), "heads": (3, 4, 2)}
 
 
+@pytest.mark.first(1)
 @pytest.mark.diagonal
 @pytest.mark.parametrize("batched", [True, False])
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)

@@ -29,6 +29,7 @@ COLLECTIVES = r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-sc
 by_method = pytest.mark.parametrize("name", METHODS)
 
 
+@pytest.mark.first(1)
 @by_method
 @pytest.mark.parametrize(
     "place", ["automatic", "explicit", pytest.param("uncommitted", marks=pytest.mark.slow)]
@@ -110,6 +111,7 @@ def test_parameters_on_every_device_need_no_communication(name):
     assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(state))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shampoo", "soap", "muon"])
 def test_arrays_of_one_shape_are_each_where_they_were(name):
     """As the projections into attention and out of it are, which one program handles together."""

@@ -96,6 +96,7 @@ PEERS = [
 ]
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize(("settings", "theirs"), PEERS, ids=repr)
 def test_optax(settings, theirs, x64):
     """With eps=0, which they add to the norm. Nesterov's momentum they correct as NAdam does."""
@@ -167,6 +168,7 @@ def test_torch():
     np.testing.assert_allclose(got, np.diff(path, axis=0), atol=0.05 * np.abs(got).max())
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("coefficients", ["keller", "exact"])
 def test_hypergradient_equals_finite_differences(coefficients, x64):
     x = jnp.asarray(np.random.default_rng(13).normal(size=(3, 4)))

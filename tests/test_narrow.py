@@ -111,6 +111,7 @@ def second_moment(dtype, counts):
     return gdtx.chain(*links, *([gdtx.bias_correction(0.999)] if counts else []))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("counts", [True, False], ids=["counted", "without a count"])
 def test_steps_after_a_fall_of_the_gradients_are_those_of_float32(counts):
     """A hundredfold. To the nearest, bfloat16 moves by nothing at all: steps stay at 0.03 of them.
@@ -168,6 +169,7 @@ def run(tx, first, gradients):
     return gdtx.find(state, "value")
 
 
+@pytest.mark.slow
 def test_buffers_are_the_same_in_every_program_and_on_any_devices():
     """All is exact in float32 here, so that programs differ in the order of operations alone."""
     rng = np.random.default_rng(0)

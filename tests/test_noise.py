@@ -165,6 +165,7 @@ def test_count_saturates():
     assert tx.update(params, last)[1] == last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
 @pytest.mark.parametrize(
     "tx", [gdtx.add_noise(0.1, 0.55), gdtx.stochastic_rounding()], ids=["noise", "rounding"]

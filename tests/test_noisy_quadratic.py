@@ -188,6 +188,7 @@ def studies():
     }
 
 
+@pytest.mark.first(1)
 def test_steps_are_where_the_risk_first_is_at_the_target(studies):
     problem = explore.noisy_quadratic(60)
     for name, study in studies.items():

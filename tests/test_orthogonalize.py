@@ -281,6 +281,7 @@ def test_narrow_dtypes(name):
     assert got.max() < 1.3
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("coefficients", ["keller", "exact"])
 def test_derivatives(coefficients, x64):
     """By finite differences, of matrices with more rows, more columns and as many; 0 at 0."""

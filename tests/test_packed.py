@@ -11,6 +11,7 @@ from test_sharding import on_mesh
 import gdtx
 
 
+@pytest.mark.first(2)
 @pytest.mark.diagonal
 @pytest.mark.parametrize("n", range(1, 7))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64], ids=["real", "complex"])
@@ -41,6 +42,7 @@ def packed_or_not(wrap):
     }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", ["shampoo", "soap"])
 def test_methods_do_not_notice(name, x64):
     gradients, params = gradients_and_params(few=True, steps=12)

@@ -254,6 +254,7 @@ def by_operation(f):
 @pytest.mark.parametrize("call", [lambda f: f, jax.jit, by_operation], ids=["eager", "jit", "ops"])
 class TestExtremeNumbers:
     @pytest.mark.diagonal
+    @pytest.mark.first(2)
     def test_global_norm(self, dtype, size, call, x64):
         updates = equal_numbers(dtype, size)
         norm = call(gdtx.global_norm)(updates)

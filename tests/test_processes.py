@@ -76,6 +76,7 @@ def run(rounds, seconds):
             process.kill()  # one that waits heeds nothing less
 
 
+@pytest.mark.slow
 def test_two_processes_end():
     run(rounds=2, seconds=240)
 

@@ -58,6 +58,7 @@ def bound(matrix, p, damping, dtype):
     return 2 * len(matrix) * np.finfo(dtype).eps / 2 * (4 + condition / p)
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("method", ["eigh", "newton", "qr"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_roots_are_as_near_as_stated(dtype, method, x64):

@@ -37,6 +37,7 @@ def test_trajectory_is_that_of_the_papers(name, x64):
         near(got[leaf], want, atol=1e-10, err_msg=leaf)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", MORE)
 def test_how_roots_are_computed_changes_no_number(name, x64):
     gradients, params = gradients_and_params(few=True)

@@ -121,6 +121,7 @@ def unsharded(name):
     return params, state
 
 
+@pytest.mark.first(3)
 @every_method
 @every_place
 @pytest.mark.diagonal
@@ -142,6 +143,7 @@ def test_state_is_born_final(name, place):
         assert len(compilations) == 1
 
 
+@pytest.mark.first(5)
 @every_method
 @every_place
 @pytest.mark.diagonal

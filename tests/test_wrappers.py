@@ -81,6 +81,7 @@ def signature(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
 
 
+@pytest.mark.first(4)
 @by_wrapper
 def test_one_compilation_of_donated_state(name):
     tx, params = wrapped(name), {"all": some_params()}
@@ -105,6 +106,7 @@ def test_one_compilation_of_donated_state(name):
 RUNS = {"accumulate_gradients": 3, "accumulate_gradients, scheduled": 3, "together": 3}
 
 
+@pytest.mark.first(5)
 @pytest.mark.parametrize(
     "name", [pytest.param(k, marks=pytest.mark.slow if k in LIKE_OTHERS else ()) for k in WRAPPERS]
 )
@@ -156,6 +158,7 @@ SHARDED = [
 ]
 
 
+@pytest.mark.first(2)
 @pytest.mark.parametrize("name", SHARDED)
 @pytest.mark.parametrize("place", ["automatic", "explicit"])
 @pytest.mark.diagonal
