@@ -111,6 +111,7 @@ def bowl(w, batch):
     return 0.5 * jnp.mean(batch) * w**2
 
 
+@pytest.mark.slow
 def test_steps_without_noise_are_those_of_gradient_descent():
     # All examples alike: after t steps w is (1 - ηh)^t, and the loss h/2 times its square.
     h, target, rates = 2.0, 1e-3, [0.01, 0.1, 0.3, 0.9, 1.2]
@@ -163,6 +164,7 @@ def test_study_is_a_training_loop():
     np.testing.assert_allclose([v[0] for v in study.settings.values()], best, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_small_batches_of_a_study_take_more_steps():
     x, y = data = sample(2, 200)
     start = {"w": jnp.zeros(3), "b": jnp.zeros(())}

@@ -44,6 +44,7 @@ def test_table_is_aligned_and_its_columns_are_explained(smoke):
         assert any(line.split()[:1] == [column] for line in lines[: rule - 1])
 
 
+@pytest.mark.slow
 def test_table_shows_what_the_json_holds(smoke):
     lines, written = smoke
     assert set(written["setting"]) == {"gdtx", "optax", "jax", "device"}
@@ -57,6 +58,7 @@ def test_table_shows_what_the_json_holds(smoke):
         assert shown[-3:] == [str(ours), ":", str(theirs)]
 
 
+@pytest.mark.slow
 def test_json_is_complete(smoke):
     _, written = smoke
     (tree,) = written["trees"]

@@ -86,6 +86,7 @@ WORK = {
 }
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(
     "is_compiled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["lowered", "compiled"]
 )
@@ -176,7 +177,8 @@ def test_one_compilation_with_donated_state(name, dtype):
     chex.assert_tree_all_finite(carry)
 
 
-@pytest.mark.parametrize("name", [pytest.param("shampoo", marks=pytest.mark.slow), "soap"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["shampoo", "soap"])
 def test_masked_mapped_differentiated(name):
     tx, params = METHODS[name], {"w": np.asarray(some_params()["w"]), "b": np.full(2, 3, "f")}
     masked = gdtx.masked(tx, {"w": True, "b": False})

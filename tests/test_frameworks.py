@@ -109,7 +109,7 @@ def assert_same(path, expected):
     assert loss(path[-1]) < 0.7 * loss(PARAMS)
 
 
-@pytest.mark.first(1)
+@pytest.mark.slow
 @by_kind
 def test_plain_jax(ours, theirs):
     path, state = train(ours)
@@ -416,7 +416,8 @@ def test_jaxopt(ours, theirs):
     assert_same([solver.run(jax.tree.map(jnp.asarray, PARAMS)).params], path[-1:])
 
 
-@pytest.mark.parametrize("name", ["scheduled", pytest.param("array", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["scheduled", "array"])
 def test_numpyro(name):
     """It asks for Optax's class."""
     ours, theirs = PAIRS[name]

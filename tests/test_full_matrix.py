@@ -162,11 +162,8 @@ def test_state_is_born_final(settings):
     jax.eval_shape(tx.update, jax.tree.map(lambda g: g.real, gradients), state)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [pytest.param(x, marks=pytest.mark.slow if x else ()) for x in SETTINGS.values()],
-    ids=SETTINGS,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_one_by_one_and_uncompiled(settings, x64):
     tx, params = gdtx.full_matrix_adagrad(0.1, **settings), jnp.array([0.5, -1.0, 2.0])
 

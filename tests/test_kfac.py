@@ -164,6 +164,7 @@ def run(params):
     return state[1].blocks, losses
 
 
+@pytest.mark.slow
 def test_trains_also_several_at_once():
     params = arrays(mlp_params(SIZES), jnp.float32)
     blocks, losses = jax.jit(run)(params)

@@ -97,6 +97,7 @@ def test_masks_leave_out_decay_and_ratio_separately(x64):
             np.testing.assert_allclose(got[name], want, rtol=1e-12, err_msg=name)
 
 
+@pytest.mark.slow
 def test_lars_is_data_with_derivatives(x64):
     def loss(tx):
         def step(carry, _):
@@ -214,6 +215,7 @@ def test_graft_has_one_direction_and_the_other_length(x64):
         np.testing.assert_allclose(u, want, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_graft_by_blocks_has_a_length_in_each(x64):
     gradients, params = problem({"w": (5, 4), "v": (7,), "s": (), "e": (0, 4), "t": (2, 3, 2)}, 3)
     d, m, got = (

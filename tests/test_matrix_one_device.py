@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).with_name("matrix_one_device.py")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["quick", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["quick", "slow"])
 def test_decompositions_one_by_one(which):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     finished = subprocess.run(

@@ -101,6 +101,7 @@ def test_whole_blocks_are_where_their_parameters_are_and_stay_there(name, axis_t
             assert re.search("cond/branch_1_fun/.*reduce_sum", line), line
 
 
+@pytest.mark.first(1)
 @by_method
 def test_parameters_on_every_device_need_no_communication(name):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
@@ -129,6 +130,7 @@ def test_arrays_of_one_shape_are_each_where_they_were(name):
     assert {name: u.sharding.spec for name, u in updates.items()} == specs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
@@ -140,7 +142,6 @@ def test_arrays_of_one_shape_are_each_where_they_were(name):
     ids=["shampoo-eps", "shampoo-b2", "soap-b1", "full-eps"],
 )
 @pytest.mark.parametrize("kind", [jnp.asarray, gdtx.constant_schedule])
-@pytest.mark.diagonal
 def test_numbers_that_are_no_constants_serve_on_explicit_meshes(method, settings, kind):
     def one_step(settings, put):
         params = put({"w": np.arange(32, dtype=np.float32).reshape(8, 4)})

@@ -324,6 +324,7 @@ def test_is_data():
     )
 
 
+@pytest.mark.slow
 def test_sweep_and_no_jit():
     gradients, params = problem("tall", steps=3)
     gradients, params = jax.tree.map(jnp.float32, (gradients, params))

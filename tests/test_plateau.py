@@ -204,7 +204,8 @@ def test_scan_and_donation_and_one_compilation():
     np.testing.assert_array_equal(scanned, jnp.stack(looped))
 
 
-@pytest.mark.parametrize("cooldown", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("cooldown", [0, 2])
 def test_many_updates_in_one_program(cooldown):
     """Unrolled, their scalars are one kernel, which a compiler once failed to build."""
     settings = {"factor": 0.5, "patience": 2, "cooldown": cooldown}

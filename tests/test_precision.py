@@ -59,6 +59,7 @@ KINDS = [name for name in METHODS if not is_like_another(name)]
 OF_HALF = {half: tuple(KINDS[i::2]) for i, half in enumerate(HALVES)}
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize(("half", "name"), [(h, name) for h in OF_HALF for name in OF_HALF[h]])
 def test_moments_of_half_precision_are_those_of_float32_and_updates_are_rounded_once(half, name):
     """Not nearly: a gradient in half precision is a float32 number, and then so is all else."""

@@ -21,6 +21,7 @@ def soap(every, start, stale=True, **settings):
     return gdtx.soap(0.1, **settings, bases=gdtx.Bases(every, start, stale))
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_trajectory_is_that_of_the_paper(name, x64):
     gradients, params = gradients_and_params(few=name != "usual")
@@ -61,6 +62,7 @@ def test_second_moments_are_sorted_with_the_basis(x64):
     assert not np.allclose(basis, np.eye(3))
 
 
+@pytest.mark.slow
 def test_settles_on_the_eigenvectors(x64):
     """Steps of orthogonal iteration find what an eigendecomposition does."""
     rng = np.random.default_rng(1)

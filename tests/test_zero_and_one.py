@@ -129,6 +129,7 @@ def test_what_is_wrong_between_arguments_is_known_of_arrays_too():
         gdtx.rprop(0.1, min_step_size=jnp.array(2.0), max_step_size=1.0)
 
 
+@pytest.mark.first(1)
 @pytest.mark.parametrize("b2", [1 - 1e-9, 1.0])
 def test_an_array_of_1_is_the_longest_average_of_shampoo(b2):
     """As the constant 1 it is a sum: the same at the first step."""
