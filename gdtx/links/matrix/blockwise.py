@@ -134,11 +134,6 @@ def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expressio
     return reader.read(inner, u)
 
 
-def _count(state: PyTree) -> jax.Array | None:
-    integers = (x for x in jax.tree.leaves(state) if x.ndim == 0 and x.dtype == jnp.int32)
-    return next(integers, None)
-
-
 def _checked(tree: PyTree) -> None:
     def check(x: jax.Array) -> None:
         if jnp.iscomplexobj(x):
