@@ -507,7 +507,8 @@ except ImportError as error:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "plot_schedule needs matplotlib: pip install 'gdtx[viz]'", done
+    message = "plot_schedule needs matplotlib: pip install matplotlib (the extra `viz`)"
+    assert done.stdout.strip() == message, done
 
 
 # lr_range_test

@@ -251,5 +251,5 @@ except ImportError as error:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    message = "minimize needs tqdm for progress=True: pip install 'gdtx[examples]'"
+    message = "minimize needs tqdm for progress=True: pip install tqdm (the extra `examples`)"
     assert done.stdout.strip() == message, done

@@ -212,7 +212,7 @@ def _shown(part: Callable[..., Any], carry: Any, batches: tuple[Any, ...], steps
         from tqdm import tqdm
     except ImportError as error:
         raise ImportError(
-            "minimize needs tqdm for progress=True: pip install 'gdtx[examples]'"
+            "minimize needs tqdm for progress=True: pip install tqdm (the extra `examples`)"
         ) from error
     lengths = _lengths(steps)
     histories, value, at = [], None, 0

@@ -94,7 +94,9 @@ def new_axes(who: str, rows: int = 1, columns: int = 1, size: Any = None) -> Any
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise ImportError(f"{who} needs matplotlib: pip install 'gdtx[viz]'") from error
+        raise ImportError(
+            f"{who} needs matplotlib: pip install matplotlib (the extra `viz`)"
+        ) from error
     return pyplot.subplots(rows, columns, figsize=size, layout="constrained")[1]
 
 
