@@ -1,4 +1,4 @@
-"""The tables of docs/moving.md, and how a row of one is run and compared."""
+"""The tables of docs/moving, and how a row of one is run and compared."""
 
 import functools
 import re
@@ -10,10 +10,12 @@ import numpy as np
 
 import gdtx
 
-MOVING = (Path(__file__).parent.parent / "docs" / "moving.md").read_text()
+FOLDER = Path(__file__).parent.parent / "docs" / "moving"
+LIBRARIES = ("Optax", "torch", "Keras")
+MOVING = "".join((FOLDER / f"{name.lower()}.md").read_text() for name in LIBRARIES)
 STEPS = 100
-SECTIONS = dict(re.findall(r"^### (.*?)\n(.*?)(?=^##|\Z)", MOVING, re.DOTALL | re.MULTILINE))
-SYMBOLS = re.search(r"```python\n(.*?)```", MOVING, re.DOTALL).group(1)
+SECTIONS = dict(re.findall(r"^## (\w+: .*?)\n(.*?)(?=^#|\Z)", MOVING, re.DOTALL | re.MULTILINE))
+SYMBOLS = (FOLDER / "symbols.py").read_text()
 
 # How far a position may be from that of the expression on the left, and why.
 FLOAT32_DECAY = "they compute the decay in float32"
@@ -29,6 +31,8 @@ LOOSENED = {
     "contrib.schedule_free_adamw(lr, warmup_steps=n)": (1e-7, FLOAT32_RATE),
     "MultiSteps(adam(lr), k)": (1e-8, "they take the weights of the mean in float32"),
     "contrib.muon(lr)": (1e-6, "they add 1e-8 to the norm of the momentum"),
+    "Muon(lr)": (1e-6, "they keep the norm of the momentum in float32, and add 1e-7"),
+    "Adafactor(lr)": (1e-6, "they take a mean in float32"),
 }
 
 

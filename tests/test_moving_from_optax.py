@@ -1,6 +1,7 @@
-"""The tables of docs/moving.md: all of them are run, and here those of Optax."""
+"""The tables of docs/moving: all of them are run, and here those of Optax."""
 
 import inspect
+import operator
 import re
 from pathlib import Path
 
@@ -19,9 +20,11 @@ def test_every_table_is_run():
         "Optax: the same numbers", "Optax: other numbers", "Optax: other programs",
         "torch: the same numbers", "torch: other numbers", "torch: averaged weights",
         "torch: learning rates", "torch: momenta", "torch: what sees the loss",
+        "Keras: the same numbers", "Keras: other numbers", "Keras: learning rates",
+        "Keras: what sees the loss",
     }  # fmt: skip
     tables = sum(line.startswith("|---") for line in MOVING.splitlines())
-    assert tables == len(SECTIONS)
+    assert tables == len(SECTIONS) + 2  # of names that are missing, and of gdtx.interop
 
 
 def test_the_tables_of_the_readme_are_a_part():
@@ -89,3 +92,29 @@ def test_names_of_other_programs():
             assert hasattr(gdtx, name), name
         for name in re.findall(r"(?<![\w.])(\w+)\(", left.replace("contrib.", "")):
             assert hasattr(optax, name) or hasattr(optax.contrib, name), name
+
+
+def test_what_is_said_to_be_missing_is():
+    start = MOVING.index("## What gdtx does not have")
+    lines = MOVING[start : MOVING.index("\n## ", start + 3)].splitlines()
+    left, right = zip(*(line.split("|")[1:3] for line in lines if line[:2] == "| "), strict=True)
+    theirs = set(re.findall(r"`(\w+)`", " ".join(left[1:]))) - {"contrib"}
+    assert len(theirs) > 50
+    assert theirs - set(dir(optax)) - set(dir(optax.contrib)) == set()
+    assert {name for name in theirs if hasattr(gdtx, name)} == set()
+    ours = re.findall(r"`gdtx\.([\w.]+)`", " ".join(right))
+    assert len(ours) > 15
+    for name in ours:
+        operator.attrgetter(name)(gdtx)
+
+
+def test_functions_of_optax_that_gdtx_does_not_have_are_on_the_page():
+    """But for losses, which the page names by their module, and what has its row in a table."""
+    missing = {
+        name
+        for name, value in vars(optax).items()
+        if inspect.isfunction(value) and name in optax.__all__
+        if not hasattr(gdtx, name) and not hasattr(optax.losses, name)
+    }
+    assert len(missing) > 30
+    assert {name for name in missing if not re.search(rf"`{name}\b", MOVING)} == set()

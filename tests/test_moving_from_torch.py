@@ -1,4 +1,4 @@
-"""The tables of docs/moving.md of torch, row by row."""
+"""The tables of docs/moving/torch.md, row by row."""
 
 import functools
 
@@ -145,5 +145,5 @@ def test_every_optimizer_and_scheduler_of_torch_has_a_row(torch):
             if isinstance(value, type) and issubclass(value, base) and name[0] != "_"
         } - {base.__name__}
         assert len(names) > 10
-        text = MOVING[MOVING.index(f"### {section}") :]
+        text = MOVING[MOVING.index(f"## {section}") :]
         assert {name for name in names if f"`{name}" not in text} == set()
