@@ -1,4 +1,4 @@
-"""Links that see arrays as matrices, and their options."""
+"""Matrices: links that see arrays as matrices, and their options."""
 
 from ..curvature.ekfac import scale_by_ekfac as scale_by_ekfac
 from ..curvature.fisher import clip_by_fisher_norm as clip_by_fisher_norm

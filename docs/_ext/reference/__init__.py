@@ -1,0 +1,40 @@
+"""A Sphinx extension that writes the reference from the code.
+
+`docs/reference` is made at the start of a build: a page for each public name, a page for each group
+of them, a page of all, of kinds and of errors. Files that would not change are left as they are, so
+that a second build reads only what has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .inventory import by_path
+
+
+def setup(app: Any) -> dict[str, Any]:
+    app.setup_extension("sphinx.ext.viewcode")
+    app.connect("builder-inited", _write)
+    app.connect("viewcode-follow-imported", _origin)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _write(app: Any) -> None:
+    # In a process of its own: Sphinx forks for `-j`, and a process that has run JAX has threads.
+    # On the CPU, whatever device is there, so that the pages say the same everywhere.
+    here = {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    }
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "MPLBACKEND": "agg"}
+    command = [sys.executable, "-m", "reference.writing", app.srcdir]
+    subprocess.run(command, check=True, env=os.environ | here | quick)
+
+
+def _origin(app: Any, module: str, name: str) -> str | None:
+    """Where the source of a public name stands."""
+    entry = by_path().get(f"{module}.{name.partition('.')[0]}")
+    return entry.origin if entry else None

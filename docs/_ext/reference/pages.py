@@ -1,0 +1,148 @@
+"""The page of one name: signature, docstring, formula, parts, state, picture, uses."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import gdtx
+
+from . import docstrings, examples, kinds
+from .inventory import Entry, brief, by_path
+from .signatures import signature
+
+FENCE = "`" * 8
+PARAMS = {"w": jnp.zeros((4, 3)), "b": jnp.zeros(3)}
+LARGE = {
+    "w": jax.ShapeDtypeStruct((1024, 1024), "float32"),
+    "b": jax.ShapeDtypeStruct((1024,), "float32"),
+}
+
+
+def page(entry: Entry, picture: str = "", uses: Mapping[str, str] | None = None) -> str:
+    """MyST. `picture` is the figure of its path, and `uses` are titles by document."""
+    parts = [f"# {entry.name}", described(entry)]
+    if entry.kind is not None:
+        parts += kinds.accepted(entry)
+    if entry.is_transformation or entry.is_schedule:
+        parts += _formula(entry)
+    parts += [picture]
+    if entry.is_transformation:
+        parts += [*_parts(entry), *_state(entry)]
+    parts += _uses(uses or {})
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def described(entry: Entry, example: bool = True) -> str:
+    """The Sphinx object of a name, with what its docstring says."""
+    module, _, name = entry.path.rpartition(".")
+    options = [f":module: {module}", *(f":canonical: {alias}" for alias in entry.aliases[:1])]
+    said = [docstrings.body(entry), docstrings.example(entry) if example else ""]
+    if entry.objtype == "data":
+        said = [kinds.sentence(entry)]
+    said += list(_methods(entry))
+    body = "\n\n".join(part for part in said if part)
+    directive = f"{FENCE}{{py:{entry.objtype}}} {name}{signature(entry)}"
+    return "\n".join([directive, *options, "", body, FENCE])
+
+
+def _methods(entry: Entry) -> Iterator[str]:
+    """Methods and properties of a class that say what they are for."""
+    if not inspect.isclass(entry.value):
+        return
+    for name, member in vars(entry.value).items():
+        if name.startswith("_") or not getattr(member, "__doc__", None):
+            continue
+        inner = Entry(f"{entry.path}.{name}", (), member, entry.origin, entry.group)
+        if isinstance(member, property) and inspect.isfunction(member.fget):
+            head = f"`````{{py:property}} {entry.name}.{name}"
+        elif inspect.isfunction(member):
+            text = re.sub(r"\(self(, )?", "(", signature(inner), count=1)
+            head = f"`````{{py:method}} {entry.name}.{name}{text}"
+        else:
+            continue
+        module = entry.path.rpartition(".")[0]
+        said = docstrings.body(inner), docstrings.example(inner)
+        yield "\n".join([head, f":module: {module}", "", "\n\n".join(filter(None, said)), "`````"])
+
+
+def _formula(entry: Entry) -> Iterator[str]:
+    written = formula(examples.example(entry))
+    if written:
+        yield f"## Formula\n\nOf `{examples.call(entry)}`, as {{py:obj}}`~gdtx.latex` writes it:"
+        yield f"$$\n{written}\n$$"
+
+
+def formula(call: Any) -> str:
+    """What notebooks show of it, without the dollars."""
+    shown = getattr(call, "_repr_latex_", lambda: None)()
+    return (shown or "").strip().strip("$").strip()
+
+
+def _parts(entry: Entry) -> Iterator[str]:
+    tx = examples.example(entry)
+    if tx is None:
+        return
+    once, whole = gdtx.tree(tx, 1), gdtx.tree(tx)
+    if once == gdtx.tree(tx, 0) or "<locals>" in once:
+        return
+    yield f"## Made of\n\n```{{code-block}} python\n{once}\n```"
+    if whole not in (once, gdtx.tree(tx, 0)):
+        yield f"````{{dropdown}} All the way down\n```{{code-block}} python\n{whole}\n```\n````"
+    names = dict.fromkeys(re.findall(r"\b([a-z]\w*)\(", f"{once}\n{whole}"))
+    yield _linked("Links in it", (f"gdtx.{name}" for name in names if name != entry.name))
+
+
+def _state(entry: Entry) -> Iterator[str]:
+    tx = examples.example(entry)
+    if tx is None:
+        return
+    table = gdtx.state_table(tx, PARAMS)
+    yield "## State"
+    if not table.rows:
+        yield "None: nothing is kept between updates."
+        return
+    yield (
+        f"Of `{examples.call(entry)}` for a 4 × 3 matrix `w` and a vector `b` of 3 numbers, by "
+        f"{{py:obj}}`~gdtx.state_table`. {_large(tx)}"
+    )
+    rows = (
+        f"| `{row.buffer}` | {f'`{row.leaf}`' if row.leaf else ''} | "
+        f"{' × '.join(map(str, row.shape)) or 'scalar'} | {row.dtype} | {row.bytes} |"
+        for row in table.rows
+    )
+    yield "\n".join(["| buffer | of | shape | dtype | bytes |", "|---|---|---|---|--:|", *rows])
+
+
+def _large(tx: Any) -> str:
+    of = "For a matrix of 1024 × 1024 and a vector of 1024, in float32,"
+    with warnings.catch_warnings(action="ignore"):  # of sizes, which are what is asked for here
+        try:
+            size = gdtx.state_table(tx, LARGE).bytes_per_parameter
+        except ValueError as error:
+            return f"{of} it is refused: `{error}`."
+    return f"{of} it is {size:.3g} bytes a parameter."
+
+
+def _uses(uses: Mapping[str, str]) -> Iterator[str]:
+    if uses:
+        yield "## Used in"
+        yield "\n".join(f"- [{title}](/{document}.md)" for document, title in uses.items())
+
+
+def _linked(label: str, paths: Iterable[str]) -> str:
+    known = [path for path in paths if path in by_path()]
+    links = ", ".join(f"{{py:obj}}`~{path}`" for path in known)
+    return f"{label}: {links}." if links else ""
+
+
+def line(entry: Entry) -> str:
+    """A row of a table of names."""
+    text = docstrings.marked(brief(entry), entry).replace("|", r"\|")
+    return f"| {{py:obj}}`{entry.name} <{entry.path}>` | {text} |"

@@ -1,0 +1,139 @@
+"""The pictures of the reference: paths on a valley, sequences of gradients, schedules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+
+import gdtx
+from gdtx import explore
+
+from . import examples, paths
+from .inventory import Entry, entries
+
+SIZE = (4.6, 2.1)
+STYLE = "gdtx.explore.gdtx"
+
+
+def figures(folder: Path) -> dict[str, str]:
+    """The figure of each name that has one, in MyST; drawn anew where the code has changed."""
+    folder.mkdir(exist_ok=True)
+    kept, key = folder / "figures.json", _key()
+    if kept.exists():
+        before = json.loads(kept.read_text())
+        if before["key"] == key:
+            return before["figures"]
+    descent = paths.descent()
+    found = {}
+    for entry in entries():
+        draw = _drawn(entry, descent)
+        if draw is not None:
+            found[entry.path] = _figure(entry, folder, draw)
+    kept.write_text(json.dumps({"key": key, "figures": found}))
+    return found
+
+
+def _drawn(entry: Entry, descent: paths.Path) -> Callable[[Any], tuple[str, str]] | None:
+    if not (entry.is_transformation or entry.is_schedule) or examples.example(entry) is None:
+        return None
+    if entry.is_schedule:
+        return partial(_schedule, entry)
+    if paths.is_sequence(entry):
+        return partial(_sequence, entry)
+    return None if paths.is_of_curvature(entry) else partial(_path, entry, descent)
+
+
+def _figure(entry: Entry, folder: Path, draw: Callable[[Any], tuple[str, str]]) -> str:
+    with plt.style.context(STYLE):
+        figure, ax = plt.subplots(figsize=SIZE)
+        alt, caption = draw(ax)
+        figure.savefig(folder / f"{entry.page}.png")
+        plt.close(figure)
+    return "\n".join(
+        [
+            f"```{{figure}} pictures/{entry.page}.png",
+            f":alt: {alt}",
+            ":width: 530px",
+            ":align: left",
+            "",
+            caption,
+            "```",
+        ]
+    )
+
+
+def _path(entry: Entry, descent: paths.Path, ax: Any) -> tuple[str, str]:
+    path = paths.path(entry)
+    x, y, values = map(np.asarray, explore.problems.values_on_grid(paths.VALLEY))
+    levels = np.geomspace(0.05, np.nanmax(values), 14)
+    ax.contour(x, y, values, levels=levels, colors="0.8", linewidths=0.6, zorder=1)
+    for i, (name, each) in enumerate({"gradient descent": descent, entry.name: path}.items()):
+        # The one below is wide, so that both are seen where they lie on each other.
+        color, width = ("#e9b48a", 2.5) if i == 0 else ("C0", 1)
+        rate = "" if each.rate is None else f", η = {each.rate:.2g}"
+        ax.plot(*each.positions.T, "-", color=color, linewidth=width, label=f"{name}{rate}")
+        ax.plot(*each.positions.T, ".", color="C1" if i == 0 else "C0", markersize=3)
+        ax.plot(*each.positions[-1], "s", color="C1" if i == 0 else "C0", markersize=5)
+    ax.plot(*paths.VALLEY.start, "o", color="black", markersize=4, zorder=5)
+    ax.plot(0, 0, "*", color="black", markersize=8, zorder=5)
+    (left, right), (low, high) = paths.VALLEY.bounds
+    ax.set(xlim=(left, right), ylim=(low, high), xlabel="x", ylabel="y")
+    ax.figure.legend(loc="outside upper left", ncols=2)
+    after = f"loss {path.losses[-1]:.2g} against {descent.losses[-1]:.2g} of gradient descent"
+    how = "its learning rate" if path.rate is not None else "its own step"
+    alt = f"Path of {entry.name} on a long valley beside that of gradient descent."
+    caption = (
+        f"{paths.STEPS} steps on {{py:obj}}`~gdtx.explore.valley`, from the dot toward the star, "
+        f"each at the best of {len(paths.RATES)} learning rates at which it stays in the picture: "
+        f"{after}."
+        if path.rate is not None
+        else f"{paths.STEPS} steps on {{py:obj}}`~gdtx.explore.valley`, with {how}: {after}."
+    )
+    return alt, caption
+
+
+def _sequence(entry: Entry, ax: Any) -> tuple[str, str]:
+    given = paths.gradients(entry)
+    made = paths.outputs(entry, given)
+    ax.plot(given, ".-", color="0.6", linewidth=1.8, markersize=4, label="in")
+    ax.plot(made, color="C0", label="out")
+    shown = np.concatenate([made[np.isfinite(made)], np.clip(given[np.isfinite(given)], -3, 3)])
+    low, high = shown.min(), shown.max()
+    ax.set(
+        xlabel="step", ylabel="update", ylim=(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    )
+    ax.figure.legend(loc="outside upper left", ncols=2)
+    alt = f"What {entry.name} makes of a sequence of noisy gradients, step by step."
+    caption = (
+        f"What `{examples.call(entry)}` makes of the gradients of one parameter, whose value is "
+        f"{paths.PARAMETER}."
+    )
+    return alt, caption
+
+
+def _schedule(entry: Entry, ax: Any) -> tuple[str, str]:
+    gdtx.plot_schedule(examples.example(entry), 121, ax)
+    if ax.get_legend():
+        ax.get_legend().remove()
+    ax.set(ylabel="value")
+    alt = f"The values of {entry.name} over 120 steps."
+    return alt, f"`{examples.call(entry)}` over the steps."
+
+
+def _key() -> str:
+    """Of all that the pictures depend on."""
+    package, here = Path(gdtx.__file__).parent, Path(__file__).parent
+    digest = hashlib.sha256(f"{jax.__version__} {mpl.__version__}".encode())
+    files = sorted([*package.rglob("*.py"), *package.rglob("*.mplstyle"), *here.glob("*.py")])
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
