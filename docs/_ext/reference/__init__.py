@@ -19,6 +19,7 @@ from .inventory import by_path
 def setup(app: Any) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.viewcode")
     app.connect("builder-inited", _write)
+    app.connect("builder-inited", _style)
     app.connect("viewcode-follow-imported", _origin)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -32,6 +33,11 @@ def _write(app: Any) -> None:
     quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "MPLBACKEND": "agg"}
     command = [sys.executable, "-m", "reference.writing", app.srcdir]
     subprocess.run(command, check=True, env=os.environ | here | quick)
+
+
+def _style(app: Any) -> None:
+    app.config.html_static_path.append(str(Path(__file__).with_name("reference.css")))
+    app.add_css_file("reference.css")
 
 
 def _origin(app: Any, module: str, name: str) -> str | None:

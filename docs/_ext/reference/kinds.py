@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from functools import cache
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 import gdtx
 
@@ -35,23 +35,27 @@ def accepted(entry: Entry) -> Iterator[str]:
     uses = _used().get(id(entry.kind), [])
     if uses:
         yield "## Arguments of this kind"
-        yield "\n".join(f"- `{name}` of {{py:obj}}`~{path}`" for path, name in uses)
+        by_path: dict[str, list[str]] = {}
+        for path, name in uses:
+            by_path.setdefault(path, []).append(f"`{name}`")
+        yield "\n".join(
+            f"- {{py:obj}}`~{path}`: {', '.join(names)}" for path, names in by_path.items()
+        )
 
 
 def refusal(entry: Entry) -> tuple[Any, str]:
     """A value that is not of this kind, and what is raised for it."""
 
-    @gdtx.transformation
-    def method(value: Annotated[Any, entry.kind]):
+    def method(value: Any) -> gdtx.GradientTransformation:
         return gdtx.identity()
 
+    method.__annotations__ = {"value": entry.value}
+    method = gdtx.transformation(method)
     for value in _tries:
         try:
             method(value)
         except (TypeError, ValueError) as error:
             return value, f"{type(error).__name__}: {error}"
-        except Exception:
-            continue
     return None, ""
 
 

@@ -10,9 +10,8 @@ from types import ModuleType
 
 from gdtx import public
 
-from . import errors, kinds, pages
-from .docstrings import marked
-from .inventory import MODULES, Entry, entries
+from . import docstrings, errors, kinds, pages
+from .inventory import MODULES, Entry, by_path, entries
 from .pictures import figures
 
 _INTRODUCTION = """\
@@ -72,15 +71,14 @@ def _is_in(entry: Entry, module: ModuleType) -> bool:
 
 
 def _group_page(group: ModuleType) -> str:
-    doc = (group.__doc__ or "").partition("\n>>>")[0].strip()
-    title, colon, rest = doc.partition(": ")
     if group in MODULES:
-        title = {"kinds": "Kinds of arguments", "states": "States"}.get(
-            _page_of(group), group.__name__
-        )
-        head = f"# {title}\n\n```````{{py:module}} {group.__name__}\n```````\n\n{marked(doc)}"
+        entry = by_path()[group.__name__]
+        title = {"kinds": "Kinds of arguments", "states": "States"}.get(_page_of(group), entry.path)
+        said = f"{docstrings.body(entry)}\n\n{docstrings.example(entry)}".strip()
+        head = f"# {title}\n\n```````{{py:module}} {entry.path}\n```````\n\n{said}"
     else:
-        head = f"# {title}\n\n{rest[0].upper()}{rest[1:]}" if colon else f"# {doc}"
+        title, _, rest = (group.__doc__ or "").strip().partition(": ")
+        head = f"# {title}\n\n{rest[0].upper()}{rest[1:]}"
     listed = _listed(group)
     own = [entry for entry in listed if entry.group is group or group.__name__ == "gdtx.kinds"]
     if _page_of(group) == "states":
@@ -96,7 +94,7 @@ def _group_page(group: ModuleType) -> str:
 def _index(groups: list[ModuleType]) -> str:
     parts = ["# Reference", _INTRODUCTION]
     for group in groups:
-        doc = marked((group.__doc__ or "").partition("\n\n")[0])
+        doc = docstrings.marked((group.__doc__ or "").partition("\n\n")[0])
         links = ", ".join(f"{{py:obj}}`{x.name} <{x.path}>`" for x in _listed(group))
         parts += [f"## [{_title(group)}]({_page_of(group)}.md)\n\n{_rest(doc)}\n\n{links}"]
     names = [*map(_page_of, groups), "errors", "all"]
