@@ -38,7 +38,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from classifier import batch_indices
@@ -61,7 +60,6 @@ class Method(NamedTuple):
 
     make: Callable[..., gdtx.GradientTransformation]
     grid: dict[str, list[float]]
-    color: str  # told apart by all eyes
     curved: bool = False  # whether it asks for the curvature
 
     def settings(self) -> list[dict[str, float]]:
@@ -78,23 +76,19 @@ def all_methods() -> dict[str, Method]:
         SGD: Method(
             partial(gdtx.sgd, nesterov=True),
             {"learning_rate": [0.002, 0.004, 0.008], "momentum": [0.9, 0.95]},
-            "#009e73",
         ),
         "Adam": Method(
             gdtx.adam,
             {"learning_rate": [0.004, 0.008, 0.016], "b2": [0.99, 0.999]},
-            "#0072b2",
         ),
         KFAC: Method(
             partial(kfac.kfac, learning_rate=0.1, inverse_every=BASES_EVERY),
             {"damping": [0.03, 0.1, 0.3], "norm_constraint": [1.0, 10.0]},
-            "#d55e00",
             curved=True,
         ),
         "Shampoo": Method(
             partial(gdtx.shampoo, roots=gdtx.Roots(BASES_EVERY), graft=gdtx.scale_by_adam()),
             {"learning_rate": [0.002, 0.004, 0.008], "relative_eps": [1e-6, 1e-3]},
-            "#cc79a7",
         ),
     }
 
@@ -370,29 +364,28 @@ def verdict(levels: list[float], results: dict[str, Result]) -> str:
 
 def draw(levels: list[float], results: dict[str, Result], path: Path) -> None:
     """The loss against updates and against seconds."""
-    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = plt.subplots(
-        ncols=2, figsize=(9, 3.6), layout="constrained", sharey=True, squeeze=False
-    )
-    for name, result in results.items():
+    plt.style.use("gdtx.explore.gdtx")
+    figure, axes = plt.subplots(ncols=2, figsize=(9, 3.8), sharey=True)
+    for style, (name, result) in zip(
+        plt.rcParams["axes.prop_cycle"], results.items(), strict=False
+    ):
         for i, training in enumerate(result.trainings):
-            line = {"color": result.method.color, "label": None if i else name, "linewidth": 1.2}
+            line = {**style, "label": None if i else name, "linewidth": 1.2}
             updates = EVERY * np.arange(len(training.losses))
-            for ax, x in zip(axes[0], (updates, training.seconds), strict=True):
+            for ax, x in zip(axes, (updates, training.seconds), strict=True):
                 # From the first look on, because the axis is logarithmic.
                 ax.plot(x[1:], training.losses[1:], **line)
-    for ax, label in zip(axes[0], ("updates", "seconds, without compilation"), strict=True):
-        ax.axhline(levels[-1], color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
+    for ax, label in zip(axes, ("updates", "seconds, without compilation"), strict=True):
+        ax.axhline(levels[-1], color="0.4", linewidth=0.8, label="SGD's loss")
         ax.set(xscale="log", yscale="log", xlabel=label)
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter("")
         ax.yaxis.set_minor_formatter("{x:.0f}")
-        ax.grid(color="0.93", linewidth=0.6)
-    axes[0, 0].set_ylabel("cross-entropy, nats an image")
-    axes[0, 0].legend(frameon=False)
+    axes[0].set_ylabel("cross-entropy, nats an image")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     figure.suptitle("Deep autoencoder: trainings from fresh seeds until SGD's loss is reached")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path)
 
 
 def arguments() -> argparse.Namespace:

@@ -30,7 +30,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from classifier import (
@@ -70,7 +69,6 @@ SIDES: dict[str, Callable[[Setting], bool]] = {
     ANY: lambda setting: setting.momentum is not None,
     CYCLE: lambda setting: setting.momentum is None,
 }
-COLORS = {USUAL: "#009e73", ANY: "#0072b2", CYCLE: "#d55e00"}  # told apart by all eyes
 Found = dict[Setting, np.ndarray]
 
 
@@ -224,9 +222,10 @@ def verdict(rows: list[Row]) -> str:
     )
 
 
-def shaded(ax: Any, x: Any, runs: Any, **line: Any) -> None:
+def shaded(ax: Any, x: Any, runs: Any, side: str, **line: Any) -> None:
     """The median of the runs, seeds along the last axis, and between what half of them are."""
     quartiles = np.quantile(runs, [0.25, 0.5, 0.75], axis=-1, method="nearest")
+    line |= dict(zip(SIDES, plt.rcParams["axes.prop_cycle"], strict=False))[side]
     ax.fill_between(x, quartiles[0], quartiles[2], color=line["color"], alpha=0.2, linewidth=0)
     ax.plot(x, quartiles[1], **line)
 
@@ -237,7 +236,9 @@ def draw_curves(ax: Any, found: Found, fresh: Found, rows: list[Row]) -> None:
     def looks(accuracies: np.ndarray) -> np.ndarray:
         return EVERY * np.arange(1, accuracies.shape[1] + 1)
 
-    grey = {"color": "0.85", "linewidth": 0.6, "label": "every constant of the sweep"}
+    grey = {
+        "color": "0.85", "linewidth": 0.6, "linestyle": "-", "label": "every constant of the sweep"
+    }  # fmt: skip
     for each in (100 * each for setting, each in found.items() if SIDES[ANY](setting)):
         ax.plot(looks(each), np.median(each, axis=0), **grey)
         grey["label"] = None
@@ -245,35 +246,34 @@ def draw_curves(ax: Any, found: Found, fresh: Found, rows: list[Row]) -> None:
     for row in rows:
         if row.level == level:
             each = 100 * fresh[row.setting]
-            shaded(ax, looks(each), each.T, color=COLORS[row.side])
-    ax.axhline(100 * level, color="0.4", linestyle=(0, (4, 3)), linewidth=0.8)
+            shaded(ax, looks(each), each.T, row.side, label=row.side)
+    ax.axhline(100 * level, color="0.4", linewidth=0.8)
     ax.set(xlabel="step", ylabel="accuracy, %", xlim=(0, None), ylim=(60, 100))
     ax.set_title(f"Chosen for {level:.0%}: median and quartiles")
-    ax.legend(loc="lower right", edgecolor="none", framealpha=0.9)
 
 
 def draw_steps(ax: Any, rows: list[Row], budget: int) -> None:
     """Steps against the accuracy that they reach; never is beyond the top."""
-    for side, color in COLORS.items():
+    for side in SIDES:
         if mine := [row for row in rows if row.side == side and row.level >= LOWEST_DRAWN]:
             steps = [np.minimum(row.fresh, 10 * budget) for row in mine]
             levels = [100 * row.level for row in mine]
-            shaded(ax, levels, steps, color=color, marker="o", markersize=3, label=side)
+            shaded(ax, levels, steps, side, marker="o", markersize=3, label=side)
     ax.set(xlabel="accuracy, %", ylabel="steps", ylim=(0, budget))
     ax.set_title("Steps until an accuracy is reached")
-    if ax.lines:
-        ax.legend(frameon=False, loc="upper left")
 
 
 def draw(found: Found, fresh: Found, rows: list[Row], path: Path) -> None:
     """Both pictures, side by side."""
-    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figure, (left, right) = plt.subplots(ncols=2, figsize=(9, 3.6), layout="constrained")
+    plt.style.use("gdtx.explore.gdtx")
+    figure, (left, right) = plt.subplots(ncols=2, figsize=(9, 3.8))
     draw_curves(left, found, fresh, rows)
     draw_steps(right, rows, max(setting.steps for setting in found))
-    for ax in (left, right):
-        ax.grid(color="0.93", linewidth=0.6)
-    figure.savefig(path, dpi=150)
+    # A side may be in one of the pictures only.
+    lines = {line.get_label(): line for ax in (left, right) for line in ax.get_lines()}
+    named = [lines[label] for label in ("every constant of the sweep", *SIDES) if label in lines]
+    figure.legend(handles=named, loc="outside lower center", ncols=4)
+    figure.savefig(path)
 
 
 def arguments() -> argparse.Namespace:
