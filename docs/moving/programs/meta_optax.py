@@ -1,0 +1,89 @@
+"""Learn the hyperparameters with which ten steps learn most."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+inner = optax.chain(
+    optax.inject_hyperparams(optax.clip_by_global_norm)(max_norm=1.0),
+    optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9),
+)
+outer = optax.adam(0.05)
+
+
+def with_hyperparams(state, meta):
+    """The state of `inner` with these in it."""
+    clip, sgd = state
+    clip = clip._replace(
+        hyperparams={
+            **clip.hyperparams,
+            "max_norm": jnp.exp(meta["log_norm"]),
+        }
+    )
+    sgd = sgd._replace(
+        hyperparams={
+            **sgd.hyperparams,
+            "learning_rate": jnp.exp(meta["log_rate"]),
+            "momentum": jax.nn.sigmoid(meta["momentum"]),
+        }
+    )
+    return clip, sgd
+
+
+def error(weights, task):
+    """Of a line through the task's points."""
+    x, y = task
+    return jnp.mean((x @ weights - y) ** 2)
+
+
+def learned(meta, task, steps=10):
+    """The error that is left after some steps."""
+    weights = jnp.zeros(4)
+    state = with_hyperparams(inner.init(weights), meta)
+
+    def step(carry, _):
+        weights, state = carry
+        grad = jax.grad(error)(weights, task)
+        updates, state = inner.update(grad, state, weights)
+        return (optax.apply_updates(weights, updates), state), None
+
+    (weights, _), _ = jax.lax.scan(step, (weights, state), None, steps)
+    return error(weights, task)
+
+
+def tasks(key, number=8):
+    """Points on planes, each with its own slopes."""
+    x_key, slope_key = jax.random.split(key)
+    x = jax.random.normal(x_key, (number, 16, 4))
+    slopes = jax.random.normal(slope_key, (number, 4, 1))
+    return x, (x @ slopes)[..., 0]
+
+
+@jax.jit
+def meta_step(meta, state, key):
+    """One step of the outer method."""
+
+    def loss(meta):
+        return jax.vmap(lambda task: learned(meta, task))(tasks(key)).mean()
+
+    value, grads = jax.value_and_grad(loss)(meta)
+    updates, state = outer.update(grads, state, meta)
+    return optax.apply_updates(meta, updates), state, value
+
+
+def train(steps=20):
+    """The hyperparameters as they are learned, and their losses."""
+    meta = {
+        "log_norm": jnp.array(0.0),
+        "log_rate": jnp.array(-3.0),
+        "momentum": jnp.array(0.0),
+    }
+    state, values = outer.init(meta), []
+    for key in jax.random.split(jax.random.key(0), steps):
+        meta, state, value = meta_step(meta, state, key)
+        values.append(value)
+    return jnp.stack(values), meta
+
+
+if __name__ == "__main__":
+    print(train())
