@@ -55,7 +55,7 @@ def marked(text: str, entry: Entry | None = None) -> str:
         target = match["target"].lstrip("~")
         found = resolved(target, entry)
         if found is None:
-            return f"`{target}`"
+            return f"`{target.removeprefix('gdtx.')}`"
         return f"{{py:obj}}`{found.name} <{found.path}>`"
 
     return re.sub(r":(?:func|class|meth|mod|data):`(?P<target>[^`]+)`", link, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -30,6 +31,7 @@ import jax.numpy as jnp
 ```"""
 
 
+@cache
 def page() -> str:
     parts = [_HEAD]
     for title, rows in SECTIONS.items():

@@ -54,6 +54,7 @@ _calls = {
     "chain": "chain(clip_by_global_norm(1.0), adam(0.1))",
     "clip": "clip(1.0)",
     "clip_by_block_rms": "clip_by_block_rms(1.0)",
+    "clip_by_fisher_norm": "clip_by_fisher_norm(1.0)",
     "clip_schedule": "clip_schedule(exponential_decay(1.0, 20, 0.5), 0.1)",
     "counted": "counted(lambda t: lambda u: u / jnp.sqrt(t))",
     "cyclic_schedule": "cyclic_schedule(0.1, 1.0, 25)",
@@ -68,7 +69,8 @@ _calls = {
     "join_schedules": "join_schedules([linear_schedule(0.0, 1.0, 20), "
     "cosine_decay_schedule(1.0, 80)], [20])",
     "let": 'let(join(plus, u=identity(), m=value_of("m")), m=ema(0.9))',
-    "levenberg_marquardt": "kfac.levenberg_marquardt(kfac.kfac(0.1))",
+    "levenberg_marquardt": "kfac.levenberg_marquardt(kfac.kfac(0.1, norm_constraint=1.0))",
+    "kfac": "kfac.kfac(0.1, norm_constraint=1.0)",
     "lookahead": "lookahead(sgd(0.09), 5, 0.5)",
     "masked": 'masked(trace(0.9), ["w"])',
     "master_weights": "master_weights(adam(0.1))",

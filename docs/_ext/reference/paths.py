@@ -1,9 +1,10 @@
-"""What is drawn of a transformation: its path down a valley, or what it makes of gradients."""
+"""The path of a transformation down a valley, at the best of some learning rates."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,30 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 
 import gdtx
-from gdtx import explore, public
+from gdtx import explore, kfac, public
 from gdtx.explore.trajectories import learning_rates
 
 from . import examples
 from .inventory import Entry
 
 STEPS = 60
-PARAMETER = 0.5
 RATES = np.geomspace(1e-3, 1e3, 64)
-VALLEY = explore.valley()
 
-# Links whose output is no direction to go, or that show more in one dimension: what they make of a
-# sequence of gradients is drawn. Of all other transformations, the path.
-_of_sequences = {
-    "feedback", "previous", "let", "accumulate", "counted", "recur", "randomized", "elementwise",
-    "identity", "set_to_zero", "treewise", "with_params", "absolute", "add", "clip", "scale",
-    "scale_by_learning_rate", "scale_by_schedule", "sign", "sqrt", "square", "clip_by_norm",
-    "clip_by_block_rms", "clip_by_global_norm", "adaptive_grad_clip", "bias_correction", "rectify",
-    "scheduled_bias_correction", "difference", "latest", "wait", "first_moment", "root",
-    "second_moment", "additive_ema", "ema", "running_max", "running_sum", "trace", "variance",
-    "add_noise", "scale_by_param_block_rms", "reduce_on_plateau", "infinite_at_zero",
-    "keep_nonnegative", "zero_nans", "scale_by_natural_gradient", "skip_large", "skip_nonfinite",
-    "skip_when", "running_cover", "stochastic_rounding", "add_decayed_weights",
-}  # fmt: skip
+# For what needs a model: the loss of two weights is this bowl of curvatures 1 and 20.
+_inputs = jnp.diag(jnp.sqrt(jnp.array([2.0, 40.0])))
+_batch = _inputs, jnp.zeros((2, 1))
+
+
+def _linear(params: Any, x: jax.Array) -> jax.Array:
+    return x @ params["w"]
+
+
 _of_curvature = {
     "scale_by_kfac", "scale_by_ekfac", "clip_by_fisher_norm", "scale_by_natural_gradient", "kfac",
     "levenberg_marquardt", "natural_gradient",
@@ -44,93 +39,88 @@ _of_curvature = {
 class Path(NamedTuple):
     """Positions, losses, and the learning rate, None where there is none to choose."""
 
+    problem: explore.Problem
     positions: np.ndarray
     losses: np.ndarray
     rate: float | None
 
 
-def is_sequence(entry: Entry) -> bool:
-    return entry.name in _of_sequences
-
-
-def is_of_curvature(entry: Entry) -> bool:
-    return entry.path.startswith("gdtx.") and entry.name in _of_curvature
-
-
 def path(entry: Entry) -> Path:
-    """The path of its example on the valley, at the best of the learning rates."""
+    """The path of its example. Where it keeps averages or slow weights, of these."""
     tx = examples.example(entry)
     found = list(learning_rates(tx))
+    problem = explore.quadratic((1.0, 20.0)) if entry.name in _of_curvature else explore.valley()
+    if entry.name in _of_curvature:
+        shape = (lambda x: {"w": x[:, None]}), (lambda p: p["w"][:, 0])
+    else:
+        shape = _shape(entry)
+    measure = partial(_measured, entry) if entry.name in _of_curvature else None
     if not _descends(entry, found):
-        return best(lambda rate: gdtx.chain(tx, gdtx.sgd(rate)), *_shape(entry))
+        return best(lambda rate: gdtx.chain(tx, gdtx.sgd(rate)), problem, shape, RATES, measure)
     if not found or entry.name == "value_of":
-        return best(lambda rate: tx, *_shape(entry), rates=None)
-    return best(lambda rate: gdtx.replace(tx, dict.fromkeys(found, rate)), *_shape(entry))
+        return best(lambda rate: tx, problem, shape, None, measure)
+    method = lambda rate: gdtx.replace(tx, dict.fromkeys(found, rate))  # noqa: E731
+    return best(method, problem, shape, RATES, measure)
 
 
-def descent() -> Path:
-    return best(gdtx.sgd, *_flat)
+@cache
+def descent(name: str) -> Path:
+    """That of gradient descent on the problem of this name."""
+    problem = explore.valley() if name == "valley" else explore.quadratic((1.0, 20.0))
+    return best(gdtx.sgd, problem, _flat, RATES)
 
 
 def best(
     method: Callable[[Any], gdtx.GradientTransformation],
-    inside: Callable[[jax.Array], Any],
-    back: Callable[[Any], jax.Array],
-    rates: np.ndarray | None = RATES,
+    problem: explore.Problem,
+    shape: tuple[Callable[[jax.Array], Any], Callable[[Any], jax.Array]],
+    rates: np.ndarray | None,
+    measure: Callable[[Any], Any] | None = None,
 ) -> Path:
     """Of the paths at all these learning rates, that with the least losses."""
+    inside, back = shape
+
+    def fun(params: Any) -> jax.Array:
+        return problem.fun(back(params))
 
     def run(rate: Any) -> Any:
-        result = explore.minimize(
-            lambda x: VALLEY.fun(back(x)), inside(jnp.array(VALLEY.start)), method(rate), STEPS,
-            keep=True,
-        )  # fmt: skip
-        return jax.vmap(back)(result.path), jnp.append(result.losses, result.value)
+        tx = method(rate)
+        start = inside(jnp.array(problem.start))
+
+        def step(carry: Any, _: None) -> Any:
+            params, state = carry
+            value, gradients = jax.value_and_grad(fun)(params)
+            extra = {"curvature": measure(params)} if measure else {}
+            updates, state = tx.update(
+                gradients, state, params, value=value, grad=gradients, value_fn=fun,
+                grad_fn=jax.grad(fun), **extra,
+            )  # fmt: skip
+            params = gdtx.apply_updates(params, updates)
+            return (params, state), back(gdtx.eval_params(tx, state, params))
+
+        _, after = jax.lax.scan(step, (start, tx.init(start)), length=STEPS)
+        positions = jnp.concatenate([back(start)[None], after])
+        return positions, jax.vmap(problem.fun)(positions)
 
     with warnings.catch_warnings(action="ignore"):
         each = jax.jit(jax.vmap(run))(jnp.ones(1) if rates is None else jnp.asarray(rates))
     positions, losses = map(np.asarray, each)
     # The less the loss on the way, the better, of those that stay in the picture.
     score = np.log10(np.maximum(losses, 1e-3)).mean(1)
-    low, high = np.array(VALLEY.bounds).T
+    low, high = np.array(problem.bounds).T
     stays = ((positions >= low - 0.1) & (positions <= high + 0.1)).all((1, 2))
     chosen = int(np.argmin(np.where(stays, score, np.inf)))
-    return Path(positions[chosen], losses[chosen], None if rates is None else float(rates[chosen]))
+    rate = None if rates is None else float(rates[chosen])
+    return Path(problem, positions[chosen], losses[chosen], rate)
 
 
-def gradients(entry: Entry) -> np.ndarray:
-    """One number that falls from 1.5 to -0.5, with noise, with what some links are there for."""
-    steps = 40
-    noise = np.random.default_rng(7).normal(size=steps) * 0.25
-    given = np.where(np.arange(steps) < 16, 1.3, -0.5) + noise
-    if entry.name in ("zero_nans", "skip_nonfinite"):
-        given[[10, 28]] = np.nan
-    if entry.name in ("skip_large", "skip_when"):
-        given[[10, 28]] = 30.0, 40.0
-    if entry.name in ("sqrt", "additive_ema", "running_max", "infinite_at_zero", "root"):
-        given = np.abs(given)
-    if entry.name == "stochastic_rounding":
-        given *= 2e-3  # of the size of the distance between two numbers in bfloat16
-    return given.astype(np.float32)
-
-
-def _dtype(entry: Entry) -> str:
-    return "bfloat16" if entry.name == "stochastic_rounding" else "float32"
-
-
-def outputs(entry: Entry, given: np.ndarray) -> np.ndarray:
-    """What the example makes of these gradients of one parameter, one after the other."""
-    tx = examples.example(entry)
-    params = {"b": jnp.full((1, 1), PARAMETER, _dtype(entry))}
-
-    def step(state: Any, u: jax.Array) -> Any:
-        updates = {"b": u[None, None].astype(_dtype(entry))}
-        new, state = tx.update(
-            updates, state, params, value=jnp.float32(1.0), grad=updates, curvature=jnp.eye(1)
-        )
-        return state, new["b"][0, 0]
-
-    return np.asarray(jax.lax.scan(step, tx.init(params), jnp.asarray(given))[1])
+def _measured(entry: Entry, params: Any) -> Any:
+    """The curvature of the model, as the transformation wants it."""
+    if "natural" in entry.name:
+        return kfac.fisher_matrix(_linear, kfac.squared_error)(params, _batch)
+    return kfac.value_grad_and_curvature(
+        _linear, kfac.squared_error, output="sampled", gradient=True
+    )(params, _batch, jax.random.key(0))[2]
 
 
 def _descends(entry: Entry, rates: list[str]) -> bool:

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 import gdtx
 from gdtx import explore
 
-from . import examples, paths
+from . import examples, paths, sequences
 from .inventory import Entry, entries
 
 SIZE = (4.6, 2.1)
@@ -32,32 +32,29 @@ def figures(folder: Path) -> dict[str, str]:
         before = json.loads(kept.read_text())
         if before["key"] == key:
             return before["figures"]
-    descent = paths.descent()
-    found = {}
-    for entry in entries():
-        draw = _drawn(entry, descent)
-        if draw is not None:
-            found[entry.path] = _figure(entry, folder, draw)
+    found = {
+        entry.path: figure(entry, folder, draw)
+        for entry in entries()
+        if (draw := drawn(entry)) is not None
+    }
     kept.write_text(json.dumps({"key": key, "figures": found}))
     return found
 
 
-def _drawn(entry: Entry, descent: paths.Path) -> Callable[[Any], tuple[str, str]] | None:
+def drawn(entry: Entry) -> Callable[[Any], tuple[str, str]] | None:
+    """What draws its picture on axes, and returns the alternative text and the caption."""
     if not (entry.is_transformation or entry.is_schedule) or examples.example(entry) is None:
         return None
-    if entry.is_schedule:
-        return partial(_schedule, entry)
-    if paths.is_sequence(entry):
-        return partial(_sequence, entry)
-    return None if paths.is_of_curvature(entry) else partial(_path, entry, descent)
+    draw = _schedule if entry.is_schedule else _sequence if sequences.is_sequence(entry) else _path
+    return partial(draw, entry)
 
 
-def _figure(entry: Entry, folder: Path, draw: Callable[[Any], tuple[str, str]]) -> str:
+def figure(entry: Entry, folder: Path, draw: Callable[[Any], tuple[str, str]]) -> str:
     with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=SIZE)
+        canvas, ax = plt.subplots(figsize=SIZE)
         alt, caption = draw(ax)
-        figure.savefig(folder / f"{entry.page}.png")
-        plt.close(figure)
+        canvas.savefig(folder / f"{entry.page}.png")
+        plt.close(canvas)
     return "\n".join(
         [
             f"```{{figure}} pictures/{entry.page}.png",
@@ -71,9 +68,10 @@ def _figure(entry: Entry, folder: Path, draw: Callable[[Any], tuple[str, str]]) 
     )
 
 
-def _path(entry: Entry, descent: paths.Path, ax: Any) -> tuple[str, str]:
+def _path(entry: Entry, ax: Any) -> tuple[str, str]:
     path = paths.path(entry)
-    x, y, values = map(np.asarray, explore.problems.values_on_grid(paths.VALLEY))
+    descent = paths.descent(path.problem.name)
+    x, y, values = map(np.asarray, explore.problems.values_on_grid(path.problem))
     levels = np.geomspace(0.05, np.nanmax(values), 14)
     ax.contour(x, y, values, levels=levels, colors="0.8", linewidths=0.6, zorder=1)
     for i, (name, each) in enumerate({"gradient descent": descent, entry.name: path}.items()):
@@ -83,27 +81,26 @@ def _path(entry: Entry, descent: paths.Path, ax: Any) -> tuple[str, str]:
         ax.plot(*each.positions.T, "-", color=color, linewidth=width, label=f"{name}{rate}")
         ax.plot(*each.positions.T, ".", color="C1" if i == 0 else "C0", markersize=3)
         ax.plot(*each.positions[-1], "s", color="C1" if i == 0 else "C0", markersize=5)
-    ax.plot(*paths.VALLEY.start, "o", color="black", markersize=4, zorder=5)
+    ax.plot(*path.problem.start, "o", color="black", markersize=4, zorder=5)
     ax.plot(0, 0, "*", color="black", markersize=8, zorder=5)
-    (left, right), (low, high) = paths.VALLEY.bounds
+    (left, right), (low, high) = path.problem.bounds
     ax.set(xlim=(left, right), ylim=(low, high), xlabel="x", ylabel="y")
     ax.figure.legend(loc="outside upper left", ncols=2)
+    problem = path.problem.name
     after = f"loss {path.losses[-1]:.2g} against {descent.losses[-1]:.2g} of gradient descent"
-    how = "its learning rate" if path.rate is not None else "its own step"
-    alt = f"Path of {entry.name} on a long valley beside that of gradient descent."
-    caption = (
-        f"{paths.STEPS} steps on {{py:obj}}`~gdtx.explore.valley`, from the dot toward the star, "
-        f"each at the best of {len(paths.RATES)} learning rates at which it stays in the picture: "
-        f"{after}."
+    how = (
+        f"each at the best of {len(paths.RATES)} learning rates at which it stays in the picture"
         if path.rate is not None
-        else f"{paths.STEPS} steps on {{py:obj}}`~gdtx.explore.valley`, with {how}: {after}."
+        else "gradient descent at its best learning rate"
     )
-    return alt, caption
+    where = f"{paths.STEPS} steps on {{py:obj}}`~gdtx.explore.{problem}`"
+    alt = f"Path of {entry.name} down a long {problem} beside that of gradient descent."
+    return alt, f"{where}, from the dot toward the star, {how}: {after}."
 
 
 def _sequence(entry: Entry, ax: Any) -> tuple[str, str]:
-    given = paths.gradients(entry)
-    made = paths.outputs(entry, given)
+    given = sequences.gradients(entry)
+    made = sequences.outputs(entry, given)
     ax.plot(given, ".-", color="0.6", linewidth=1.8, markersize=4, label="in")
     ax.plot(made, color="C0", label="out")
     shown = np.concatenate([made[np.isfinite(made)], np.clip(given[np.isfinite(given)], -3, 3)])
@@ -115,7 +112,7 @@ def _sequence(entry: Entry, ax: Any) -> tuple[str, str]:
     alt = f"What {entry.name} makes of a sequence of noisy gradients, step by step."
     caption = (
         f"What `{examples.call(entry)}` makes of the gradients of one parameter, whose value is "
-        f"{paths.PARAMETER}."
+        f"{sequences.PARAMETER}, in {sequences.dtype(entry)}."
     )
     return alt, caption
 

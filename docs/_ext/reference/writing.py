@@ -114,9 +114,7 @@ def _rest(doc: str) -> str:
 def _all() -> str:
     listed = sorted(entries(), key=lambda entry: (entry.name.lower(), entry.path))
     rows = "\n".join(
-        pages.line(x).replace(f"`{x.name} <", f"`{x.path.removeprefix('gdtx.')} <")
-        for x in listed
-        if not isinstance(x.value, ModuleType)
+        pages.line(x).replace(f"`{x.name} <", f"`{x.path.removeprefix('gdtx.')} <") for x in listed
     )
     return f"# All names\n\n| name | |\n|---|---|\n{rows}\n"
 
