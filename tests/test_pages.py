@@ -1,0 +1,56 @@
+"""The programs on pages of the site that are not notebooks run, here on eight simulated devices."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gdtx
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def programs(page):
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["speed.md", "devices.md", "design.md"])
+def test_programs_run(page, capsys):
+    names = {"__name__": page}
+    for program in programs(page):
+        exec(program, names)
+    printed = capsys.readouterr().out
+    if page == "speed.md":
+        assert printed.count("compiles") == 1
+        assert "0 bytes" not in printed
+    if page == "devices.md":
+        kernel = names["state"][0]["mu"][0].buffers["value"]["kernel"]
+        assert kernel.sharding == names["cut_over_data"][0]["mu"][0].buffers["value"]["kernel"]
+        assert kernel.addressable_shards[0].data.shape == (64 / 4, 32)
+        whole = names["shardings"][0]["mu"][0].buffers["value"]["kernel"]
+        assert whole == names["params"]["kernel"].sharding
+        assert "P(None, 'model')" in printed.replace("PartitionSpec", "P")
+    if page == "design.md":
+        assert printed == programs(page)[0].splitlines()[-1].removeprefix("# ") + "\n"
+
+
+def test_rooms_of_the_design_are_those_of_the_contract():
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = [layer.split(" | ") for layer in contract["contracts"][0]["layers"]]
+    text = (DOCS / "design.md").read_text()
+    table = text[text.index("| rooms |") : text.index("The contract is in")]
+    shown = [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()[2:] if row]
+    assert shown == layers
+
+
+@pytest.mark.parametrize("page", ["speed.md", "devices.md", "design.md"])
+def test_files_that_pages_name_are_there(page):
+    text = (DOCS / page).read_text()
+    for file in re.findall(r"`((?:tests|benchmarks|docs|examples)/[\w/.]+\w)`", text):
+        assert (ROOT / file).exists(), file
+    for script in re.findall(r"^\| `(\w+\.py)`", text, re.MULTILINE):
+        assert (ROOT / "benchmarks" / script).exists(), script
+    for name in re.findall(r"{any}`gdtx\.(\w+)`", text):
+        assert hasattr(gdtx, name), name
