@@ -1,5 +1,6 @@
 """The programs on pages of the site that are not notebooks run, here on eight simulated devices."""
 
+import operator
 import re
 import tomllib
 from pathlib import Path
@@ -10,6 +11,9 @@ import gdtx
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+PAGES = ["methods.md", "speed.md", "devices.md", "design.md"]
+# What makes schedules of functions and of schedules; the page shows the operators.
+OF_SCHEDULES = {"schedule", "clip_schedule", "merge_schedules", "shift_schedule"}
 
 
 def programs(page):
@@ -36,6 +40,17 @@ def test_programs_run(page, capsys):
         assert printed == programs(page)[0].splitlines()[-1].removeprefix("# ") + "\n"
 
 
+def test_methods_links_schedules_and_wrappers_are_all_on_their_page():
+    text = (DOCS / "methods.md").read_text()
+    shown = set(re.findall(r"gdtx\.(\w+)[`>]", text))
+    groups = gdtx.public
+    for group in (groups.methods, groups.links, groups.matrices, groups.schedules, groups.wrappers):
+        names = set(groups.contents.names(group))
+        made = {name for name in names if name.islower()} - OF_SCHEDULES
+        assert len(made) > 5
+        assert made - shown == set(), group
+
+
 def test_rooms_of_the_design_are_those_of_the_contract():
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     layers = [layer.split(" | ") for layer in contract["contracts"][0]["layers"]]
@@ -45,12 +60,12 @@ def test_rooms_of_the_design_are_those_of_the_contract():
     assert shown == layers
 
 
-@pytest.mark.parametrize("page", ["speed.md", "devices.md", "design.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_files_that_pages_name_are_there(page):
     text = (DOCS / page).read_text()
     for file in re.findall(r"`((?:tests|benchmarks|docs|examples)/[\w/.]+\w)`", text):
         assert (ROOT / file).exists(), file
     for script in re.findall(r"^\| `(\w+\.py)`", text, re.MULTILINE):
         assert (ROOT / "benchmarks" / script).exists(), script
-    for name in re.findall(r"{any}`gdtx\.(\w+)`", text):
-        assert hasattr(gdtx, name), name
+    for name in re.findall(r"{any}`(?:[^`<]*<)?gdtx\.([\w.]+)>?`", text):
+        assert operator.attrgetter(name)(gdtx), name

@@ -51,8 +51,11 @@ def test_what_is_promised_is_what_is_tested():
     ci = (ROOT / ".ci" / "run").read_text()
     floor = re.search(r"jax>=([\d.]+)", project["dependencies"][0]).group(1)
     assert f"jax=={floor}" in ci
+    design = (ROOT / "docs" / "design.md").read_text()
     assert f"jax {floor}" in README
+    assert f"jax from {floor}" in design
     pythons = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
     assert f"for version in {' '.join(pythons)}; do" in ci
     assert project["requires-python"] == f">={pythons[0]}"
     assert f"Python {pythons[0]} to {pythons[-1]}" in README
+    assert f"Python {pythons[0]} to {pythons[-1]}" in design
