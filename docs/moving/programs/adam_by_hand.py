@@ -55,8 +55,12 @@ def update(
     grads = clipped(grads, max_norm)
     rate = rate_at(state.count, peak, warmup, steps)
     count = state.count + 1
-    mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
-    nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads)
+    mu = jax.tree.map(
+        lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads
+    )
+    nu = jax.tree.map(
+        lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, grads
+    )
 
     def step(p, m, v):
         m_hat = m / (1 - b1**count)
@@ -67,7 +71,11 @@ def update(
         return p - rate * u
 
     params = jax.tree.map(step, params, mu, nu)
-    averaged = jax.tree.map(lambda a, p: average * a + (1 - average) * p, state.averaged, params)
+    averaged = jax.tree.map(
+        lambda a, p: average * a + (1 - average) * p,
+        state.averaged,
+        params,
+    )
     return params, AdamState(count, mu, nu, averaged)
 
 

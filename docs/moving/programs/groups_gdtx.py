@@ -1,11 +1,13 @@
-"""Fine-tuning: groups by patterns, a rate for each layer, decay of some."""
+"""Fine-tuning: groups by patterns, and a rate for each layer."""
 
 import gdtx
 
 
 def make(rate, steps, layers, layer_decay=0.75, weight_decay=0.05):
     """The optimizer, for any parameters with these names."""
-    schedule = gdtx.warmup_cosine_decay_schedule(0.0, rate, steps // 10, steps)
+    schedule = gdtx.warmup_cosine_decay_schedule(
+        0.0, rate, steps // 10, steps
+    )
     groups = {"head": gdtx.scale_by_learning_rate(schedule)}
     rules = [("head/**", "head")]
     for i in range(layers):

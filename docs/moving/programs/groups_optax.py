@@ -1,4 +1,4 @@
-"""Fine-tuning: groups by patterns, a rate for each layer, decay of some."""
+"""Fine-tuning: groups by patterns, and a rate for each layer."""
 
 import re
 
@@ -21,7 +21,9 @@ def name_of(path):
 
 def names_of(params):
     """The name of every leaf, in a tree like the parameters."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: name_of(path), params)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: name_of(path), params
+    )
 
 
 def labels_of(params, rules):
@@ -38,19 +40,25 @@ def labels_of(params, rules):
     labels = jax.tree.map(label, names_of(params))
     unused = {pattern for pattern, _ in rules} - used
     if unused:
-        raise ValueError(f"patterns that match nothing: {sorted(unused)}")
+        raise ValueError(
+            f"patterns that match nothing: {sorted(unused)}"
+        )
     return labels
 
 
 def mask_of(params, pattern):
     """Whether the name of a leaf is matched."""
-    matches = jax.tree.map(lambda name: bool(re.fullmatch(pattern, name)), names_of(params))
+    matches = jax.tree.map(
+        lambda name: bool(re.fullmatch(pattern, name)), names_of(params)
+    )
     if not any(jax.tree.leaves(matches)):
         raise ValueError(f"{pattern} matches nothing")
     return matches
 
 
-def make(params, rate, steps, layers, layer_decay=0.75, weight_decay=0.05):
+def make(
+    params, rate, steps, layers, layer_decay=0.75, weight_decay=0.05
+):
     """The optimizer, which has to know the parameters."""
 
     def scaled(scale):
@@ -59,7 +67,9 @@ def make(params, rate, steps, layers, layer_decay=0.75, weight_decay=0.05):
 
         return optax.scale_by_learning_rate(schedule)
 
-    base = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 10, steps)
+    base = optax.warmup_cosine_decay_schedule(
+        0.0, rate, steps // 10, steps
+    )
     groups = {"head": scaled(1.0)}
     rules = [("head/.*", "head"), ("embed/.*", "frozen")]
     for i in range(layers):
@@ -69,7 +79,7 @@ def make(params, rate, steps, layers, layer_decay=0.75, weight_decay=0.05):
     frozen = mask_of(params, "embed/.*")
     trained = jax.tree.map(lambda is_frozen: not is_frozen, frozen)
     kernels = mask_of(params, ".*/kernel")
-    # Without the masks the frozen part would count in the norm, and have moments.
+    # Else the frozen part would count in the norm and have moments.
     return optax.chain(
         optax.masked(optax.set_to_zero(), frozen),
         optax.masked(

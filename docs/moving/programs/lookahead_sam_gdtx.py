@@ -1,9 +1,8 @@
 """Slow weights that follow, and gradients from a short way uphill."""
 
+import gdtx
 import jax
 import jax.numpy as jnp
-
-import gdtx
 
 images = jax.random.normal(jax.random.key(0), (64, 8))
 labels = (images[:, 0] * images[:, 1] > 0).astype(jnp.float32)
@@ -19,7 +18,9 @@ params = {
     "hidden": 0.5 * jax.random.normal(jax.random.key(1), (8, 16)),
     "out": jnp.zeros(16),
 }
-sharpness_aware = gdtx.sharpness_aware(gdtx.sgd(0.5, momentum=0.9), rho=0.05)
+sharpness_aware = gdtx.sharpness_aware(
+    gdtx.sgd(0.5, momentum=0.9), rho=0.05
+)
 tx = gdtx.lookahead(sharpness_aware, sync_period=5, slow_step_size=0.5)
 
 
@@ -30,7 +31,9 @@ def step(params, state):
     def gradient(params):
         return jax.grad(loss)(params, images, labels)
 
-    updates, state = tx.update(gradient(params), state, params, grad_fn=gradient)
+    updates, state = tx.update(
+        gradient(params), state, params, grad_fn=gradient
+    )
     return gdtx.apply_updates(params, updates), state
 
 

@@ -19,7 +19,9 @@ params = {
     "hidden": 0.5 * jax.random.normal(jax.random.key(1), (8, 16)),
     "out": jnp.zeros(16),
 }
-tx = optax.lookahead(optax.sgd(0.5, momentum=0.9), sync_period=5, slow_step_size=0.5)
+tx = optax.lookahead(
+    optax.sgd(0.5, momentum=0.9), sync_period=5, slow_step_size=0.5
+)
 
 
 @jax.jit
@@ -28,7 +30,9 @@ def step(params, state):
     gradient = jax.grad(loss)(params.fast, images, labels)
     norm = optax.tree.norm(gradient)
     scale = RHO / jnp.where(norm > 0, norm, 1.0)
-    uphill = jax.tree.map(lambda p, g: p + scale * g, params.fast, gradient)
+    uphill = jax.tree.map(
+        lambda p, g: p + scale * g, params.fast, gradient
+    )
     gradient = jax.grad(loss)(uphill, images, labels)
     updates, state = tx.update(gradient, state, params)
     return optax.apply_updates(params, updates), state

@@ -1,11 +1,12 @@
 """Learn the hyperparameters with which ten steps learn most."""
 
+import gdtx
 import jax
 import jax.numpy as jnp
 
-import gdtx
-
-inner = gdtx.chain(gdtx.clip_by_global_norm(1.0), gdtx.sgd(0.1, momentum=0.9))
+inner = gdtx.chain(
+    gdtx.clip_by_global_norm(1.0), gdtx.sgd(0.1, momentum=0.9)
+)
 outer = gdtx.adam(0.05)
 
 
@@ -38,7 +39,9 @@ def learned(meta, task, steps=10):
         updates, state = tx.update(grad, state, weights)
         return (gdtx.apply_updates(weights, updates), state), None
 
-    (weights, _), _ = jax.lax.scan(step, (weights, tx.init(weights)), None, steps)
+    (weights, _), _ = jax.lax.scan(
+        step, (weights, tx.init(weights)), None, steps
+    )
     return error(weights, task)
 
 
@@ -55,7 +58,8 @@ def meta_step(meta, state, key):
     """One step of the outer method."""
 
     def loss(meta):
-        return jax.vmap(lambda task: learned(meta, task))(tasks(key)).mean()
+        errors = jax.vmap(lambda task: learned(meta, task))(tasks(key))
+        return errors.mean()
 
     value, grads = jax.value_and_grad(loss)(meta)
     updates, state = outer.update(grads, state, meta)

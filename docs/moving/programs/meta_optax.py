@@ -6,7 +6,9 @@ import optax
 
 inner = optax.chain(
     optax.inject_hyperparams(optax.clip_by_global_norm)(max_norm=1.0),
-    optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9),
+    optax.inject_hyperparams(optax.sgd)(
+        learning_rate=0.1, momentum=0.9
+    ),
 )
 outer = optax.adam(0.05)
 
@@ -64,7 +66,8 @@ def meta_step(meta, state, key):
     """One step of the outer method."""
 
     def loss(meta):
-        return jax.vmap(lambda task: learned(meta, task))(tasks(key)).mean()
+        errors = jax.vmap(lambda task: learned(meta, task))(tasks(key))
+        return errors.mean()
 
     value, grads = jax.value_and_grad(loss)(meta)
     updates, state = outer.update(grads, state, meta)

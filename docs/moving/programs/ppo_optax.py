@@ -1,4 +1,4 @@
-"""Proximal policy optimization: a cart that learns to stop at the origin."""
+"""Proximal policy optimization: a cart learns to stop at the origin."""
 
 from typing import NamedTuple
 
@@ -29,7 +29,8 @@ def push(cart, action):
     """Push to the left, not at all, or to the right."""
     velocity = 0.9 * cart[:, 1] + 0.2 * (action - 1)
     position = cart[:, 0] + 0.1 * velocity
-    return jnp.stack([position, velocity], 1), -(position**2) - 0.1 * velocity**2
+    reward = -(position**2) - 0.1 * velocity**2
+    return jnp.stack([position, velocity], 1), reward
 
 
 def init_params(key):
@@ -49,13 +50,18 @@ def network(params, cart):
     return log_probs, (hidden @ params["critic"])[:, 0]
 
 
+def taken(log_probs, action):
+    """The log-probability of what was done."""
+    return jnp.take_along_axis(log_probs, action[:, None], 1)[:, 0]
+
+
 def play(params, cart, key):
     """Steps of all carts, and where they are then."""
 
     def step(cart, key):
         log_probs, value = network(params, cart)
         action = jax.random.categorical(key, log_probs)
-        log_prob = jnp.take_along_axis(log_probs, action[:, None], 1)[:, 0]
+        log_prob = taken(log_probs, action)
         after, reward = push(cart, action)
         return after, Step(cart, action, log_prob, value, reward)
 
@@ -76,15 +82,17 @@ def advantages(steps, last_value, discount=0.95, trace=0.9):
 
 
 def loss(params, steps, advantage, target):
-    """The clipped objective, the critic's error, and a reward for entropy."""
+    """The clipped objective, the critic's error, minus some entropy."""
     log_probs, value = network(params, steps.cart)
-    taken = jnp.take_along_axis(log_probs, steps.action[:, None], 1)[:, 0]
-    ratio = jnp.exp(taken - steps.log_prob)
-    advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    log_prob = taken(log_probs, steps.action)
+    ratio = jnp.exp(log_prob - steps.log_prob)
+    advantage = advantage - advantage.mean()
+    advantage = advantage / (advantage.std() + 1e-8)
     clipped = jnp.clip(ratio, 0.8, 1.2) * advantage
     policy = -jnp.minimum(ratio * advantage, clipped).mean()
     entropy = -(jnp.exp(log_probs) * log_probs).sum(1).mean()
-    return policy + 0.5 * ((value - target) ** 2).mean() - 0.01 * entropy
+    critic = ((value - target) ** 2).mean()
+    return policy + 0.5 * critic - 0.01 * entropy
 
 
 optimizer = optax.chain(
@@ -109,10 +117,11 @@ def one_round(params, state, key):
         updates, state = optimizer.update(grads, state, params)
         return (optax.apply_updates(params, updates), state), None
 
-    shuffles = jax.vmap(lambda key: jax.random.permutation(key, CARTS * HORIZON))(
-        jax.random.split(shuffle_key, EPOCHS)
-    )
-    rows = shuffles.reshape(EPOCHS * PARTS, -1)
+    def shuffled(key):
+        return jax.random.permutation(key, CARTS * HORIZON)
+
+    rows = jax.vmap(shuffled)(jax.random.split(shuffle_key, EPOCHS))
+    rows = rows.reshape(EPOCHS * PARTS, -1)
     (params, state), _ = jax.lax.scan(learn, (params, state), rows)
     return params, state, steps.reward.mean()
 
