@@ -79,7 +79,7 @@ _calls = {
     "muon": 'muon(0.1, ["w"], adam(0.1))',
     "orthogonalize": 'masked(orthogonalize(), ["w"])',
     "packed": "blockwise(precondition(identity(), packed(ema(0.9))))",
-    "partition": 'partition({"fast": adam(0.1), "slow": sgd(0.01)}, {"w": "fast", "b": "slow"})',
+    "partition": 'partition({"fast": sgd(0.8), "slow": sgd(0.04)}, {"w": "fast", "b": "slow"})',
     "piecewise_constant_schedule": "piecewise_constant_schedule(1.0, {30: 0.5, 60: 0.2})",
     "piecewise_interpolate_schedule": 'piecewise_interpolate_schedule("cosine", 1.0, '
     "{40: 0.5, 80: 0.2})",
@@ -99,8 +99,9 @@ _calls = {
     "sgd": "sgd(0.1, momentum=0.9)",
     "sgdr_schedule": "sgdr_schedule([dict(init_value=0.0, peak_value=peak, decay_steps=50, "
     "warmup_steps=10) for peak in (1.0, 0.5)])",
-    "skip_large": "skip_large(adam(0.1), 10.0)",
-    "skip_when": "skip_when(adam(0.1), lambda u: jnp.sum(u['b']) > 20)",
+    "skip_large": "skip_large(sgd(0.5), 10.0)",
+    "skip_nonfinite": "skip_nonfinite(sgd(0.5))",
+    "skip_when": "skip_when(sgd(0.5), lambda u: jnp.sum(u['b']) > 20)",
     "from_optax": "",
     "trainable": 'trainable(adam(0.1), ["w"])',
     "freeze": 'freeze(adam(0.1), ["b"])',

@@ -57,7 +57,7 @@ def path(entry: Entry) -> Path:
     measure = partial(_measured, entry) if entry.name in _of_curvature else None
     if not _descends(entry, found):
         return best(lambda rate: gdtx.chain(tx, gdtx.sgd(rate)), problem, shape, RATES, measure)
-    if not found or entry.name == "value_of":
+    if not found or entry.name in ("value_of", "partition"):  # their rates are told apart
         return best(lambda rate: tx, problem, shape, None, measure)
     method = lambda rate: gdtx.replace(tx, dict.fromkeys(found, rate))  # noqa: E731
     return best(method, problem, shape, RATES, measure)
@@ -126,6 +126,7 @@ def _measured(entry: Entry, params: Any) -> Any:
 def _descends(entry: Entry, rates: list[str]) -> bool:
     """Whether it changes the sign of the gradient itself, as methods do and links do not."""
     is_link = entry.group in (public.links, public.matrices) and entry.name != "full_matrix_adagrad"
+    is_link |= entry.group is public.parameters and not rates
     return not is_link and (
         bool(rates) or entry.group is not public.algebra or entry.name == "value_of"
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import gdtx
 from gdtx import explore
 
 from . import examples, paths, sequences
-from .inventory import Entry, entries
+from .inventory import Entry, by_path, entries
 
 SIZE = (4.6, 2.1)
 STYLE = "gdtx.explore.gdtx"
@@ -32,11 +34,11 @@ def figures(folder: Path) -> dict[str, str]:
         before = json.loads(kept.read_text())
         if before["key"] == key:
             return before["figures"]
-    found = {
-        entry.path: figure(entry, folder, draw)
-        for entry in entries()
-        if (draw := drawn(entry)) is not None
-    }
+    paths_of = [entry.path for entry in entries() if drawn(entry) is not None]
+    # Not forked: a process that has run JAX has threads.
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        made = pool.map(partial(_figure_of, folder), paths_of, chunksize=8)
+        found = dict(zip(paths_of, made, strict=True))
     kept.write_text(json.dumps({"key": key, "figures": found}))
     return found
 
@@ -47,6 +49,11 @@ def drawn(entry: Entry) -> Callable[[Any], tuple[str, str]] | None:
         return None
     draw = _schedule if entry.is_schedule else _sequence if sequences.is_sequence(entry) else _path
     return partial(draw, entry)
+
+
+def _figure_of(folder: Path, path: str) -> str:
+    entry = by_path()[path]
+    return figure(entry, folder, drawn(entry))
 
 
 def figure(entry: Entry, folder: Path, draw: Callable[[Any], tuple[str, str]]) -> str:
@@ -101,7 +108,7 @@ def _path(entry: Entry, ax: Any) -> tuple[str, str]:
 def _sequence(entry: Entry, ax: Any) -> tuple[str, str]:
     given = sequences.gradients(entry)
     made = sequences.outputs(entry, given)
-    ax.plot(given, ".-", color="0.6", linewidth=1.8, markersize=4, label="in")
+    ax.plot(given, ".-", color="0.72", linewidth=3, markersize=6, label="in")
     ax.plot(made, color="C0", label="out")
     shown = np.concatenate([made[np.isfinite(made)], np.clip(given[np.isfinite(given)], -3, 3)])
     low, high = shown.min(), shown.max()
