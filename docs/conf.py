@@ -1,0 +1,56 @@
+"""The site: `python -m sphinx -W --keep-going -j auto docs docs/_build`.
+
+Pages with code run at every build. The notebooks of the laboratory are shown as they were executed;
+with `-t notebooks` they run as well. Nothing is fetched, here or by a reader.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import gdtx
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_ext"))
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+project = "gdtx"
+author = "the gdtx authors"
+project_copyright = author
+version = release = gdtx.__version__
+html_title = f"gdtx {version}"
+
+extensions = [
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "mathjax_here",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "myst_nb",
+    "laboratory",
+    "reference",
+]
+exclude_patterns = ["_build", "_ext"]
+templates_path = []
+
+# Of jax, those names that the pages mention: a list of facts, so that a build needs no network.
+intersphinx_mapping = {"jax": ("https://docs.jax.dev/en/latest", str(HERE / "jax.inv"))}
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_excludepatterns = [] if tags.has("notebooks") else ["laboratory/*"]  # noqa: F821
+nb_execution_timeout = 900
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_execution_in_temp = True
+nb_output_stderr = "remove"
+nb_merge_streams = True
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["gdtx.css"]
+html_copy_source = False
+html_show_sourcelink = False
