@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from claims import CORRECTED, HOLDS, claim
 from sklearn.datasets import load_digits
 
 import gdtx
 from gdtx import explore
+from gdtx.explore.claims import CORRECTED, HOLDS, claim
 
 gdtx.sgd(gdtx.inverse_time_decay(0.1, 100, 1.0))
 

@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from claims import CORRECTED, claim
 from sklearn.datasets import load_digits
 
 import gdtx
 from gdtx import explore
+from gdtx.explore.claims import CORRECTED, claim
 
 jax.config.update("jax_enable_x64", True)
 

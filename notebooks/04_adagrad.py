@@ -27,11 +27,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from claims import CORRECTED, HOLDS, claim
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
 import gdtx
+from gdtx.explore.claims import CORRECTED, HOLDS, claim
 
 # %% [markdown]
 # Everything here is an online game: in each round the parameters meet a loss, pay it, and move. An

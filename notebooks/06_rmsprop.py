@@ -26,10 +26,10 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from claims import CORRECTED, HOLDS, claim
 from sklearn.datasets import load_digits
 
 import gdtx
+from gdtx.explore.claims import CORRECTED, HOLDS, claim
 
 gdtx.rmsprop(0.01)
 

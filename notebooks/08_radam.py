@@ -26,11 +26,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from claims import CORRECTED, claim
 from jax.flatten_util import ravel_pytree
 from sklearn.datasets import load_digits
 
 import gdtx
+from gdtx.explore.claims import CORRECTED, claim
 
 # Identities are checked in double precision; the networks train in single precision.
 jax.config.update("jax_enable_x64", True)

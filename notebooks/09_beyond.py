@@ -27,13 +27,13 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from claims import CORRECTED, HOLDS, claim
 from jax.flatten_util import ravel_pytree
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import gdtx
 from gdtx import explore, kfac
+from gdtx.explore.claims import CORRECTED, HOLDS, claim
 
 # %% [markdown]
 # ## K-FAC and the natural gradient

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import jupytext
 import nbformat
-from claims import CLAIMS, MIME_TYPE
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
+from gdtx.explore.claims import CLAIMS, MIME_TYPE
+
 HERE = Path(__file__).parent
-NOT_NOTEBOOKS = {"claims", "run"}
 ABOUT = """# The laboratory
 
 gdtx grew from a lecture, *Gradient-Based NN Optimization: An Overview* (N. Vadivelu, 2019), which
@@ -40,7 +40,7 @@ it was typed. They use real but small data, from packages that ship it; nothing 
 
 
 def sources() -> list[Path]:
-    return sorted(p for p in HERE.glob("*.py") if p.stem not in NOT_NOTEBOOKS)
+    return sorted(p for p in HERE.glob("*.py") if p.name != "run.py")
 
 
 def execute(source: Path, into: Path) -> float:
@@ -48,12 +48,21 @@ def execute(source: Path, into: Path) -> float:
     began = time.perf_counter()
     notebook = jupytext.read(source)
     NotebookClient(
-        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}
+        notebook,
+        timeout=900,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(HERE)}},
     ).execute()
     for number, cell in enumerate(notebook.cells, 1):
         # Random names and clock times would make every rendering differ from the last.
         cell["id"] = f"cell-{number}"
         cell.metadata.pop("execution", None)
+        # Sphinx finds the words for a picture at its cell, other readers at the picture.
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
+        for output in cell.get("outputs", ()):
+            if alt and "image/png" in output.get("data", {}):
+                output.metadata["image/png"] = {"alt": alt}
     seconds = time.perf_counter() - began
     notebook.metadata["gdtx"] = {"seconds": round(seconds)}
     nbformat.write(notebook, into / f"{source.stem}.ipynb")

@@ -7,6 +7,8 @@ import jupytext
 import nbformat
 import pytest
 
+from gdtx.explore.claims import claim
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
@@ -16,8 +18,7 @@ def run(monkeypatch):
     import run
 
     yield run
-    for name in ("run", "claims"):
-        sys.modules.pop(name, None)
+    sys.modules.pop("run", None)
 
 
 def test_nothing_is_stale(run):
@@ -40,7 +41,8 @@ def test_every_claim_is_executed(run):
 
 def test_a_claim_is_read_back_from_its_cell(run, tmp_path):
     (tmp_path / "01_try.py").write_text(
-        "# %% [markdown]\n# # 1. A try\n\n# %%\nfrom claims import CORRECTED, claim\n\n"
+        "# %% [markdown]\n# # 1. A try\n\n# %%\n"
+        "from gdtx.explore.claims import CORRECTED, claim\n\n"
         'claim(2, f"{1 / 3:.2f} | of it", CORRECTED, "a third")\nprint("more")\n'
     )
     run.execute(tmp_path / "01_try.py", tmp_path)
@@ -50,6 +52,17 @@ def test_a_claim_is_read_back_from_its_cell(run, tmp_path):
         "number": 2, "figure": "0.33 | of it", "verdict": "holds with a correction",
         "correction": "a third",
     }  # fmt: skip
+
+
+def test_the_words_for_a_picture_lie_beside_it(run, tmp_path):
+    (tmp_path / "01_try.py").write_text(
+        '# %% mystnb={"image": {"alt": "a β"}}\ndisplay({"image/png": "eA=="}, raw=True)\n'
+    )
+    run.execute(tmp_path / "01_try.py", tmp_path)
+    (cell,) = nbformat.read(tmp_path / "01_try.ipynb", as_version=4).cells
+    assert cell.metadata["mystnb"]["image"]["alt"] == "a β"
+    (output,) = cell.outputs
+    assert output.metadata["image/png"]["alt"] == "a β"
 
 
 def test_a_failing_cell_is_an_error(run, tmp_path):
@@ -67,8 +80,6 @@ def test_a_failing_cell_is_an_error(run, tmp_path):
         ((1, "x", "holds", "but"), "a correction goes with the verdict CORRECTED"),
     ],
 )
-def test_bad_claims(run, arguments, message):
-    import claims
-
+def test_bad_claims(arguments, message):
     with pytest.raises(ValueError, match=message):
-        claims.claim(*arguments)
+        claim(*arguments)

@@ -1,6 +1,8 @@
-"""The lecture's claims, and how a cell says what became of one."""
+"""The lecture's claims, and how a cell of a notebook says what became of one."""
 
-from IPython.display import display
+from __future__ import annotations
+
+from typing import Any
 
 HOLDS = "holds"
 CORRECTED = "holds with a correction"
@@ -39,7 +41,8 @@ CLAIMS = {
     28: "AdaDelta's update as printed",
     29: "RMS[x] = √E[x²] + ε",
     30: "RMSProp is Rprop for mini-batches; Rprop is descent on signs",
-    31: "the centered variant slows down where the gradient is uncertain; it costs twice the memory",
+    31: "the centered variant slows down where the gradient is uncertain; it costs twice the "
+    "memory",
     32: "it is not clear which of RMSProp's variants is better",
     33: "Adam is RMSProp with momentum and bias correction",
     34: "bias correction matters only early",
@@ -69,7 +72,7 @@ CLAIMS = {
 
 
 class Outcome:
-    """What a cell found of a claim; `run.py` reads it back from the executed notebook."""
+    """What a cell found of a claim; who executes the notebook reads it back from the output."""
 
     def __init__(self, number: int, figure: str, verdict: str, correction: str):
         self.data = {
@@ -84,17 +87,33 @@ class Outcome:
         number, figure = self.data["number"], self.data["figure"]
         return f"Claim {number}, {CLAIMS[number]}: {figure}. It {self.text}."
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         number, figure = self.data["number"], self.data["figure"]
         shown = f"> **Claim {number}**: {CLAIMS[number]}. *{figure}.* **It {self.text}.**"
         return {"text/plain": repr(self), "text/markdown": shown, MIME_TYPE: self.data}
 
 
 def claim(number: int, figure: str, verdict: str = HOLDS, correction: str = "") -> None:
-    """Show what became of a claim: the figure that decided it, and the verdict.
+    """Show what became of a claim of the lecture, in a notebook.
 
-    The cell asserts the figure beforehand. A correction says what is true instead.
+    The cell asserts the figure beforehand. Needs IPython, which notebooks run on.
+
+    Args:
+        number: of the claim, among `CLAIMS`.
+        figure: what decided it, in words and numbers.
+        verdict: `HOLDS`, `CORRECTED` or `FAILS`.
+        correction: what is true instead, if the verdict is `CORRECTED`.
+
+    Raises:
+        ValueError: if there is no such claim or verdict, or a correction without its verdict.
+
+    >>> from gdtx.explore.claims import CORRECTED, claim
+    >>> claim(2, "the loss ends 1% above its floor", CORRECTED, "where there is noise")
+    Claim 2, η must decay for convergence: the loss ends 1% above its floor. \
+It holds with a correction: where there is noise.
     """
+    from IPython.display import display
+
     if number not in CLAIMS:
         raise ValueError(f"claim: number must be one of 1 to {len(CLAIMS)}, got {number}")
     if verdict not in (HOLDS, CORRECTED, FAILS):
