@@ -44,6 +44,8 @@ class Hyperparameters:
     def __init__(self, symbols: Symbols, values: bool):
         self.symbols = symbols
         self.values = values
+        self.given: dict[Symbol, Any] = {}
+        """What has been given for each symbol that stands for a hyperparameter."""
         self._schedules: dict[Symbol, Expression] = {}
 
     def of(self, tx: GradientTransformation, name: str) -> Any:
@@ -58,13 +60,20 @@ class Hyperparameters:
             if self.values and not is_traced and value.shape == ():
                 return Hyperparameter(expression(value), float(value))
             meaning = id(value) if is_traced else (str(value.dtype), str(value.tolist()))
-            return Hyperparameter(self.symbols.claim(symbols, meaning), _now(value))
+            return Hyperparameter(self._given(symbols, meaning, value), _now(value))
         if callable(value):
             shown = self.scheduled(symbols, value, is_plain(name))
+            if isinstance(shown, Symbol):
+                self.given.setdefault(shown, value)
             return Hyperparameter(shown, _now(value))
         is_shown = self.values or is_plain(name, float(value))
-        shown = expression(value) if is_shown else self.symbols.claim(symbols, value)
+        shown = expression(value) if is_shown else self._given(symbols, value, value)
         return Hyperparameter(shown, float(value), is_constant=True)
+
+    def _given(self, symbols: tuple[Symbol, ...], meaning: Any, value: Any) -> Symbol:
+        symbol = self.symbols.claim(symbols, meaning)
+        self.given.setdefault(symbol, value)
+        return symbol
 
     def scheduled(
         self, symbols: tuple[Symbol, ...], schedule: Callable[..., Any], inline: bool = False

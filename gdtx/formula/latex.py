@@ -6,10 +6,10 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from ..core.calls.signature import Signature
-from ..core.transformation import GradientTransformation, write_formulas_with
+from ..core.transformation import GradientTransformation
 from .expression import Apply, Expression, Number, Symbol, is_apply, leading, product
 from .notation import word
-from .reader import formula
+from .reader import Formula, formula
 from .rewriting import Definition, t
 
 
@@ -46,16 +46,21 @@ def latex(tx: GradientTransformation, values: bool = False) -> str:
     \end{aligned}
     """
     tx = Signature(latex, schedules=False).bind((tx, values), {})["tx"]
-    definitions, update, downhill = formula(tx, values)
+    return written(formula(tx, values))
+
+
+def written(formula: Formula) -> str:
+    """A formula as LaTeX."""
+    definitions, update, downhill, _ = formula
     lines = [
         *_starts(definitions),
-        *(f"{_show(d.symbol)} {_relation(d.value)} {_show(d.value)}" for d in definitions),
+        *(f"{show(d.symbol)} {_relation(d.value)} {show(d.value)}" for d in definitions),
     ]
     if downhill:
         theta = Symbol(r"\theta")
-        lines.append(f"{_show(theta.at(t))} &= {_show(theta.at(t - 1) + update)}")
+        lines.append(f"{show(theta.at(t))} &= {show(theta.at(t - 1) + update)}")
     else:
-        lines.append(f"u_t &= {_show(update)}")
+        lines.append(f"u_t &= {show(update)}")
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
 
@@ -65,29 +70,29 @@ def _relation(value: Expression) -> str:
 
 def _starts(definitions: list[Definition]) -> list[str]:
     """What is remembered before the first update, the zeros in one line."""
-    starts = [(_show(d.symbol.at(0)), d.initial) for d in definitions if d.initial is not None]
+    starts = [(show(d.symbol.at(0)), d.initial) for d in definitions if d.initial is not None]
     zeros = [symbol for symbol, value in starts if value == Number(Decimal(0))]
-    others = [f"{symbol} &= {_show(v)}" for symbol, v in starts if v != Number(Decimal(0))]
+    others = [f"{symbol} &= {show(v)}" for symbol, v in starts if v != Number(Decimal(0))]
     if zeros:
         return [f"{zeros[0]} &= {' = '.join([*zeros[1:], '0'])}", *others]
     return others
 
 
-def _show(value: Expression) -> str:
+def show(value: Expression) -> str:
     if isinstance(value, Number):
-        return _number(value.value)
+        return number(value.value)
     if isinstance(value, Symbol):
         return _symbol(value)
     assert isinstance(value, Apply)
     if value.head in _shapes:
         return _shapes[value.head](*value.args)
     head = value.head if value.head.startswith("\\") else _operator(value.head)
-    return f"{head}{_bracketed(', '.join(map(_show, value.args)))}"
+    return f"{head}{_bracketed(', '.join(map(show, value.args)))}"
 
 
 def _operator(name: str) -> str:
     # In an operator's name LaTeX sets underscores as apart.
-    return _show(word(name)) if "_" in name else rf"\operatorname{{{name}}}"
+    return show(word(name)) if "_" in name else rf"\operatorname{{{name}}}"
 
 
 def _bracketed(text: str) -> str:
@@ -98,7 +103,7 @@ def _braced(text: str) -> str:
     return text if len(text) == 1 else f"{{{text}}}"
 
 
-def _number(value: Decimal) -> str:
+def number(value: Decimal) -> str:
     if not value.is_finite():
         return r"\infty" if value > 0 else r"-\infty"
     value = value.normalize()
@@ -111,19 +116,19 @@ def _number(value: Decimal) -> str:
 
 def _symbol(symbol: Symbol) -> str:
     letter = rf"\{symbol.accent}{{{symbol.letter}}}" if symbol.accent else symbol.letter
-    time = "" if symbol.time is None else _show(symbol.time).replace(" ", "")
+    time = "" if symbol.time is None else show(symbol.time).replace(" ", "")
     below = ",".join(filter(None, (symbol.below, time)))
     below = f"_{_braced(below)}" if below else ""
     return letter + below + (f"^{{{symbol.above}}}" if symbol.above else "")
 
 
 def _sum(*terms: Expression) -> str:
-    text = _show(terms[0])
+    text = show(terms[0])
     for term in terms[1:]:
         if leading(term) < 0:
             text += f" - {_factor(product(-1, term))}"
         else:
-            text += f" + {_show(term)}"
+            text += f" + {show(term)}"
     return text
 
 
@@ -131,30 +136,30 @@ def _product(*factors: Expression) -> str:
     if factors[0] == Number(Decimal(-1)):
         return f"-{_product(*factors[1:])}"
     # In front a sign needs no brackets: what is around puts them about the whole.
-    text = _show(factors[0]) if isinstance(factors[0], Number) else _factor(factors[0])
+    text = show(factors[0]) if isinstance(factors[0], Number) else _factor(factors[0])
     for factor in map(_factor, factors[1:]):
         text += rf" \cdot {factor}" if factor[0].isdigit() else f" {factor}"
     return text
 
 
 def _factor(value: Expression) -> str:
-    text = _show(value)
+    text = show(value)
     is_sum = isinstance(value, Apply) and value.head == "sum"
     return _bracketed(text) if is_sum or text.startswith("-") else text
 
 
 def _power(base: Expression, exponent: Expression) -> str:
-    text = _show(base)
+    text = show(base)
     simple = isinstance(base, Symbol) and not base.above and not base.letter.startswith(r"\mathrm")
     plain = isinstance(base, Number) and base.value >= 0 and "^" not in text
     if not (simple or plain or (isinstance(base, Apply) and base.head in ("abs", "norm"))):
         text = _bracketed(text)
-    return f"{text}^{_braced(_show(exponent))}"
+    return f"{text}^{_braced(show(exponent))}"
 
 
 def _cases(*args: Expression) -> str:
     # Display style, which a row of cases is not in by itself.
-    rows = [f"{_display(value)} & {_show(condition)}"
+    rows = [f"{_display(value)} & {show(condition)}"
             for value, condition in zip(args[::2], args[1::2], strict=False)]  # fmt: skip
     if len(args) % 2:
         rows.append(rf"{_display(args[-1])} & \text{{otherwise}}")
@@ -162,40 +167,37 @@ def _cases(*args: Expression) -> str:
 
 
 def _display(value: Expression) -> str:
-    return _show(value).replace(r"\frac", r"\dfrac")
+    return show(value).replace(r"\frac", r"\dfrac")
 
 
 def _prod(factor: Expression, last: Expression) -> str:
-    return rf"\prod_{{i=1}}^{{{_show(last)}}} {_factor(factor)}"
+    return rf"\prod_{{i=1}}^{{{show(last)}}} {_factor(factor)}"
 
 
 def _mean(each: Expression, count: Expression) -> str:
-    many = _show(count)
+    many = show(count)
     return rf"\frac{{1}}{{{many}}} \sum_{{i=1}}^{_braced(many)} {_factor(each)}"
 
 
 _shapes: dict[str, Callable[..., str]] = {
     "sum": _sum,
     "product": _product,
-    "quotient": lambda above, below: rf"\frac{{{_show(above)}}}{{{_show(below)}}}",
+    "quotient": lambda above, below: rf"\frac{{{show(above)}}}{{{show(below)}}}",
     "power": _power,
-    "root": lambda inside: rf"\sqrt{{{_show(inside)}}}",
-    "abs": lambda inside: rf"\left| {_show(inside)} \right|",
-    "norm": lambda inside: rf"\left\| {_show(inside)} \right\|",
+    "root": lambda inside: rf"\sqrt{{{show(inside)}}}",
+    "abs": lambda inside: rf"\left| {show(inside)} \right|",
+    "norm": lambda inside: rf"\left\| {show(inside)} \right\|",
     "prod": _prod,
     "cases": _cases,
-    "equal": lambda one, other: f"{_show(one)} = {_show(other)}",
-    "greater": lambda one, other: f"{_show(one)} > {_show(other)}",
-    "less": lambda one, other: f"{_show(one)} < {_show(other)}",
-    "at most": lambda one, other: rf"{_show(one)} \leq {_show(other)}",
-    "divides": lambda one, other: rf"{_show(one)} \mid {_show(other)}",
-    "finite": lambda value: rf"{_show(value)} \text{{ is finite}}",
-    "not": lambda condition: rf"\text{{not }} {_show(condition)}",
+    "equal": lambda one, other: f"{show(one)} = {show(other)}",
+    "greater": lambda one, other: f"{show(one)} > {show(other)}",
+    "less": lambda one, other: f"{show(one)} < {show(other)}",
+    "at most": lambda one, other: rf"{show(one)} \leq {show(other)}",
+    "divides": lambda one, other: rf"{show(one)} \mid {show(other)}",
+    "finite": lambda value: rf"{show(value)} \text{{ is finite}}",
+    "not": lambda condition: rf"\text{{not }} {show(condition)}",
     "kron": lambda a, b: rf"{_factor(a)} \otimes {_factor(b)}",
-    "inner": lambda a, b: rf"\left\langle {_show(a)}, {_show(b)} \right\rangle",
+    "inner": lambda a, b: rf"\left\langle {show(a)}, {show(b)} \right\rangle",
     "mean": _mean,
-    "call": lambda f, *args: f"{_show(f)}{_bracketed(', '.join(map(_show, args)))}",
+    "call": lambda f, *args: f"{show(f)}{_bracketed(', '.join(map(show, args)))}",
 }
-
-
-write_formulas_with(latex)

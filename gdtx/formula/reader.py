@@ -60,11 +60,13 @@ def _apply_rule(
 
 
 class Formula(NamedTuple):
-    """Definitions in the order of computation, what comes out, and whether its sign was turned."""
+    """Definitions in the order of computation, what comes out, whether its sign was turned, and
+    what was given for the symbols of hyperparameters."""
 
     definitions: list[Definition]
     update: Expression
     downhill: bool
+    given: dict[Symbol, Any]
 
 
 def formula(tx: GradientTransformation, values: bool = False) -> Formula:
@@ -72,7 +74,8 @@ def formula(tx: GradientTransformation, values: bool = False) -> Formula:
     reader = Reader(values)
     with nested():  # arguments have been looked at where they were given
         update = reader.read(tx, GRADIENT)
-    return Formula(reader.definitions, update, reader.downhill or leading(update) < 0)
+    downhill = reader.downhill or leading(update) < 0
+    return Formula(reader.definitions, update, downhill, reader.hyperparameters.given)
 
 
 class Reader:
