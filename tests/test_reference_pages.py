@@ -137,7 +137,7 @@ def test_kinds_show_their_errors(pages):
 @pytest.mark.parametrize("name", ["trace", "sgd", "linear_schedule"])
 def test_pictures_are_drawn_with_words_for_them(name, tmp_path):
     entry = inventory.by_path()[f"gdtx.{name}"]
-    figure = pictures.figure(entry, tmp_path, pictures.drawn(entry))
+    figure = pictures.figure(entry, tmp_path)
     assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     assert re.search(rf":alt: .*{name}", figure)
 

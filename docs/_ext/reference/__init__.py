@@ -18,10 +18,19 @@ from .inventory import by_path
 
 def setup(app: Any) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.viewcode")
+    app.connect("config-inited", _configure)
     app.connect("builder-inited", _write)
     app.connect("builder-inited", _style)
     app.connect("viewcode-follow-imported", _origin)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _configure(app: Any, config: Any) -> None:
+    """What the pages are written for."""
+    config.python_use_unqualified_type_names = True
+    config.maximum_signature_line_length = 88
+    config.viewcode_follow_imported_members = True
+    config.myst_enable_extensions = {*config.myst_enable_extensions, "dollarmath", "fieldlist"}
 
 
 def _write(app: Any) -> None:

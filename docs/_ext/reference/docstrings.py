@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .inventory import Entry, resolved
 
-_sections = ("Args", "Returns", "Raises", "References", "Yields")
+_sections = ("Args", "Returns", "Raises", "Warns", "References")
 _section = re.compile(rf"^({'|'.join(_sections)}):\n", re.M)
 
 
@@ -32,6 +32,8 @@ def body(entry: Entry) -> str:
         *(f":raises {name}: {meaning}" for name, meaning in _entries(sections.get("Raises", ""))),
     ]
     written = [text.strip(), *after, "\n".join(fields)]
+    if "Warns" in sections:
+        written += [f"**Warns.** {_flat(sections['Warns'])}"]
     if "References" in sections:
         written += [f"**Source.** {_flat(sections['References'])}"]
     return marked("\n\n".join(part for part in written if part), entry)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import resolve_name
 from types import ModuleType
 from typing import Any
 
@@ -69,10 +69,11 @@ class Entry:
         return "data" if is_data else "function"
 
     def _returns(self, what: str) -> bool:
-        if not inspect.isfunction(self.value) or not hasattr(self.value, "__gdtx_signature__"):
+        known = getattr(self.value, "__gdtx_signature__", None)
+        if known is None or not inspect.isfunction(self.value):
             return False
         # Only factories of transformations take schedules in place of their scalars.
-        return self.value.__gdtx_signature__.schedules == (what == "transformation")
+        return known.schedules == (what == "transformation")
 
 
 def _is_union(value: Any) -> bool:
@@ -139,9 +140,7 @@ def _origins(module: ModuleType) -> dict[str, str]:
         package = module.__name__ if hasattr(module, "__path__") else module.__package__
         for node in ast.parse(inspect.getsource(module)).body:
             if isinstance(node, ast.ImportFrom) and node.level:
-                source = importlib.util.resolve_name(
-                    "." * node.level + (node.module or ""), package
-                )
+                source = resolve_name("." * node.level + (node.module or ""), package)
                 yield from ((alias.asname or alias.name, source) for alias in node.names)
 
     return dict(imports())

@@ -80,7 +80,9 @@ def _program(entry: Entry, value: Any) -> str:
         ">>> @gdtx.transformation\n"
         f"... def method(value: {place}.{entry.name}):\n"
         "...     return gdtx.identity()\n"
-        f">>> method({_shown(value)})"
+        f">>> method({_shown(value)})\n"
+        "Traceback (most recent call last):\n"
+        "    ..."
     )
 
 

@@ -42,7 +42,7 @@ CALLING = [
     (
         "A name that Optax has and gdtx does not",
         "gdtx.multi_transform",
-        "The message names what does it here. For names in bulk see the page on moving from Optax.",
+        "The message names what does it here. {doc}`/moving/optax` has them all.",
     ),
     (
         "The module in place of the method",

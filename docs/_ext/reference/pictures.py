@@ -52,11 +52,13 @@ def drawn(entry: Entry) -> Callable[[Any], tuple[str, str]] | None:
 
 
 def _figure_of(folder: Path, path: str) -> str:
-    entry = by_path()[path]
-    return figure(entry, folder, drawn(entry))
+    return figure(by_path()[path], folder)
 
 
-def figure(entry: Entry, folder: Path, draw: Callable[[Any], tuple[str, str]]) -> str:
+def figure(entry: Entry, folder: Path) -> str:
+    """Draw the picture into the folder, and return its figure in MyST."""
+    draw = drawn(entry)
+    assert draw is not None, entry.path
     with plt.style.context(STYLE):
         canvas, ax = plt.subplots(figsize=SIZE)
         alt, caption = draw(ax)
@@ -67,7 +69,6 @@ def figure(entry: Entry, folder: Path, draw: Callable[[Any], tuple[str, str]]) -
             f"```{{figure}} pictures/{entry.page}.png",
             f":alt: {alt}",
             ":width: 530px",
-            ":align: left",
             "",
             caption,
             "```",
