@@ -17,9 +17,12 @@
 # Adam (Kingma & Ba 2015) divides an average of the gradients by the root of an average of their
 # squares. Its paper promises three things of that fraction: a bound on every step, a signal-to-noise
 # ratio, a diagonal of the Fisher information. The lecture repeats the first, and doubts the other
-# two. All of it can be worked out exactly, and the bound turns out to be another one.
+# two. All of it can be worked out exactly, and the bound turns out to be another one. Of the rest
+# (corrections, decay, ε, and the variants AdaMax, NAdam and AMSGrad) each claim has a small
+# experiment.
 
 # %%
+# In a clone of gdtx: pip install -e ".[docs]"
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -31,11 +34,12 @@ import gdtx
 from gdtx import kfac
 from gdtx.explore.claims import CORRECTED, claim
 
+plt.style.use("gdtx.explore.gdtx")
 # Identities are checked in double precision.
 jax.config.update("jax_enable_x64", True)
 
 
-# %%
+# %% tags=["hide-input"]
 @jax.jit
 def outputs(tx, gradients):
     """What a transformation makes of a sequence of gradients, whatever the parameters are."""
@@ -50,8 +54,9 @@ def outputs(tx, gradients):
 # %% [markdown]
 # ## Claim 33: RMSProp with momentum and bias correction
 #
-# The three changes, as links. RMSProp is a gradient over the root of an average square. Adam has
-# an average in place of the gradient, and a correction after each average.
+# Is Adam the method before it, with two additions? Here are both as links. RMSProp is a gradient
+# over the root of an average square. Adam has an average in place of the gradient, and a correction
+# after each average.
 
 # %%
 b1, b2, eps = 0.9, 0.999, 1e-8
@@ -64,6 +69,9 @@ adam = gdtx.join(
     mu=gdtx.chain(gdtx.ema(b1), gdtx.bias_correction(b1)),
     nu=gdtx.chain(gdtx.square(), gdtx.ema(b2), gdtx.bias_correction(b2), root),
 )
+gdtx.adam(1e-3)
+
+# %% tags=["hide-cell"]
 noise = jax.random.normal(jax.random.key(0), (500, 4))
 deviation = 0.0
 for ours, theirs in [
@@ -74,11 +82,8 @@ for ours, theirs in [
     deviation = max(deviation, float(jnp.max(jnp.abs(ratio - 1))))
 assert deviation < 1e-12
 
-# %%
-gdtx.adam(1e-3)
-
 # %% [markdown]
-# "RMSProp with momentum" was a method before Adam: Graves (2013) and the usual implementations put
+# So much for the parts; what about their order? "RMSProp with momentum" was a method before Adam: Graves (2013) and the usual implementations put
 # the momentum *behind* the division. Adam puts it before. Let one gradient come, and then none, and
 # leave the corrections out. The step of what was averaged before the division falls as
 # $\beta_1^k / \sqrt{\beta_2^k}$ over the next $k$ steps, for the denominator forgets as well; of what
@@ -90,19 +95,26 @@ power = gdtx.chain(gdtx.square(), gdtx.ema(b2), gdtx.sqrt(), gdtx.add(1e-30))
 before = gdtx.join(gdtx.divide, mu=gdtx.ema(b1), nu=power)
 behind = gdtx.chain(gdtx.join(gdtx.divide, g=gdtx.identity(), nu=power), gdtx.ema(b1))
 spike = jnp.zeros(20).at[0].set(1.0)
-k = np.arange(20)
 after = {name: outputs(tx, spike) for name, tx in [("before", before), ("behind", behind)]}
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Step after a single gradient, over 20 steps. Both start at the same length; averaged before the division it falls the more slowly."}}
+k = np.arange(20)
+fig, ax = plt.subplots(figsize=(5.5, 3))
+for (name, u), marker in zip(after.items(), "os", strict=True):
+    ax.plot(k, u, marker=marker, markersize=3.5, label=f"averaged {name} the division")
+ax.set(xlabel="steps after the one gradient", ylabel="step / η", ylim=(0, None), xticks=k[::2])
+ax.set_title(rf"One gradient, then none ($\beta_1 = \beta_2 = {b2}$)")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# Both curves begin at the same step. The one averaged before the division, Adam's, falls the more
+# slowly: a large gradient moves Adam for longer than its momentum alone says.
+
+# %% tags=["hide-input"]
 decay = {name: float((u[10] / u[0]) ** 0.1) for name, u in after.items()}
 np.testing.assert_allclose(after["before"] / after["before"][0], (b1 / b2**0.5) ** k, rtol=1e-6)
 np.testing.assert_allclose(after["behind"] / after["behind"][0], b1**k, rtol=1e-6)
-
-fig, ax = plt.subplots(figsize=(7, 3))
-for (name, u), marker in zip(after.items(), "os", strict=True):
-    ax.plot(k, u, marker=marker, markersize=4, label=f"averaged {name} the division")
-ax.set(xlabel="steps after one gradient", ylabel="step / η", ylim=(0, None), xticks=k[::2])
-ax.set_title(rf"$\beta_1 = \beta_2 = {b2}$")
-ax.legend()
-plt.show()
 claim(
     33,
     f"as links equal up to {deviation:.0e}; after one gradient Adam's step falls by a factor of "
@@ -116,14 +128,16 @@ claim(
 # %% [markdown]
 # ## Claim 34: bias correction matters only early
 #
-# Both averages start at 0. Without corrections the step would be
+# How early is early, and what happens before? Both averages start at 0. Without corrections the
+# step would be
 #
 # $$\frac{m_t}{\sqrt{v_t}} = \frac{\hat m_t}{\sqrt{\hat v_t}} \cdot
 # \frac{1 - \beta_1^t}{\sqrt{1 - \beta_2^t}},$$
 #
 # whatever the gradients are. With the usual $\beta_2$ the denominator is further from its end than
 # the numerator, so these steps are not too short but too *long*. They are within 5% once
-# $1 - \beta_2^t \geq 1/1.05^2$, which is from $t \approx 2.4 / (1 - \beta_2)$ on.
+# $1 - \beta_2^t \geq 1/1.05^2$, which is from $t \approx 2.4 / (1 - \beta_2)$ on. Five decays, on a
+# gradient that stays the same:
 
 # %%
 decays = np.array([0.9, 0.99, 0.999, 0.9999, 0.99999])
@@ -134,25 +148,30 @@ uncorrected = gdtx.join(
 )
 constant = jnp.ones(250_000)
 length = gdtx.sweep(lambda tx: outputs(tx, constant), uncorrected, {"nu.1.decay": decays})
-np.testing.assert_allclose(outputs(gdtx.scale_by_adam(eps=0.0), constant), 1.0, rtol=1e-9)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "How much longer steps are without bias corrections, against the step, for five decays. At β₂ = 0.99999 they are up to 66 times too long and come near 1 only after 200,000 steps; at β₂ = 0.9 they are too short."}}
 t = np.arange(1, len(constant) + 1)
+some = np.unique(np.geomspace(1, len(t), 300).astype(int)) - 1
+fig, ax = plt.subplots(figsize=(6, 3.2))
+ax.axhline(1.0, color="0.5", linewidth=0.8)
+for decay, curve in zip(decays, length, strict=True):
+    ax.loglog(t[some], curve[some], label=f"β₂ = {decay}")
+ax.set(xlabel="step", ylabel="length of a step,\nwithout corrections / with", title="β₁ = 0.9")
+ax.legend()
+plt.show()
+
+# %% tags=["hide-cell"]
+np.testing.assert_allclose(outputs(gdtx.scale_by_adam(eps=0.0), constant), 1.0, rtol=1e-9)
 factor = (1 - 0.9**t) / np.sqrt(-np.expm1(t * np.log(decays)[:, None]))
 np.testing.assert_allclose(length, factor, rtol=1e-8)
-
 last_off = len(t) - np.argmax(np.abs(length - 1)[:, ::-1] > 0.05, axis=1)
 longest = np.asarray(length.max(axis=1))
 np.testing.assert_allclose(last_off[1:] * (1 - decays[1:]), 2.4, rtol=0.02)
 
-# %%
-fig, ax = plt.subplots(figsize=(8, 3.5))
-for decay, curve, style in zip(decays, length, ["-", "--", "-.", ":", "-"], strict=True):
-    ax.loglog(t, curve, style, label=f"β₂ = {decay}")
-ax.axhline(1.0, color="black", linewidth=0.8)
-ax.set(xlabel="step", ylabel="length of a step\nwithout corrections / with", title="β₁ = 0.9")
-ax.legend()
-plt.show()
-
 # %% [markdown]
+# All curves come to 1, the grey line: ten times later where $\beta_2$ is ten times closer to 1. Only
+# with $\beta_2 = \beta_1$ are the first steps too short.
+#
 # Does it matter to the result? Softmax regression on digits, 500 steps on batches of 32, in 32 random
 # orders: with a large rate the last loss is a matter of chance, and its mean is less so.
 
@@ -200,16 +219,17 @@ for rate, *rows in zip((0.01, 0.3), corrected_loss, uncorrected_loss, strict=Tru
     print(f"η = {rate}, loss for β₂ =", *decays)
     print("    with corrections:   ", *(f"{loss:.3f}" for loss in rows[0]))
     print("    without corrections:", *(f"{loss:.3f}" for loss in rows[1]))
-small, large = uncorrected_loss / corrected_loss
-assert abs(small[0] - 1) < 0.05  # β₂ = 0.9: over in no time
-assert 0.6 < large[0] < 1.6
-assert small[-1] < 0.5 < 3 < large[-1]  # β₂ = 0.99999: never over
 
 # %% [markdown]
 # Without corrections Adam acts as if its learning rate were larger, and with $\beta_2 = 0.99999$ that
 # is 14 times at the 500th step still. It helps where $\eta$ was too small, and harms elsewhere.
 
-# %%
+# %% tags=["hide-input"]
+small, large = uncorrected_loss / corrected_loss
+np.testing.assert_allclose(length[-1, 499], 14, atol=0.5)
+assert abs(small[0] - 1) < 0.05  # β₂ = 0.9: over in no time
+assert 0.6 < large[0] < 1.6
+assert small[-1] < 0.5 < 3 < large[-1]  # β₂ = 0.99999: never over
 claim(
     34,
     f"off by more than 5% for {last_off[2]:,} steps at β₂ = 0.999, {last_off[-1]:,} at 0.99999, and "
@@ -277,9 +297,10 @@ def last_step(b1, b2, gradients):
 
 
 # %% [markdown]
-# The sequence attains $B_t$, for every pair on a grid and every length.
+# Three questions to the program. Does this sequence attain $B_t$? It does, for every pair on a grid and
+# every length tried (folded below).
 
-# %%
+# %% tags=["hide-cell"]
 previous = np.ones(len(b1s))
 for steps in (1, 10, 300):
     worst = (b1s / b2s)[:, None] ** np.arange(steps)[::-1]
@@ -298,7 +319,7 @@ np.testing.assert_array_equal(exact, (b1s == b2s) | (b1s == 0))
 assert np.all((bound(b1s, b2s) >= paper_bound(b1s, b2s) - 1e-9) | exact)
 
 # %% [markdown]
-# Nothing exceeds it. Two attempts: 50,000 random sequences with heavy tails, and, as all of this can
+# Does anything exceed it? Two attempts: 50,000 random sequences with heavy tails, and, as all of this can
 # be differentiated, the ascent of $|\Delta\theta_{12}|$ over the twelve gradients, by Adam itself.
 
 # %%
@@ -328,35 +349,49 @@ for (b1, b2), most, by_chance, by_ascent in zip(pairs.T, limit, tried.max(1), fo
     print(
         f"β₁ {b1}, β₂ {b2:<5}: bound {most:.5f}, found {by_ascent:.5f}, at random {by_chance:.3f}"
     )
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(found, limit, rtol=1e-3)
 assert np.all(found <= limit * (1 + 1e-9))
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+# %% [markdown]
+# The ascent comes to the bound from below, to four digits, and stops there. Drawn over $\beta_2$, and
+# beside it the gradients of the worst case with the steps that they cause:
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, bounds on a step against 1 − β₂: the supremum lies above the bound of the paper but at one point, and has no end where β₁² ≥ β₂. Right, gradients that grow by a constant factor, and below them the steps of Adam, which lie on the bound B_t."}}
+fig = plt.figure(figsize=(8.5, 3.8))
+left, right = fig.subfigures(1, 2)
+ax = left.subplots()
 x = np.geomspace(0.5, 1e-4, 400)
-axes[0].loglog(x, bound(0.9, 1 - x), label="supremum")
-axes[0].loglog(x, paper_bound(0.9, 1 - x), "--", label="the paper's bound (max)")
-axes[0].loglog(x, slide_bound(0.9, 1 - x), ":", label="the slide's bound (min)")
-at = np.array([1e-4, 1e-3, 1e-2, 0.05, 0.1, 0.15])
-axes[0].plot(at, bound(np.full(6, 0.9), 1 - at), "k.", label="attained")
-axes[0].axvspan(1 - 0.9**2, 0.5, color="0.9", label="unbounded, β₁² ≥ β₂")
-axes[0].set(xlabel="1 − β₂", ylabel="largest step / η", title="β₁ = 0.9")
-axes[0].legend(fontsize="small")
+ax.loglog(x, bound(0.9, 1 - x), label="supremum")
+ax.loglog(x, paper_bound(0.9, 1 - x), label="the paper's bound (max)")
+ax.loglog(x, slide_bound(0.9, 1 - x), label="the slide's bound (min)")
+ax.axvspan(1 - 0.9**2, 0.5, color="0.9", linewidth=0, label="unbounded, β₁² ≥ β₂")
+ax.set(xlabel="1 − β₂", ylabel="largest step / η", title="β₁ = 0.9")
+ax.legend()
+above, below = right.subplots(2, 1, sharex=True)
 k = np.arange(60)
 worst = jnp.asarray((0.9 / 0.999) ** k[::-1])
-axes[1].plot(k + 1, worst, ".-", label="gradients that attain it")
-axes[1].plot(k + 1, outputs(gdtx.scale_by_adam(eps=0.0), worst), "--", label="steps / η")
-axes[1].plot(k + 1, [bound(np.array(0.9), np.array(0.999), n + 1) for n in k], ":", label="$B_t$")
-axes[1].set(xlabel="step", title="β₁ = 0.9, β₂ = 0.999")
-axes[1].legend(fontsize="small")
+above.plot(k + 1, worst, "C3.-", markersize=3)
+above.set(ylabel="gradient", title="The worst case, β₁ = 0.9, β₂ = 0.999")
+B = [bound(np.array(0.9), np.array(0.999), n + 1) for n in k]
+below.plot(k + 1, B, color="0.75", linewidth=4, linestyle="-", label="bound $B_t$")
+below.plot(k + 1, outputs(gdtx.scale_by_adam(eps=0.0), worst), "C0-", label="step / η")
+below.set(xlabel="step", ylabel="length / η")
+below.legend()
 plt.show()
 
 # %% [markdown]
-# In training, too, steps are longer than the slide allows, where pixels are rarely on.
+# The supremum touches the paper's bound at one point, $\beta_2 = \beta_1$, and is above it everywhere
+# else; the slide's bound is exceeded everywhere. On the right each step lies on $B_t$.
+#
+# And in training? There, too, steps are longer than the slide allows, where pixels are rarely on.
 
 # %%
 _, updates = jax.jit(train)(gdtx.adam(0.01), orders[0])
 longest_seen = float(np.abs(updates).max() / 0.01)
+
+# %% tags=["hide-input"]
 worst = jnp.asarray((0.9 / 0.999) ** np.arange(3000.0)[::-1])
 reached = float(outputs(gdtx.scale_by_adam(eps=0.0), worst)[-1])
 supremum = float(bound(0.9, 0.999))
@@ -376,19 +411,21 @@ claim(
 # %% [markdown]
 # ## Claim 36: not a signal-to-noise ratio
 #
-# For gradients of mean $\mu$ and standard deviation $\sigma$, $\hat v$ estimates
+# Does $\hat m / \sqrt{\hat v}$ say how certain a gradient is? For gradients of mean $\mu$ and standard
+# deviation $\sigma$, $\hat v$ estimates
 # $E[g^2] = \mu^2 + \sigma^2$, so with $s = \mu/\sigma$ the fraction estimates
 # $s / \sqrt{1 + s^2}$: a function of the ratio that stops at 1 (Balles & Hennig 2018). With
-# :func:`gdtx.variance` in the place of the average square it would be $s$. The two second moments
+# `gdtx.variance` in the place of the average square it would be $s$. The two second moments
 # are related exactly: where both averages have the same decay and no correction,
-# $v_t = s_t + m_t^2$.
+# $v_t = s_t + m_t^2$. So the link is exchanged, and nothing else:
 
-# %%
+# %% tags=["hide-cell"]
 b = 0.99
 mean_square = outputs(gdtx.chain(gdtx.square(), gdtx.ema(b)), 3 + noise)
 mean, spread = outputs(gdtx.ema(b), 3 + noise), outputs(gdtx.variance(b), 3 + noise)
 np.testing.assert_allclose(mean_square, spread + mean**2, rtol=1e-12)
 
+# %%
 signal_to_noise = gdtx.join(
     gdtx.divide,
     mu=gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9)),
@@ -407,18 +444,32 @@ def late_average(tx):
 
 
 by_adam, by_variance = late_average(gdtx.scale_by_adam(eps=0.0)), late_average(signal_to_noise)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The fraction against the true signal-to-noise ratio, both logarithmic. With the variance below it follows the ratio up to 100; Adam's agrees while the ratio is small and stops at 1."}}
+fig, ax = plt.subplots(figsize=(5.5, 3.4))
+ax.loglog(snr, snr, "k:", linewidth=1, label="$s$")
+ax.loglog(snr, snr / np.sqrt(1 + snr**2), "k--", linewidth=1, label=r"$s / \sqrt{1 + s^2}$")
+ax.loglog(
+    snr,
+    by_variance,
+    "C1s",
+    markersize=7,
+    markerfacecolor="none",
+    label=r"$\hat m$ / root of the variance",
+)
+ax.loglog(snr, by_adam, "C0o", markersize=4, label=r"Adam: $\hat m$ / root of the mean square")
+ax.set(xlabel="true signal-to-noise ratio $s$", ylabel="fraction, averaged over steps")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# Where noise prevails the two agree; from a ratio of about 1 on Adam's fraction (dots) stays at 1,
+# whatever the ratio is, and with the variance below (squares) it follows.
+
+# %% tags=["hide-input"]
 clear = snr > 0.1
 np.testing.assert_allclose(by_adam[clear], (snr / np.sqrt(1 + snr**2))[clear], rtol=0.1)
 np.testing.assert_allclose(by_variance[snr > 3], snr[snr > 3], rtol=0.05)
-
-fig, ax = plt.subplots(figsize=(6, 3.6))
-ax.loglog(snr, by_variance, "s", markersize=5, label="variance below")
-ax.loglog(snr, by_adam, "o", markersize=5, label="Adam: average square below")
-ax.loglog(snr, snr, "k:", linewidth=1, label="$s$")
-ax.loglog(snr, snr / np.sqrt(1 + snr**2), "k--", linewidth=1, label=r"$s / \sqrt{1 + s^2}$")
-ax.set(xlabel="true signal-to-noise ratio s", ylabel="average of m̂ / √(...)")
-ax.legend()
-plt.show()
 claim(
     36,
     f"at a ratio of {snr[12]:.3g} Adam has {by_adam[12]:.3f}, the variance {by_variance[12]:.3g}",
@@ -464,24 +515,30 @@ decay_rates = [1e-9, 1e-9, 1e-9, 1.0]  # the first three as good as constant
 settings = {"learning_rate.init_value": etas, "learning_rate.decay_rate": decay_rates}
 risk, size = gdtx.sweep(risks, tx, settings)
 floors = etas[:3] * sigma / 4
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Risk against the step. At each of three constant rates it falls to the floor predicted, which is lower the smaller the rate, and stays there; with a rate that decays it goes on falling."}}
+fig, ax = plt.subplots(figsize=(6, 3.4))
+names = [f"η = {eta}" for eta in etas[:3]] + ["η = 0.1 / (1 + t / 100)"]
+for name, curve in zip(names, risk.mean(2), strict=True):
+    ax.loglog(1 + np.arange(len(curve)), curve, linewidth=1.2, label=name)
+for at, floor in enumerate(floors):
+    ax.axhline(floor, color=f"C{at}", linewidth=0.8, linestyle=":", zorder=0)
+ax.plot([], [], color="0.5", linewidth=0.8, linestyle=":", label="ησ/4, the floor predicted")
+ax.set(xlabel="step", ylabel="risk, mean of 1,200 runs")
+ax.legend()
+plt.show()
+
+# %% tags=["hide-cell"]
 late_risk, late_size = risk[:, 2000:].mean(1), size[:, 2000:].mean(1)
 np.testing.assert_allclose(late_risk[:3], np.stack([floors] * 3, 1), rtol=0.1)
 np.testing.assert_allclose(late_size[:3] / etas[:3], np.sqrt(0.1 / 1.9), rtol=0.05)
 decayed = risk[3, -200:].mean()
 assert decayed < 0.1 * floors[0]
 
-# %%
-fig, ax = plt.subplots(figsize=(8, 3.6))
-names = [f"η = {eta}" for eta in etas[:3]] + ["η = 0.1 / (1 + t / 100)"]
-for name, curve, style in zip(names, risk.mean(2), ["-", "--", "-.", "-"], strict=True):
-    ax.loglog(curve, style, label=name)
-for at, floor in enumerate(floors):
-    ax.axhline(floor, color=f"C{at}", linewidth=0.8, linestyle=":")
-ax.set(xlabel="step", ylabel="risk", title="dotted: ησ/4")
-ax.legend()
-plt.show()
-
 # %% [markdown]
+# Each constant rate ends on its dotted line and stays there. The decaying one starts as fast as the
+# largest of them and is below all in the end.
+#
 # The same on digits, fairly: the best of nine learning rates for both.
 
 # %%
@@ -496,6 +553,8 @@ best = losses.argmin(1)
 constant, decaying = losses.min(1)
 for name, at, found in zip(("constant", "decaying"), best, (constant, decaying), strict=True):
     print(f"{name}: best η {rates[at]:.2g}, loss {found:.3f}")
+
+# %% tags=["hide-input"]
 assert np.all((best > 0) & (best < len(rates) - 1))
 assert decaying < 0.7 * constant
 claim(
@@ -540,7 +599,7 @@ def of_example(theta, x, label):
     return -jax.nn.log_softmax(network(unravel(theta), x))[label]
 
 
-# %%
+# %% tags=["hide-input"]
 @jax.jit
 def fisher_and_scores(theta):
     """The Fisher's diagonal twice, as gdtx has it and as defined, and per-example gradients."""
@@ -604,19 +663,28 @@ for steps in (0, 100, 1000):
     assert np.median(np.abs(v / expected - 1)) < 0.1
     stages[f"step {steps}, loss {losses[steps]:.2g}"] = fisher, batch_size * v
 
-# %%
-fig, ax = plt.subplots(figsize=(6, 4.5))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Adam's second moment times the batch size against the exact diagonal of the Fisher, a point for each of 226 parameters. At the start points lie about the line of equality, spread by a factor of ten; after 1,000 steps all lie a hundred times below it."}}
+fig, ax = plt.subplots(figsize=(5.5, 4.2))
 ratios = {}
 for (name, (fisher, scaled)), marker in zip(stages.items(), "o^s", strict=True):
     ratios[name] = np.asarray(scaled / fisher)
-    ax.loglog(fisher, scaled, marker, markersize=4, alpha=0.6, label=name)
+    ax.loglog(fisher, scaled, marker, markersize=3, alpha=0.6, label=name)
     low, median, high = np.percentile(ratios[name], [5, 50, 95])
     print(f"{name}: B v / F = {median:.2g} (5 to 95%: {low:.2g} to {high:.2g})")
 ends = np.array(ax.get_xlim())
 ax.loglog(ends, ends, "k:", linewidth=1, label="equal")
-ax.set(xlabel="diagonal of the Fisher, exact", ylabel="batch size × Adam's v̂")
-ax.legend(fontsize="small")
+ax.set(xlabel="diagonal of the Fisher, exact", ylabel="batch size × Adam's $\\hat v$")
+ax.legend()
 plt.show()
+
+# %% [markdown]
+# On the dotted line Adam's average would be the Fisher's diagonal. At the start (circles) the points
+# lie about it, widely spread, because the squared mean of the gradients dominates. In the end
+# (squares) they are far below: the data's labels have nearly all of the model's probability, $C$ is of
+# second order in what is missing and $F$ of first. And even where $v \propto F$, the natural gradient
+# divides by $F$, Adam by its root.
+
+# %% tags=["hide-input"]
 first, _, last = ratios.values()
 assert spread(first) > 2
 assert np.median(first) > 1 > 0.1 > last.max()
@@ -627,13 +695,9 @@ claim(
 )
 
 # %% [markdown]
-# At the start the squared mean dominates; in the end the data's labels have nearly all of the
-# model's probability, $C$ is of second order in what is missing and $F$ of first. And even where
-# $v \propto F$, the natural gradient divides by $F$, Adam by its root.
-#
 # ## Claim 39: ε inside the root, or outside
 #
-# The lecture's first formula has $\sqrt{v} + \epsilon$, as the paper; its algorithm has
+# Does it matter? The lecture's first formula has $\sqrt{v} + \epsilon$, as the paper; its algorithm has
 # $\sqrt{\hat v + \epsilon}$. In gdtx they are `eps` and `eps_root`. Inside, $\epsilon$ acts as
 # $\sqrt\epsilon$ does outside: $10^{-8}$ as $10^{-4}$. As
 # $\sqrt{v + \epsilon^2} \leq \sqrt v + \epsilon \leq \sqrt 2 \sqrt{v + \epsilon^2}$, the square of
@@ -647,6 +711,8 @@ forms = {
 }
 size = jnp.geomspace(1e-12, 1.0, 97)
 steps = {name: outputs(tx, jnp.stack([size] * 3))[-1] for name, tx in forms.items()}
+
+# %% tags=["hide-cell"]
 outside, inside, inside_square = steps.values()
 np.testing.assert_allclose(outside, size / (size + 1e-8), rtol=1e-9)
 np.testing.assert_allclose(inside, size / jnp.sqrt(size**2 + 1e-8), rtol=1e-9)
@@ -668,16 +734,28 @@ settings = {
 }
 loss_outside, loss_inside = gdtx.sweep(final_loss, scaled, settings).reshape(2, 7)
 
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-for (name, u), style in zip(steps.items(), ["-", "--", ":"], strict=True):
-    axes[0].loglog(size, u, style, label=name)
-axes[0].set(xlabel="size of the gradients", ylabel="step / η")
-axes[1].semilogx(scales, loss_outside, "o-", label="outside, $10^{-8}$")
-axes[1].semilogx(scales, loss_inside, "s--", label="inside, $10^{-8}$")
-axes[1].set(xlabel="factor on the loss", ylabel="loss after 500 steps (unscaled)", ylim=(0, None))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the step against the size of the gradients: with ε inside the root it falls below η for gradients under 1e-4, outside for those under 1e-8. Right, the loss on digits against a factor on the loss: with ε inside training fails once the factor is below 1e-3."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.2))
+for (name, u), style in zip(
+    steps.items(), [{}, {}, {"color": "C3", "linestyle": ":", "linewidth": 2.4}], strict=True
+):
+    axes[0].loglog(size, u, **style, label=name)
+axes[0].set(xlabel="size of the gradients", ylabel="step / η", title="One step")
+axes[1].semilogx(scales, loss_outside, marker="o", label="outside, $10^{-8}$")
+axes[1].semilogx(scales, loss_inside, marker="s", label="inside, $10^{-8}$")
+axes[1].set(
+    xlabel="factor on the loss", ylabel="loss (unscaled)", ylim=(0, None), title="After 500 steps"
+)
 for ax in axes:
-    ax.legend(fontsize="small")
+    ax.legend(title="ε")
 plt.show()
+
+# %% [markdown]
+# With $10^{-8}$ inside, steps shrink from gradients of $10^{-4}$ on, four orders of magnitude before
+# those with $10^{-8}$ outside; the square of it, inside, lies nearly on the latter. In training that is
+# nothing as the loss is, and fatal to it when the loss is small.
+
+# %% tags=["hide-input"]
 assert abs(loss_inside[0] / loss_outside[0] - 1) < 0.02
 assert loss_outside[4] < 1.1 * loss_outside[0]
 assert loss_inside[4] > 5 * loss_inside[0]
@@ -694,8 +772,8 @@ claim(
 # %% [markdown]
 # ## Claim 40: AdaMax has the infinity norm
 #
-# $u_t = \max(\beta_2 u_{t-1}, |g_t|) = \max_k \beta_2^k |g_{t-k}|$: the infinity norm of the
-# gradients, those of the past discounted as Adam discounts them. It is the limit of
+# AdaMax has $u_t = \max(\beta_2 u_{t-1}, |g_t|) = \max_k \beta_2^k |g_{t-k}|$: the infinity norm of
+# the gradients, those of the past discounted as Adam discounts them. It is the limit of
 # $\big(\sum_k \beta_2^{pk} |g_{t-k}|^p\big)^{1/p}$ for $p \to \infty$, and that is a chain of links
 # too.
 
@@ -715,15 +793,12 @@ def discounted_norm(b2: gdtx.Decay, p: gdtx.Positive):
     )
 
 
+# %% [markdown]
+# Is the last of these norms AdaMax's? Noise, and the largest ratio of the two over 500 steps:
+
+# %%
 b2 = 0.99
-age = np.arange(500)[:, None] - np.arange(500)
-weighted = np.where(age >= 0, b2 ** np.abs(age), 0.0)[..., None] * np.abs(noise)
 infinity_norm = outputs(gdtx.chain(gdtx.absolute(), gdtx.running_max(b2)), noise)
-np.testing.assert_allclose(infinity_norm, weighted.max(1), rtol=1e-12)
-mean = outputs(gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9)), noise)
-adamax = outputs(gdtx.scale_by_adamax(b2=b2, eps=0.0), noise)
-deviation = np.abs(adamax / (mean / weighted.max(1)) - 1).max()
-assert deviation < 1e-12
 p = np.array([2.0, 8.0, 32.0, 128.0])
 norms = gdtx.sweep(lambda tx: outputs(tx, noise), discounted_norm(b2, 2.0), {"p": p})
 above = np.max(norms / infinity_norm, axis=(1, 2))
@@ -731,15 +806,24 @@ print(
     "p-norm / AdaMax's, at most:",
     *(f"{x:.3f} (p = {n:.0f})" for n, x in zip(p, above, strict=True)),
 )
+
+# %% tags=["hide-cell"]
 assert np.all(np.diff(above) < 0)
 assert above[-1] < 1.05
+age = np.arange(500)[:, None] - np.arange(500)
+weighted = np.where(age >= 0, b2 ** np.abs(age), 0.0)[..., None] * np.abs(noise)
+np.testing.assert_allclose(infinity_norm, weighted.max(1), rtol=1e-12)
+mean = outputs(gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9)), noise)
+adamax = outputs(gdtx.scale_by_adamax(b2=b2, eps=0.0), noise)
+deviation = np.abs(adamax / (mean / weighted.max(1)) - 1).max()
+assert deviation < 1e-12
 
 # %% [markdown]
 # The paper adds that $|\Delta\theta| \leq \eta$ here. Almost:
 # $|\hat m_t| \leq \sum_k p_k \beta_2^{-k} u_t$, which tends to
 # $u_t (1 - \beta_1)/(1 - \beta_1/\beta_2)$, and gradients that shrink by $\beta_2$ each step attain it.
 
-# %%
+# %% tags=["hide-input"]
 shrinking = jnp.asarray(0.999 ** np.arange(400.0))
 longest = float(outputs(gdtx.scale_by_adamax(eps=0.0), shrinking)[-1])
 np.testing.assert_allclose(longest, 0.1 / (1 - 0.9 / 0.999), rtol=1e-9)
@@ -775,6 +859,8 @@ dozat = gdtx.join(
     ahead=gdtx.chain(gdtx.ema(b1), gdtx.bias_correction(b1, ahead=1), gdtx.scale(b1)),
     now=gdtx.chain(gdtx.bias_correction(b1), gdtx.scale(1 - b1)),
 )
+
+# %% tags=["hide-cell"]
 nadam = outputs(gdtx.scale_by_nadam(b1, b2, eps=0.0), noise)
 written_out = outputs(gdtx.join(gdtx.divide, mu=dozat, nu=root), noise)
 np.testing.assert_allclose(nadam, written_out, rtol=1e-12)
@@ -784,20 +870,29 @@ first_step = float(outputs(gdtx.scale_by_nadam(b1, b2, eps=0.0), jnp.ones(1))[0]
 np.testing.assert_allclose(first_step, (1 + 2 * b1) / (1 + b1), rtol=1e-12)
 
 # %% [markdown]
-# What the numerators remember: the weight of a gradient $k$ steps ago.
+# What do the numerators remember? The weight of a gradient $k$ steps ago, long after the start:
 
 # %%
 impulse = jnp.zeros(420).at[400].set(1.0)
 adam_mean = gdtx.chain(gdtx.ema(b1), gdtx.bias_correction(b1))
 k = np.arange(20)
 weights = {name: outputs(tx, impulse)[400:] for name, tx in [("Adam", adam_mean), ("NAdam", dozat)]}
-lag = {name: float(np.sum(k * w) / np.sum(w)) for name, w in weights.items()}
-fig, ax = plt.subplots(figsize=(7, 3))
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Bars of the weight that a gradient has in the numerator, by its age. NAdam gives the newest gradient nearly twice the weight that Adam gives it, and all older ones a little less."}}
+fig, ax = plt.subplots(figsize=(5.5, 3))
 for (name, w), offset in zip(weights.items(), (-0.2, 0.2), strict=True):
     ax.bar(k + offset, w, width=0.4, label=name)
-ax.set(xlabel="age k of the gradient", ylabel="weight in the numerator", xticks=k[::2])
+ax.set(xlabel="age $k$ of the gradient, in steps", ylabel="weight in the numerator", xticks=k[::2])
+ax.grid(visible=False, axis="x")
 ax.legend()
 plt.show()
+
+# %% [markdown]
+# The newest gradient has nearly twice the weight that it has in Adam, all older ones a tenth less: that
+# is Nesterov's correction, and the whole difference.
+
+# %% tags=["hide-input"]
+np.testing.assert_allclose(weights["NAdam"][1:] / weights["Adam"][1:], b1, rtol=1e-9)
 np.testing.assert_allclose(weights["NAdam"][0], 1 - b1**2, rtol=1e-9)
 claim(
     41,
@@ -858,15 +953,16 @@ results = {
     "1010, 100 times −10; β₁ = 0.9, β₂ = 0.99": games(rare, 0.5, 0.9, 0.99),
 }
 
-# %%
-fig, axes = plt.subplots(2, 3, figsize=(10, 5), sharex=True, layout="constrained")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Three games in columns; above the point, below the regret for each step. In the first and the third Adam goes to the worst point and AMSGrad to the best; in the second the two paths lie on each other and go to the best."}}
+fig, axes = plt.subplots(2, 3, figsize=(8.5, 4.4), sharex=True)
 t = turn + 1
 some = np.unique(np.geomspace(1, len(t), 400).astype(int)) - 1
+names = {"adam": "Adam", "amsgrad": "AMSGrad"}
 for (title, played), (above, below) in zip(results.items(), axes.T, strict=True):
-    for (name, (x, losses)), style in zip(played.items(), ["-", "--"], strict=True):
-        above.semilogx(t[some], x[some], style, label=name)
-        below.loglog(t[some], (losses / t)[some], style, label=name)
-    above.set_title(title, size="small")
+    for name, (x, losses) in played.items():
+        above.semilogx(t[some], x[some], label=names[name])
+        below.loglog(t[some], (losses / t)[some], label=names[name])
+    above.set_title(title.replace("; ", "\n"), size="medium")
     above.set_ylim(-1.1, 1.1)
     below.set_xlabel("step")
 axes[0, 0].set_ylabel("point (best: −1)")
@@ -875,12 +971,14 @@ axes[0, 0].legend()
 plt.show()
 
 # %% [markdown]
-# With Adam's usual $\beta_2$ and so short a period nothing happens: the average spans both kinds of
+# Above is where the players are, below what they have lost for each step. In the first game Adam ends
+# at the worst point and AMSGrad at the best. With Adam's usual $\beta_2$ and so short a period (the
+# second column) nothing happens, and the two lie on each other: the average spans both kinds of
 # gradients. The adversary has to be rarer than the memory $1/(1 - \beta_2)$, and for every
 # $\beta_1 < \sqrt{\beta_2}$ there is one (their theorem 2). The third column is such: one gradient
 # in 101, with a memory of 100 steps.
 
-# %%
+# %% tags=["hide-input"]
 adversary, usual, rarer = results.values()
 slope = {name: float(losses[-1] / len(t)) for name, (_, losses) in adversary.items()}
 np.testing.assert_allclose(slope["adam"], 2 * (C - 2) / 3, rtol=0.01)

@@ -21,6 +21,7 @@
 # small networks can be computed in full.
 
 # %%
+# In a clone of gdtx: pip install -e ".[docs]"
 from itertools import pairwise
 
 import jax
@@ -34,6 +35,8 @@ from sklearn.model_selection import train_test_split
 import gdtx
 from gdtx import explore, kfac
 from gdtx.explore.claims import CORRECTED, HOLDS, claim
+
+plt.style.use("gdtx.explore.gdtx")
 
 # %% [markdown]
 # ## K-FAC and the natural gradient
@@ -55,9 +58,9 @@ print(kfac_step)
 
 # %% [markdown]
 # For a linear model with squared error nothing is lost: $S$ is the same for every example. K-FAC *is*
-# the natural gradient there, and one step of it solves least squares.
+# the natural gradient there, and one step of it solves least squares (checked in the folded cell).
 
-# %%
+# %% tags=["hide-cell"]
 x, targets = np.random.default_rng(0).normal(size=(2, 50, 3)).astype(np.float32)
 linear = {"w": jnp.ones((3, 3))}
 
@@ -152,6 +155,7 @@ def flat(tree):
 layer = flat({name: jnp.full(p.shape, float(name[1])) for name, p in small_start(0).items()})
 
 
+# %%
 def shares(params, adam_step):
     """The loss, and for each method its share of the natural gradient's gain."""
     value, g, kfac_direction, _, metric = geometry(params)
@@ -196,22 +200,37 @@ values, vectors = np.linalg.eigh(np.asarray(metric, float))
 root = vectors * np.sqrt(values) @ vectors.T
 left = {name: np.linalg.eigvalsh(root @ P @ root)[::-1] for name, P in matrices.items()}
 
-fig, (one, other) = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-styles = {"exact blocks": "C3:", "K-FAC": "C0-", "Adam": "C1--", "gradient": "C2-."}
-for name, values in share.items():
-    one.plot(losses, values, styles[name], marker=".", label=name)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the share of the natural gradient's gain as the loss falls: exact blocks have about 0.9 throughout, K-FAC falls from 0.94 to 0.66, Adam rises from 0.27 to 0.66, the gradient has about 0.5. Right, the eigenvalues that each leaves: K-FAC's largest are 4 times the median, Adam's and the gradient's some thousand times."}}
+fig, (one, other) = plt.subplots(1, 2, figsize=(8.5, 3.5))
+names = ("K-FAC", "Adam", "gradient", "exact blocks")
+lines = dict(zip(names, plt.rcParams["axes.prop_cycle"], strict=False))
+for name in names:
+    one.plot(losses, share[name], **lines[name], marker=".", label=name)
 one.set(xscale="log", xlabel="training loss (it falls to the right)", ylim=(0, 1),
-        ylabel="share of the natural gradient's gain")  # fmt: skip
+        ylabel="share of the natural gradient's gain", title="Directions")  # fmt: skip
 one.invert_xaxis()
 one.set_xticks([2, 1, 0.5, 0.2], ["2", "1", "0.5", "0.2"])
 one.minorticks_off()
-one.legend()
+one.legend(loc="lower right")
+other.axhline(1, color="0.5", linewidth=0.8, label="natural gradient")
 for name, values in left.items():
-    other.plot(values / np.median(values), styles[name], label=name)
-other.axhline(1, color="black", linewidth=0.8, label="natural gradient")
-other.set(yscale="log", xlabel="rank", ylabel="eigenvalue of $PM$ / median", title="after 10 steps")
+    other.plot(values / np.median(values), **lines[name], label=name)
+other.set(
+    yscale="log",
+    xlabel="rank",
+    ylabel="eigenvalue of $PM$ / median",
+    title="Eigenvalues, after 10 steps",
+)
 other.legend()
 plt.show()
+
+# %% [markdown]
+# At first K-FAC's direction has nearly all of the natural gradient's gain, Adam's and the gradient's
+# less than half. Then it falls behind the exact blocks, which keep theirs: little is lost by leaving out
+# what is between layers. What is lost at the end is lost by $A \otimes S$: the images of which a trained
+# network is not sure have the large $s$, and inputs of their own. Adam, which adapted to where it went,
+# has come as near as K-FAC by then. On the right, K-FAC leaves no large eigenvalue, so a large rate is
+# stable; of the small ones it leaves more than the two others.
 
 # %%
 at_first, at_last = ({name: values[i] for name, values in share.items()} for i in (0, -1))
@@ -219,6 +238,8 @@ for values in (at_first, at_last):
     print({name: f"{value:.0%}" for name, value in values.items()})
 largest = {name: values[0] / np.median(values) for name, values in left.items()}
 print({name: f"largest over median {value:.3g}" for name, value in largest.items()})
+
+# %% tags=["hide-input"]
 every = [run[1] for run in runs]
 assert all(run["K-FAC"][0] > 0.9 for run in every)  # each of the seeds
 assert all(run["K-FAC"][0] > run[other][0] + 0.2 for run in every for other in ("Adam", "gradient"))
@@ -234,12 +255,6 @@ claim(
     "closely at first, less as the network fits: what is then lost is lost by taking inputs and "
     "gradients of a layer as independent",
 )
-
-# %% [markdown]
-# The exact blocks show that little is lost by leaving out what is between layers. What is lost at the
-# end is lost by $A \otimes S$: the images of which a trained network is not sure have the large $s$,
-# and inputs of their own. For the direction of a step the natural gradient's geometry is what counts;
-# Adam, which adapted to where it went, has come as near as K-FAC by then.
 
 # %% [markdown]
 # ## Large batches: LARS and LAMB
@@ -269,7 +284,7 @@ print(gdtx.expand(gdtx.lars(0.1)))
 # best there is? All see 15 epochs of 1,000 digits, with a warm-up over a tenth of the steps and a cosine
 # decay; three seeds each.
 
-# %%
+# %% tags=["hide-input"]
 split = train_test_split(
     (images / 16).astype(np.float32), labels, train_size=1000, stratify=labels, random_state=0
 )
@@ -365,33 +380,46 @@ def edge(rates, scores):
     return np.exp(np.interp(-0.5, -scores[around], np.log(rates[around])))
 
 
-scaled, growth, tuned = {}, {}, {}
-fig, axes = plt.subplots(1, 4, figsize=(11, 3.6), sharey=True, layout="constrained")
-for ax, name in zip(axes, methods, strict=True):
-    edges = {}
-    for batch, style in ((SMALL, "o-"), (LARGE, "s--")):
-        rates, scores = tried[batch][name], np.asarray(found[batch][name])
-        edges[batch] = edge(rates, scores.mean(1))
-        ax.errorbar(rates, 100 * scores.mean(1), 100 * np.ptp(scores, axis=1) / 2, fmt=style,
-                    markersize=4, label=f"batch {batch}")  # fmt: skip
-    best = int(found[SMALL][name].mean(1).argmax())
-    assert 0 < best < len(tried[SMALL][name]) - 1  # not at the edge of those tried
-    for power, rule, color in ((0.5, "root", "C2"), (1.0, "linear", "C3")):
-        rate = tried[SMALL][name][best] * (LARGE / SMALL) ** power
-        scaled[name, rule] = scores[np.abs(np.log(rates / rate)).argmin()].mean()
-        ax.axvline(rate, color=color, linestyle=":", label=f"{rule} rule")
-    growth[name] = edges[LARGE] / edges[SMALL]
-    tuned[name] = scores.mean(1).max()
-    ax.set(xscale="log", xlabel="learning rate", title=name)
-axes[0].set(ylabel="accuracy (%)")
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+by_rule, scaled, growth, tuned = {}, {}, {}, {}
+for name in methods:
+    small, large = (np.asarray(found[batch][name]).mean(1) for batch in (SMALL, LARGE))
+    best, rates = int(small.argmax()), tried[LARGE][name]
+    assert 0 < best < len(small) - 1  # not at the edge of those tried
+    for rule, power in (("root", 0.5), ("linear", 1.0)):
+        by_rule[name, rule] = tried[SMALL][name][best] * (LARGE / SMALL) ** power
+        scaled[name, rule] = large[np.abs(np.log(rates / by_rule[name, rule])).argmin()]
+    growth[name] = edge(rates, large) / edge(tried[SMALL][name], small)
+    tuned[name] = large.max()
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Accuracy against the learning rate for SGD, LARS, Adam and LAMB, with batches of 20 and of 500. With large batches the rates that train reach further to the right, least for Adam and most for LAMB. The rate by the root rule is among them for all four."}}
+fig, axes = plt.subplots(2, 2, figsize=(8, 5.8), sharey=True)
+for ax, name in zip(axes.flat, methods, strict=True):
+    for rule, style in (("root", "-."), ("linear", ":")):
+        ax.axvline(
+            by_rule[name, rule], color="0.4", linewidth=1, linestyle=style, label=f"{rule} rule"
+        )
+    for batch, marker in ((SMALL, "o"), (LARGE, "s")):
+        scores = 100 * np.asarray(found[batch][name])
+        ax.errorbar(tried[batch][name], scores.mean(1), np.ptp(scores, axis=1) / 2,
+                    marker=marker, markersize=3.5, label=f"batches of {batch}")  # fmt: skip
+    ax.set(xscale="log", xlabel="learning rate", ylim=(0, 100), title=name)
+for ax in axes[:, 0]:
+    ax.set_ylabel("accuracy, %")
+fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 plt.show()
+
+# %% [markdown]
+# Accuracies (mean and range of three seeds) fall off a cliff where rates become too large. From batches
+# of 20 to those of 500 the cliff moves to the right, but nowhere by the factor of 25 that the linear rule
+# asks for. At the rate by the root rule (dash-dotted) all four still train.
 
 # %%
 print("at batch 500    linear rule  root rule  tuned   largest rate that trains")
 for name in methods:
     print(f"{name:15} {scaled[name, 'linear']:11.1%} {scaled[name, 'root']:10.1%} "
           f"{tuned[name]:6.1%}  {growth[name]:7.1f} times that of batch 20")  # fmt: skip
+
+# %% tags=["hide-input"]
 assert max(growth.values()) < 0.7 * LARGE / SMALL  # none as much as the batch
 assert growth["LAMB"] > 1.5 * max(growth[name] for name in methods if name != "LAMB")
 assert scaled["SGD", "linear"] < 0.5
@@ -485,9 +513,6 @@ def power(matrix, exponent):
     return vectors * (np.maximum(values, 0) + eps) ** exponent @ vectors.T
 
 
-np.testing.assert_allclose(
-    matrices["Shampoo"], np.kron(power(L, -0.25), power(R, -0.25)), rtol=1e-2, atol=1e-2
-)
 target = power(G.reshape(192, 192), 0.5)
 roots = {name: np.linalg.inv(P) for name, P in matrices.items()}
 roots["exponents doubled"] = np.kron(power(L, 0.5), power(R, 0.5))
@@ -502,20 +527,36 @@ def distance(other):
 distances = {name: distance(X) for name, X in roots.items()}
 slack = np.linalg.eigvalsh(np.sqrt(12) * roots["Shampoo"] - target)
 
-# %%
-fig, axes = plt.subplots(1, 4, figsize=(11, 3), layout="constrained")
+# %% [markdown]
+# The first 60 rows and columns of the 192: the weights of five pixels, twelve of each.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "The sizes of the entries of four matrices. The root of the full matrix has blocks and bands off its diagonal. Shampoo and Shampoo with exponents doubled have the blocks and bands more evenly; the diagonal has none."}}
+fig, axes = plt.subplots(2, 2, figsize=(6.4, 6), sharex=True, sharey=True)
 shown = {"full matrix": target, **{name: roots[name] for name in list(roots)[:3]}}
-for ax, (name, X) in zip(axes, shown.items(), strict=True):
+for ax, (name, X) in zip(axes.flat, shown.items(), strict=True):
     part = np.abs(X[:60, :60]) / np.abs(X).max()
-    picture = ax.imshow(np.log10(part + 1e-9), cmap="magma", vmin=-2.5, vmax=0)
-    far = f"\ndistance {distances[name]:.2f}" if name in distances else "\n$G^{1/2}$"
-    ax.set(title=name + far, xticks=[], yticks=[])
-fig.colorbar(picture, ax=axes, label="log10 of size / largest", shrink=0.8)
+    picture = ax.imshow(np.log10(part + 1e-9), vmin=-2.5, vmax=0)
+    far = f"distance {distances[name]:.2f}" if name in distances else "$G^{1/2}$"
+    ax.set_title(f"{name[0].upper()}{name[1:]}, {far}")
+    ax.set(xlabel="weight", ylabel="weight", xticks=range(0, 61, 12), yticks=range(0, 61, 12))
+    ax.grid(visible=False)
+    ax.label_outer()
+fig.colorbar(picture, ax=axes, label="$\\log_{10}$ of size / largest", shrink=0.7)
 plt.show()
+
+# %% [markdown]
+# Shampoo sees what the diagonal cannot, the blocks and the bands off the diagonal, and is closer by
+# that. It is no close approximation: all blocks of a Kronecker product are alike, those of the full
+# matrix are not. It is a bound from above, and with the exponents doubled it would be nearer.
 
 # %%
 print({name: f"{value:.2f}" for name, value in distances.items()})
 print(f"eigenvalues of the bound minus the root: {slack[0]:.3g} to {slack[-1]:.3g}")
+
+# %% tags=["hide-input"]
+np.testing.assert_allclose(
+    matrices["Shampoo"], np.kron(power(L, -0.25), power(R, -0.25)), rtol=1e-2, atol=1e-2
+)
 assert slack[0] > -1e-3 * slack[-1]
 assert distances["Shampoo"] + 0.05 < distances["diagonal"] < distances["none"]
 assert distances["exponents doubled"] + 0.03 < distances["Shampoo"]
@@ -525,10 +566,6 @@ claim(
     f"diagonal {distances['diagonal']:.2f}, none {distances['none']:.2f}",
     HOLDS,
 )
-
-# %% [markdown]
-# Shampoo sees what the diagonal cannot, the bands off the diagonal, and is closer by that. It is no
-# close approximation: it is a bound from above, and with the exponents doubled it would be nearer.
 
 # %% [markdown]
 # ## SM3: AdaGrad's accumulators, bounded in little memory
@@ -577,15 +614,32 @@ sums, covers = accumulators(start(0))
 times_larger = jax.tree.map(lambda s, c: np.asarray(c / s)[np.asarray(s) > 0], sums, covers)
 of_matrices = np.concatenate([layer["w"].ravel() for layer in times_larger])
 of_biases = np.concatenate([layer["b"] for layer in times_larger])
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, how the effective learning rates of AdaGrad and SM3 are distributed: SM3's are the lower ones and closer together. Right, a histogram of AdaGrad's step over SM3's, from 1 to 20 with its peak at 2."}}
 rates = {
     "AdaGrad": jax.tree.map(lambda s: 0.1 / jnp.sqrt(s), [layer["w"] for layer in sums]),
     "SM3": jax.tree.map(lambda s: 0.1 / jnp.sqrt(s), [layer["w"] for layer in covers]),
 }
-fig, (one, other) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-explore.plot_effective_learning_rates(rates, ax=one, bins=40)
+lit = {
+    name: [np.asarray(w)[np.asarray(w) < np.inf] for w in layers] for name, layers in rates.items()
+}
+fig, (one, other) = plt.subplots(1, 2, figsize=(8.5, 3.2))
+explore.plot_effective_learning_rates(lit, ax=one, bins=40)
+one.set_title("Rate of each weight, after two epochs")
 other.hist(np.sqrt(of_matrices), bins=np.geomspace(1, 30, 40))
-other.set(xscale="log", xlabel="AdaGrad's step / SM3's", ylabel="weights")
+other.set(
+    xscale="log",
+    xlabel="AdaGrad's step / SM3's",
+    ylabel="weights",
+    title="By how much SM3's are shorter",
+)
 plt.show()
+
+# %% [markdown]
+# SM3's rates are the lower ones (left), by a factor of about 2 for most weights and seldom more than 5
+# (right), because the smaller of two sums over a whole row and column is not much above the weight's own.
+
+# %%
 print(f"of matrices: {of_matrices.min():.3g} to {of_matrices.max():.3g} times, median "
       f"{np.median(of_matrices):.3g}; of biases {of_biases.min():.3g} to {of_biases.max():.3g}")  # fmt: skip
 
@@ -608,7 +662,8 @@ for name, value in size.items():
     print(f"{name:14} {value:>12,} bytes")
 gdtx.state_table(sm3, large)
 
-# %%
+# %% tags=["hide-input"]
+assert np.mean(np.sqrt(of_matrices) > 5) < 0.1
 assert of_matrices.min() > 1 - 1e-5
 np.testing.assert_allclose(of_biases, 1, rtol=1e-5)
 assert size["SM3"] == 4 * (4096 + 4096 + 4096)
