@@ -6,6 +6,7 @@ with `-t notebooks` they run as well. Nothing is fetched, here or by a reader.
 
 import os
 import sys
+import tomllib
 from pathlib import Path
 
 import gdtx
@@ -49,7 +50,14 @@ nb_merge_streams = True
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
+# The addresses of the project, where they are set: pages link to the repository below.
+_addresses = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["tool"]["gdtx"]
+_repository = {"name": "Repository", "html": "Repository", "class": ""}
+html_baseurl = _addresses["documentation"]
 html_theme = "furo"
+html_theme_options = {
+    "footer_icons": [_repository | {"url": url} for url in [_addresses["repository"]] if url]
+}
 html_static_path = ["_static"]
 html_css_files = ["gdtx.css"]
 html_copy_source = False
