@@ -3,7 +3,6 @@
 import inspect
 import operator
 import re
-from pathlib import Path
 
 import pytest
 from moving import MOVING, SECTIONS, check, distances, evaluated, ours, paths, rows
@@ -11,8 +10,6 @@ from moving import MOVING, SECTIONS, check, distances, evaluated, ours, paths, r
 import gdtx
 
 optax = pytest.importorskip("optax", reason="Optax is installed by the extra 'test'")
-
-README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def test_every_table_is_run():
@@ -25,13 +22,6 @@ def test_every_table_is_run():
     }  # fmt: skip
     tables = sum(line.startswith("|---") for line in MOVING.splitlines())
     assert tables == len(SECTIONS) + 2  # of names that are missing, and of gdtx.interop
-
-
-def test_the_tables_of_the_readme_are_a_part():
-    start, end = README.index("\n| Optax | gdtx |"), README.index("## Curvature")
-    shown = [line for line in README[start:end].splitlines() if line.startswith("| ")]
-    assert len(shown) > 20
-    assert [line for line in shown[1:] if line not in MOVING and "torch | gdtx" not in line] == []
 
 
 @pytest.mark.parametrize("section", ["Optax: the same numbers", "Optax: other numbers"])

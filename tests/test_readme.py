@@ -41,9 +41,27 @@ def test_every_public_name_is_documented():
     public = {name for name in names if callable(getattr(gdtx, name))}
     missing = {name for name in public if not getattr(gdtx, name).__doc__}
     assert not missing
-    methods = [name for name in vars(gdtx.public.methods) if not name.startswith("_")]
-    assert len(methods) > 25
-    assert not [name for name in methods if f"`{name}" not in README]
+
+
+def test_links_lead_to_files_and_headings():
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(links) > 20
+    for link in links:
+        path, _, heading = link.partition("#")
+        text = (ROOT / path).read_text() if heading else ""
+        assert (ROOT / path).exists(), link
+        headings = [line.lstrip("# ").lower() for line in text.splitlines() if line[:1] == "#"]
+        assert not heading or heading in [line.replace(" ", "-") for line in headings], link
+
+
+def test_names_that_it_says_gdtx_lacks():
+    optax = pytest.importorskip("optax", reason="Optax is installed by the extra 'test'")
+    section = README[README.index("## From Optax") : README.index("## Where to go")]
+    missing = section[section.index("Others keep") : section.index("Each such name")]
+    names = set(re.findall(r"`(\w+)`", missing)) - {"contrib"}
+    assert len(names) > 5
+    assert {name for name in names if hasattr(gdtx, name)} == set()
+    assert names <= set(dir(optax))
 
 
 def test_what_is_promised_is_what_is_tested():
