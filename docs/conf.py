@@ -59,6 +59,7 @@ html_theme_options = {
     "footer_icons": [_repository | {"url": url} for url in [_addresses["repository"]] if url]
 }
 html_static_path = ["_static"]
+html_favicon = "_static/gdtx.svg"
 html_css_files = ["gdtx.css"]
 html_copy_source = False
 html_show_sourcelink = False
