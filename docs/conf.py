@@ -1,4 +1,4 @@
-"""The site: `python -m sphinx -W --keep-going -j auto docs docs/_build`.
+"""The site: `python -m sphinx -W --keep-going -q -j auto docs docs/_build/html`.
 
 Pages with code run at every build. The notebooks of the laboratory are shown as they were executed;
 with `-t notebooks` they run as well. Nothing is fetched, here or by a reader.

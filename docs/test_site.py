@@ -44,7 +44,8 @@ CONTRAST = """() => {
   const faint = [];
   for (const element of document.querySelectorAll("article *, .sidebar-tree a")) {
     const own = [...element.childNodes].some(n => n.nodeType == 3 && n.textContent.trim());
-    if (!own || !element.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+    if (!own || !element.checkVisibility({visibilityProperty: true, opacityProperty: true}))
+      continue;
     if (element.closest("svg, .headerlink, mjx-assistive-mml, .copybtn")) continue;
     const [x, y] = [light(parse(getComputedStyle(element).color)), light(behind(element))];
     const contrast = (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);

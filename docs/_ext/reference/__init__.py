@@ -8,6 +8,7 @@ that a second build reads only what has changed.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("builder-inited", _write)
     app.connect("builder-inited", _style)
     app.connect("viewcode-follow-imported", _origin)
+    app.connect("html-page-context", _back)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -53,3 +55,13 @@ def _origin(app: Any, module: str, name: str) -> str | None:
     """Where the source of a public name stands."""
     entry = by_path().get(f"{module}.{name.partition('.')[0]}")
     return entry.origin if entry else None
+
+
+def _back(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Let sources link back to the pages of their names, whatever place these are published in.
+
+    Viewcode knows one such place for each file, and would name the others' headings wrongly.
+    """
+    if page.startswith("_modules/"):
+        link = r'(<a class="viewcode-back" href="[^"#]*)#[^"]*'
+        context["body"] = re.sub(link, r"\1", context["body"])
