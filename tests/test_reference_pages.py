@@ -5,7 +5,7 @@ import pydoc
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -15,7 +15,16 @@ from gdtx import explore, interop, kfac, kinds, states
 DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
-from reference import docstrings, errors, inventory, mistakes, pictures, signatures, writing  # noqa: E402
+from reference import (  # noqa: E402
+    docstrings,
+    errors,
+    inventory,
+    mistakes,
+    pictures,
+    sidebar,
+    signatures,
+    writing,
+)
 
 FIGURE = "the figure"
 
@@ -143,7 +152,7 @@ def test_pictures_are_drawn_with_words_for_them(name, tmp_path):
 
 
 def test_what_would_not_change_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "figures", lambda folder: {})
+    monkeypatch.setattr(writing, "figures", lambda folder, redraw: {})
     monkeypatch.setattr(writing, "texts", lambda source, figures: [("a", "one"), ("b", "two")])
     writing.write(tmp_path)
     folder = tmp_path / "reference"
@@ -180,3 +189,30 @@ def test_sections_of_docstrings():
         "**Source.** A 2000, {py:obj}`adam <gdtx.adam>`."
     )
     assert docstrings.example(entry) == "```{code-block} pycon\n>>> 1 + 1\n2\n```"
+
+
+def test_the_sidebar_marks_the_current_page_and_what_it_lies_in():
+    def item(name, classes="", link="", uri="", box=None, inner=""):
+        box = "" if box is None else f'<input {box}id="{name}" type="checkbox"/>'
+        return (
+            f'<li class="level{classes}"><a class="{link}internal" href="{uri or f"{name}.html"}">'
+            f"{name}</a>{box}{inner}</li>"
+        )
+
+    def tree(*leaves, opened="", classes=" has-children"):
+        inner = f"<ul>{''.join(leaves)}</ul>"
+        return item("methods", classes, box=opened, inner=inner) + item("all")
+
+    adam, adamw = item("adam"), item("adamw")
+    here = item("adam", " current current-page", "current ", "#")
+    includes = {"index": ["a/methods", "a/all"], "a/methods": ["a/adam", "a/adamw"]}
+    app = SimpleNamespace(
+        env=SimpleNamespace(toctree_includes=includes),
+        builder=SimpleNamespace(get_relative_uri=lambda _, to: f"{to.rpartition('/')[2]}.html"),
+    )
+    context = {"furo_navigation_tree": tree(adam, adamw)}
+    sidebar.marked(app, "a/adam", "", context, None)
+    expected = tree(here, adamw, opened='checked="" ', classes=" current has-children")
+    assert context["furo_navigation_tree"] == expected
+    sidebar.marked(app, "elsewhere", "", context, None)
+    assert context["furo_navigation_tree"] == expected

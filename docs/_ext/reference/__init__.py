@@ -14,14 +14,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import sidebar
 from .inventory import by_path
 
 
 def setup(app: Any) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.viewcode")
+    # With `-D reference_redraw=0` pictures stay as they were drawn, if they were.
+    app.add_config_value("reference_redraw", True, "", bool)
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _write)
     app.connect("builder-inited", _style)
+    app.connect("html-page-context", sidebar.unmarked, priority=100)  # before and after the theme
+    app.connect("html-page-context", sidebar.marked, priority=900)
     app.connect("viewcode-follow-imported", _origin)
     app.connect("html-page-context", _back)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -43,6 +48,7 @@ def _write(app: Any) -> None:
     }
     quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "MPLBACKEND": "agg"}
     command = [sys.executable, "-m", "reference.writing", app.srcdir]
+    command += [] if app.config.reference_redraw else ["--as-drawn"]
     subprocess.run(command, check=True, env=os.environ | here | quick)
 
 

@@ -26,14 +26,19 @@ SIZE = (4.6, 2.1)
 STYLE = "gdtx.explore.gdtx"
 
 
-def figures(folder: Path) -> dict[str, str]:
-    """The figure of each name that has one, in MyST; drawn anew where the code has changed."""
+def figures(folder: Path, redraw: bool = True) -> dict[str, str]:
+    """The figure of each name that has one, in MyST.
+
+    They are drawn anew where the code has changed, unless they are to stay as they were drawn.
+    """
     folder.mkdir(exist_ok=True)
     kept, key = folder / "figures.json", _key()
     if kept.exists():
         before = json.loads(kept.read_text())
-        if before["key"] == key:
+        if before["key"] == key or not redraw:
             return before["figures"]
+    if not redraw:
+        return {}
     paths_of = [entry.path for entry in entries() if drawn(entry) is not None]
     # Not forked: a process that has run JAX has threads.
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:

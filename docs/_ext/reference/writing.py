@@ -23,19 +23,18 @@ code and its docstrings at every build.
 messages."""
 
 
-def write(source: Path) -> list[str]:
-    """Write `reference/` below the folder of the sources, and return the names of its pages."""
+def write(source: Path, redraw: bool = True) -> None:
+    """Write `reference/` below the folder of the sources."""
     folder = source / "reference"
     folder.mkdir(exist_ok=True)
-    written = dict(texts(source, figures(folder / "pictures")))
+    written = dict(texts(source, figures(folder / "pictures", redraw)))
     for name, text in written.items():
         path = folder / f"{name}.md"
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
     for path in folder.glob("*.md"):
-        if path.stem not in written and path.name.removesuffix(".md") not in written:
+        if path.name.removesuffix(".md") not in written:
             path.unlink()
-    return list(written)
 
 
 def texts(source: Path, figure: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -139,4 +138,4 @@ def _uses(source: Path) -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), redraw=sys.argv[2:] != ["--as-drawn"])
