@@ -201,12 +201,13 @@ def test_the_sidebar_marks_the_current_page_and_what_it_lies_in():
 
     def tree(*leaves, opened="", classes=" has-children"):
         inner = f"<ul>{''.join(leaves)}</ul>"
-        return item("methods", classes, box=opened, inner=inner) + item("all")
+        return item("methods", classes, box=opened, inner=inner) + item("index")
 
     adam, adamw = item("adam"), item("adamw")
     here = item("adam", " current current-page", "current ", "#")
-    includes = {"index": ["a/methods", "a/all"], "a/methods": ["a/adam", "a/adamw"]}
+    includes = {"index": ["index", "a/methods", "a/all"], "a/methods": ["a/adam", "a/adamw"]}
     app = SimpleNamespace(
+        config=SimpleNamespace(root_doc="index"),
         env=SimpleNamespace(toctree_includes=includes),
         builder=SimpleNamespace(get_relative_uri=lambda _, to: f"{to.rpartition('/')[2]}.html"),
     )

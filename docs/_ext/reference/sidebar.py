@@ -40,6 +40,8 @@ def marked(app: Any, page: str, template: str, context: dict[str, Any], doctree:
     if not tree:
         return
     for document in _upward(app.env.toctree_includes, page):
+        if document == app.config.root_doc != page:
+            continue  # everything lies in it
         # In a tree of no page a link leads to the page itself by its name.
         uri = app.builder.get_relative_uri(posixpath.join(posixpath.dirname(page), "-"), document)
         tree = re.sub(
