@@ -2,9 +2,12 @@
 
 import operator
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 import gdtx
@@ -38,6 +41,18 @@ def test_programs_run(page, capsys):
         assert "P(None, 'model')" in printed.replace("PartitionSpec", "P")
     if page == "design.md":
         assert printed == programs(page)[0].splitlines()[-1].removeprefix("# ") + "\n"
+
+
+def test_buffers_are_copied_only_in_the_other_order():
+    """What docs/speed.md says, and benchmarks/donation.py measures."""
+    made = runpy.run_path(str(ROOT / "benchmarks" / "donation.py"))
+    params = {"w": jnp.ones((8, 8))}
+    state, copies = gdtx.adam(1e-3).init(params), {}
+    for name in ("step", "step_turned"):
+        program = jax.jit(made[name], donate_argnums=(0, 1)).lower(params, state, params).compile()
+        copies[name] = program.as_text().count(" copy(")
+    assert copies["step"] == 0
+    assert copies["step_turned"] >= 3
 
 
 def test_methods_links_schedules_and_wrappers_are_all_on_their_page():
