@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from tqdm import tqdm
 
-from gdtx.explore.claims import CLAIMS, MIME_TYPE
+from gdtx.explore.claims import CLAIMS, CORRECTED, FAILS, HOLDS, MIME_TYPE
 
 HERE = Path(__file__).parent
 ABOUT = """# The laboratory
@@ -36,6 +37,16 @@ python notebooks/run.py
 
 executes all of them on two cores in about {minutes} minutes and writes this page, so that no figure on
 it was typed. They use real but small data, from packages that ship it; nothing is downloaded.
+
+## Notebooks
+
+{notebooks}
+
+<!-- What follows, the site includes. -->
+
+{verdicts}
+
+{claims}
 """
 
 
@@ -84,44 +95,40 @@ def title(source: Path) -> str:
     return next(line.removeprefix("# # ") for line in lines if line.startswith("# # "))
 
 
-def line_of(source: Path, number: int) -> int:
-    for at, line in enumerate(source.read_text().splitlines(), 1):
-        if f"claim({number}," in line.replace(" ", "") or line.strip() == f"{number},":
-            return at
-    raise ValueError(f"{source.name} says nothing of claim {number}")
-
-
 def page(renderings: Path) -> str:
     """README.md, from the executed notebooks in a folder."""
-    seconds = 0
-    chapters = ["| notebook | claims |", "|---|---|"]
-    rows: dict[int, list[str]] = {number: [] for number in CLAIMS}
+    seconds, chapters, tables, count = 0, [], [], Counter()
     for source in sources():
         rendering = renderings / f"{source.stem}.ipynb"
         if not rendering.exists():  # a new one, while another is executed
             continue
         notebook = nbformat.read(rendering, as_version=4)
         seconds += notebook.metadata["gdtx"]["seconds"]
-        said = outcomes(notebook)
-        numbers = ", ".join(str(n) for n in sorted({data["number"] for _, data in said}))
-        chapters.append(f"| [{title(source)}]({source.stem}.ipynb) | {numbers} |")
-        for cell, data in said:
-            number = data["number"]
-            verdict = f"**{data['verdict']}**"
-            if data["correction"]:
-                verdict += f": {data['correction']}"
-            where = f"[{source.stem}, cell {cell}]({source.name}#L{line_of(source, number)})"
-            columns = [CLAIMS[number], where, data["figure"], verdict]
-            columns = [column.replace("|", "\\|") for column in columns]
-            rows[number].append(f"| {number} | " + " | ".join(columns) + " |")
-    missing = [number for number, lines in rows.items() if not lines]
-    table = ["| | claim | where | what it printed | verdict |", "|---|---|---|---|---|"]
-    table += [line for lines in rows.values() for line in lines]
-    about = ABOUT.format(minutes=max(1, round(seconds / 2 / 60)))
-    if missing:
-        about += f"\nNot executed yet: {', '.join(map(str, missing))}.\n"
-    parts = [about, "## Notebooks\n", *chapters, "\n## Claims\n", *table]
-    return "\n".join(parts) + "\n"
+        link = f"[{title(source)}]({rendering.name})"
+        said = sorted(outcomes(notebook), key=lambda found: found[1]["number"])
+        numbers = ", ".join(str(data["number"]) for _, data in said)
+        chapters.append(f"| {link} | {numbers} |")
+        if said:
+            rows = [row(cell, data) for cell, data in said]
+            tables += [f"## {link}", "\n".join(["| | claimed | found |", "|--|---|---|", *rows])]
+        count.update(data["verdict"] for _, data in said)
+    return ABOUT.format(
+        minutes=max(1, round(seconds / 2 / 60)),
+        notebooks="\n".join(["| notebook | claims |", "|---|---|", *chapters]),
+        verdicts=f"Of {len(CLAIMS)} claims {count[HOLDS]} hold as they stand and "
+        f"{count[CORRECTED]} with a correction; {count[FAILS] or 'none'} did not hold here.",
+        claims="\n\n".join(tables),
+    )
+
+
+def row(cell: int, data: dict) -> str:
+    """What was claimed, and what was found: the verdict in a sentence, with the figures folded."""
+    found = f"**{data['verdict']}**"
+    if data["correction"]:
+        found += f": {data['correction']}"
+    found += f" <details><summary>figures, cell {cell}</summary>{data['figure']}</details>"
+    columns = [str(data["number"]), CLAIMS[data["number"]], found]
+    return f"| {' | '.join(column.replace('|', chr(92) + '|') for column in columns)} |"
 
 
 def verdicts(renderings: Path) -> dict[int, set[str]]:
