@@ -4,6 +4,8 @@ An `aligned` block is read as equations that hold at every step t = 1, 2, ... Nu
 digits, so that a formula is judged for what it says, not for how it rounds.
 """
 
+import itertools
+import math
 from decimal import Decimal, localcontext
 
 from latex_parser import Parser
@@ -13,9 +15,10 @@ class Equations:
     """The lines of a block, evaluated on demand at any step."""
 
     def __init__(self, text, given, functions=None):
+        given = {r"\pi": Decimal(math.pi), **given}
         self.given = {symbol(key): value for key, value in given.items()}
         # Of one number, all means, and its cover, are the number itself.
-        means = dict.fromkeys(("rowmean", "colmean", "cover"), lambda x: x)
+        means = dict.fromkeys(("rowmean", "colmean", "mean", "cover"), lambda x: x)
         self.functions = {"sign": sign, "RMS": abs, **means, **(functions or {})}
         self.rules = {}
         self.sides = []
@@ -24,7 +27,7 @@ class Equations:
             assert set(line[2::2]) == {"="}
             self.sides.append((line[1:-1:2], line[-1]))
             for _, name, below in line[1:-1:2]:
-                key = (name, tuple("t" if part == T else part for part in below))
+                key = (name, tuple(part[1] if part in STEPS else part for part in below))
                 assert key not in self.rules, f"{key} is defined twice"
                 self.rules[key] = line[-1]
         self.known = {}
@@ -51,9 +54,11 @@ class Equations:
     def readings(self, name, at):
         """An index may be a name, as that of a start, or a step of the rule for any t."""
         yield (name, at), {}
-        for i, part in enumerate(at):
-            if part.isdigit() and int(part) >= 1:
-                yield (name, (*at[:i], "t", *at[i + 1 :])), {"t": int(part)}
+        for places in itertools.product(
+            *(["", "t", "i"] if is_step(part) else [""] for part in at)
+        ):
+            key = tuple(place or part for place, part in zip(places, at, strict=True))
+            yield (name, key), {p: int(part) for p, part in zip(places, at, strict=True) if p}
 
     def evaluate(self, node, times):
         head, *rest = node
@@ -89,11 +94,16 @@ class Equations:
             return self.given.get((condition[1], ()), condition[1] == "otherwise")
         _, one, relation, other = condition
         one, other = self.evaluate(one, times), self.evaluate(other, times)
-        holds = {"<": one < other, ">": one > other, r"\leq": one <= other}
+        holds = {"=": one == other, "<": one < other, ">": one > other, r"\leq": one <= other}
         return other % one == 0 if relation == r"\mid" else holds[relation]
 
 
-T = ("symbol", "t", ())
+STEPS = [("symbol", letter, ()) for letter in "ti"]
+
+
+def is_step(part):
+    return part.isdigit() and int(part) >= 1
+
 
 OPERATIONS = {
     "+": lambda a, b: a + b,
@@ -103,6 +113,9 @@ OPERATIONS = {
     "^": lambda a, b: Decimal(a) ** Decimal(b),
     "sqrt": lambda a: a.sqrt(),
     "abs": abs,
+    "floor": math.floor,
+    r"\bmod": lambda a, b: a % b,
+    r"\cos": lambda a: Decimal(math.cos(a)),
     r"\min": min,
     r"\max": max,
 }

@@ -2,12 +2,14 @@
 
 import re
 
-TOKEN = re.compile(r"\\\\|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|[a-zA-Z]|[-+=<>^_{}()|&,]")
+TOKEN = re.compile(r"\\\\|\\[a-zA-Z]+|\\.|\d+(?:\.\d+)?|[a-zA-Z]|[-+=<>^_{}()|&,/]")
 ACCENTS = {r"\hat", r"\tilde", r"\bar", r"\breve", r"\check", r"\dot"}
 GREEK = {
     r"\alpha", r"\beta", r"\gamma", r"\delta", r"\Delta", r"\epsilon", r"\eta", r"\theta",
     r"\lambda", r"\mu", r"\nu", r"\phi", r"\pi", r"\psi", r"\rho", r"\tau", r"\sigma", r"\xi",
 }  # fmt: skip
+BRACKETS = {r"\lfloor": "floor"}
+OPERATORS = {r"\bmod", "/"}
 RELATIONS = {"=", "<", ">", r"\leq", r"\mid"}
 
 
@@ -70,7 +72,9 @@ class Parser:
         while self.starts_a_factor():
             if self.next == r"\cdot":
                 self.take()
-            value = ("*", value, self.power())
+                assert self.next not in OPERATORS
+            operation = self.take() if self.next in OPERATORS else "*"
+            value = (operation, value, self.power())
         return value
 
     def starts_a_factor(self):
@@ -117,9 +121,9 @@ class Parser:
         token = self.next
         if token == r"\left":
             bracket = self.tokens[self.place + 1]
-            right = ")" if bracket == "(" else bracket
+            right = {"(": ")", r"\lfloor": r"\rfloor"}.get(bracket, bracket)
             (value,) = self.bracketed(bracket, right)
-            return value if bracket == "(" else ("abs", value)
+            return value if bracket == "(" else (BRACKETS.get(bracket, "abs"), value)
         if token == r"\begin":
             return ("cases", self.block("cases"))
         if token[0].isdigit():
@@ -130,7 +134,7 @@ class Parser:
         if token == r"\sqrt":
             self.take()
             return ("sqrt", self.group())
-        if token in (r"\min", r"\max"):
+        if token in (r"\min", r"\max", r"\cos"):
             self.take()
             return (token, *self.bracketed("(", ")"))
         if token == r"\text":

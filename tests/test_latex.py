@@ -108,8 +108,7 @@ def test_scheduled_rate_is_stated(name, x64):
     method = METHODS[name]
     gradients, theta = sample(1)
     tx = method.make(gdtx.linear_schedule(0.3, 0.1, 5))
-    functions = {"linear_schedule": gdtx.linear_schedule}
-    got = evaluated(latex(tx), gradients, theta, given(tx), functions)
+    got = evaluated(latex(tx), gradients, theta, given(tx))
     want = paper(method, gradients, theta, lambda t: np.interp(t, [0, 5], [0.3, 0.1]))
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=0)
 
@@ -149,7 +148,7 @@ def test_docstrings_have_the_letters_of_formulas():
 
 
 # By their names alone: what they do to an array has no shorter name.
-WORDS = {"adaptive_grad_clip", "centralize", "reduce_on_plateau", "sign", "zero_nans"}
+WORDS = {"reduce_on_plateau", "sign"}
 
 
 @pytest.mark.parametrize("values", [False, True])
@@ -349,7 +348,7 @@ def test_full_matrix(x64):
         got = evaluated(text, gradients, theta, {"I": 1, **constants})
         np.testing.assert_allclose(got, trajectory(tx, gradients, theta), rtol=1e-9)
     assert r"G_t &= G_{t-1} + g_t g_t^{\top}" in text
-    assert r"\left( G_t + \epsilon I \right)^{-\frac{1}{2}} g_t" in text
+    assert r"\left( G_t + \epsilon I \right)^{-1/2} g_t" in text
 
 
 def test_each_mask_has_its_symbol():
@@ -421,7 +420,8 @@ def warmed(momentum: gdtx.Decay):
 
 
 def test_schedules_are_made_of_hyperparameters_too():
-    assert r"\mathrm{other} = \mu \right)" in latex(warmed(0.5))
+    text = latex(warmed(0.5))
+    assert r"c_t &= \min\left( \frac{t - 1}{10}, 1 \right) \mu" in text
 
 
 def test_hyperparameters_are_decided_by_as_the_constants_that_they_are():
@@ -445,7 +445,7 @@ def test_shared_statistics_and_inputs_are_printed_once():
     assert clipped.count(r"\delta \right)") == 2  # once, inside max and outside
     schedule = gdtx.cosine_decay_schedule(0.1, 10)
     shared = latex(gdtx.adamw(schedule, weight_decay=schedule))
-    assert shared.count("cosine") == 1
+    assert shared.count(r"\cos") == 1
     assert r"\lambda_t &= \eta_t" in shared
 
 

@@ -17,6 +17,7 @@ from .expression import total as total
 from .hyperparameters import at_hand as at_hand
 from .matrices import IDENTITY as IDENTITY
 from .matrices import inverse_root as inverse_root
+from .matrices import iterated as iterated
 from .matrices import statistics_of_sides as statistics_of_sides
 from .notation import letters as letters
 from .reader import MEMORY as MEMORY
@@ -29,3 +30,8 @@ from .rewriting import Definition as Definition
 from .rewriting import contains as contains
 from .rewriting import shifted as shifted
 from .rewriting import t as t
+from .schedules import Moment as Moment
+from .schedules import between as between
+from .schedules import half_cosine as half_cosine
+from .schedules import pieces as pieces
+from .schedules import schedule_formula as schedule_formula

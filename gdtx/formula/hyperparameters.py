@@ -8,10 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from jax.core import Tracer
 
-from ..core.calls.call import Call
-from ..core.calls.text import changed, show
 from ..core.numbers.values import is_array
-from ..core.schedule import clip_schedule, merge_schedules
 from ..core.transformation import GradientTransformation
 from .expression import (
     Apply,
@@ -19,13 +16,13 @@ from .expression import (
     Hyperparameter,
     Number,
     Symbol,
-    apply,
     expression,
     leading,
     product,
 )
-from .notation import hyperparameter, is_plain, word
+from .notation import hyperparameter, is_plain
 from .rewriting import rewrite, shifted, t
+from .schedules import Moment
 
 
 class Symbols(Protocol):
@@ -80,9 +77,7 @@ class Hyperparameters:
     ) -> Expression:
         """A symbol at time t for a schedule; inline, an expression of others if it is one."""
         symbols = tuple(symbol.at(t) for symbol in symbols)
-        value = _arithmetic(schedule)
-        if value is None:
-            value = _called(schedule)
+        value = Moment(t - 1, first=1).value(schedule)
         known = rewrite(value, self._known)
         if known in symbols or (inline and known != value and not _depends(known)):
             return known
@@ -119,47 +114,6 @@ def _without(value: Expression, factors: Expression) -> Expression | None:
 def _depends(value: Expression) -> bool:
     """Whether the step itself is in a value, beside being the time of a symbol."""
     return value == t or (isinstance(value, Apply) and any(map(_depends, value.args)))
-
-
-def _arithmetic(schedule: Callable[..., Any]) -> Expression | None:
-    """What a schedule gives for update t, which is step t - 1, if it is arithmetic only."""
-    try:
-        if isinstance(schedule, Call) and schedule.factory in (merge_schedules, clip_schedule):
-            return _combined(*schedule.arguments.values(), of=schedule.factory)
-        rule = schedule.body(schedule.arguments) if isinstance(schedule, Call) else schedule
-        return expression(rule(t - 1))
-    except Exception:  # every function has its own way to refuse what is no array
-        return None
-
-
-def _combined(*arguments: Any, of: Any) -> Expression:
-    """The arithmetic of schedules made of schedules."""
-    values = (_arithmetic(value) if callable(value) else value for value in arguments)
-    if of is merge_schedules:
-        _, *terms = values
-        return expression(arguments[0](*map(expression, terms)))
-    value, low, high = values
-    value = expression(value) if low is None else apply("\\max", value, low)
-    return value if high is None else apply("\\min", value, high)
-
-
-def _called(schedule: Any) -> Expression:
-    """What a schedule gives for update t, as the call that made it, or its name."""
-    if isinstance(schedule, Call):
-        return Apply("call", (_shown(schedule), t - 1))
-    name = getattr(schedule, "__name__", "<lambda>")
-    return Apply("schedule" if name == "<lambda>" else name, (t - 1,))
-
-
-def _shown(value: Any) -> Expression:
-    if isinstance(value, Call):
-        given = changed(value).items()
-        named = (Apply("equal", (word(name), _shown(part))) for name, part in given)
-        return Apply(value.signature.name, tuple(named))
-    try:
-        return expression(value)
-    except TypeError:
-        return word(show(value))
 
 
 def at_hand(value: Any) -> float | None:

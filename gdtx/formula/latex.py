@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -154,11 +155,13 @@ def _power(base: Expression, exponent: Expression) -> str:
     plain = isinstance(base, Number) and base.value >= 0 and "^" not in text
     if not (simple or plain or (isinstance(base, Apply) and base.head in ("abs", "norm"))):
         text = _bracketed(text)
-    return f"{text}^{_braced(show(exponent))}"
+    # In one line, as papers have it.
+    above = re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", show(exponent))
+    return f"{text}^{_braced(above)}"
 
 
 def _cases(*args: Expression) -> str:
-    # Display style, which a row of cases is not in by itself.
+    # Fractions in display style, which a row of cases is not in by itself.
     rows = [f"{_display(value)} & {show(condition)}"
             for value, condition in zip(args[::2], args[1::2], strict=False)]  # fmt: skip
     if len(args) % 2:
@@ -167,7 +170,11 @@ def _cases(*args: Expression) -> str:
 
 
 def _display(value: Expression) -> str:
-    return show(value).replace(r"\frac", r"\dfrac")
+    depth, text = 0, ""
+    for part in re.split(r"([{}])", show(value)):
+        depth += (part == "{") - (part == "}")
+        text += part if depth else part.replace(r"\frac", r"\dfrac")
+    return text
 
 
 def _prod(factor: Expression, last: Expression) -> str:
@@ -189,12 +196,15 @@ _shapes: dict[str, Callable[..., str]] = {
     "norm": lambda inside: rf"\left\| {show(inside)} \right\|",
     "prod": _prod,
     "cases": _cases,
+    "floor": lambda inside: rf"\left\lfloor {show(inside)} \right\rfloor",
+    "mod": lambda one, other: rf"{_factor(one)} \bmod {_factor(other)}",
     "equal": lambda one, other: f"{show(one)} = {show(other)}",
     "greater": lambda one, other: f"{show(one)} > {show(other)}",
     "less": lambda one, other: f"{show(one)} < {show(other)}",
     "at most": lambda one, other: rf"{show(one)} \leq {show(other)}",
     "divides": lambda one, other: rf"{show(one)} \mid {show(other)}",
     "finite": lambda value: rf"{show(value)} \text{{ is finite}}",
+    "undefined": lambda value: rf"{show(value)} \text{{ is not a number}}",
     "not": lambda condition: rf"\text{{not }} {show(condition)}",
     "kron": lambda a, b: rf"{_factor(a)} \otimes {_factor(b)}",
     "inner": lambda a, b: rf"\left\langle {show(a)}, {show(b)} \right\rangle",

@@ -5,14 +5,18 @@ They are those of a matrix, whatever the order of the arrays; of others the docs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..core.numbers.values import is_zero
 from ..core.transformation import GradientTransformation
-from .expression import Apply, Expression, Symbol, expression
+from .expression import Apply, Expression, Symbol, apply, expression, total
 from .reader import Reader
+from .rewriting import Definition, t
 
 IDENTITY = Symbol("I")
+_INDEX = Symbol("i")
 
 
 def inverse_root(second: Expression, eps: Any) -> Expression:
@@ -29,3 +33,34 @@ def statistics_of_sides(
         with reader.branch(side):
             found.append(reader.read(statistic, moment))
     return found
+
+
+def iterated(reader: Reader, u: Symbol, steps: Sequence[Sequence[Any]]) -> Expression:
+    r"""A matrix of norm 1 through odd polynomials, $X \leftarrow (a I + b A + c A^2) X$ with
+    $A = X X^{\top}$, one a step."""
+    x, gram = (reader.claim((Symbol(letter, time=t),), (u, steps)) for letter in "XA")
+    first, last, new, gram = (
+        replace(symbol, below=below)
+        for symbol, below in ((x, "0"), (x, "i-1"), (x, "i"), (gram, "i"))
+    )
+    reader.definitions.append(Definition(first, u / apply("norm", u)))
+    if not steps:
+        return first
+    powers = [IDENTITY, gram, *(gram**k for k in range(2, max(map(len, steps))))]
+    factors = [
+        _at_step(reader, letter, [row[k] if k < len(row) else 0 for row in steps])
+        for k, letter in zip(range(len(powers)), "abcdefgh", strict=False)
+    ]
+    if len(powers) > 1:
+        reader.definitions.append(Definition(gram, last * last.T))
+    whole = total(*(f * power for f, power in zip(factors, powers, strict=True)))
+    reader.definitions.append(Definition(new, whole * last))
+    return replace(x, below=str(len(steps)))
+
+
+def _at_step(reader: Reader, letter: str, values: list[Any]) -> Expression:
+    """A coefficient, by step if the steps have different ones."""
+    if all(value == values[0] for value in values):
+        return expression(values[0])
+    rows = [(value, apply("equal", _INDEX, i)) for i, value in enumerate(values, 1)]
+    return reader.define((Symbol(letter, "i"),), apply("cases", *(x for row in rows for x in row)))

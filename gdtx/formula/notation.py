@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from .expression import Symbol
 
+PI = Symbol(r"\pi")
+
 
 class Letters(NamedTuple):
     """What a link calls its hyperparameters, and what it remembers."""

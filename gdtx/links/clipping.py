@@ -16,7 +16,7 @@ from ..core.rules import elementwise, treewise, with_params
 from ..core.transformation import GradientTransformation
 from ..core.trees.dispatch import one_program
 from ..core.trees.tree import PyTree, check_arrays
-from ..formula import Expression, Reader, apply, formula_of
+from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 
 
 def global_norm(updates: PyTree) -> jax.Array:
@@ -165,6 +165,13 @@ def adaptive_grad_clip(clipping: Bound, eps: NonNegative = 1e-3) -> GradientTran
         return _norms.shortened(u, *_norms.scaled_norms(u, axes), longest)
 
     return with_params(rule)
+
+
+@formula_of(adaptive_grad_clip, clipping=r"\lambda", eps=r"\epsilon")
+def _(u: Expression, reader: Reader, clipping: Any, eps: Any) -> Expression:
+    u = reader.atom(u)
+    longest = clipping * apply("\\max", apply("norm", PARAMETERS), eps)
+    return u * apply("\\min", 1, longest / apply("norm", u))
 
 
 def _unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -89,6 +89,12 @@ def centralize(axis: int = -1) -> GradientTransformation:
     return elementwise(rule)
 
 
+@formula_of(centralize)
+def _(u: Expression, reader: Reader) -> Expression:
+    u = reader.atom(u)
+    return u - apply(r"\operatorname{mean}", u)
+
+
 @transformation
 def scale_by_param_block_rms(min_scale: NonNegative = 1e-3) -> GradientTransformation:
     r"""Make updates relative to each array: $u \leftarrow u \max(\mathrm{RMS}(\theta), \epsilon)$.

@@ -19,7 +19,7 @@ from ..core.transformation import GradientTransformation
 from ..core.trees.boxes import refilled
 from ..core.trees.copies import unlike_params
 from ..core.trees.tree import PyTree, check_params, leaves_as
-from ..formula import Expression, Reader, apply, formula_of
+from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 
 
 class Margins(NamedTuple):
@@ -121,8 +121,8 @@ def _(u: Expression, reader: Reader, statistic: GradientTransformation) -> Expre
         with reader.branch(branch):
             kept.append(reader.atom(reader.read(statistic, apply(mean, u))))
     row, col = kept
-    # A column of means, whose own mean is one number.
-    return row * col / apply("colmean", row)
+    mean = row * col.T / apply(r"\operatorname{mean}", row)
+    return reader.define(tuple(Symbol(letter, time=t) for letter in "vwz"), mean)
 
 
 def _is_whole(kept: Any) -> bool:

@@ -9,7 +9,7 @@ from ..core.errors import LeafError
 from ..core.factory import transformation
 from ..core.rules import elementwise, with_params
 from ..core.transformation import GradientTransformation
-from ..formula import PARAMETERS, Expression, apply, formula_of
+from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 
 
 @transformation
@@ -25,6 +25,12 @@ def zero_nans() -> GradientTransformation:
     Array([  0., -inf,   2.], dtype=float32)
     """
     return elementwise(lambda u: jnp.where(jnp.isnan(u), 0, u))
+
+
+@formula_of(zero_nans)
+def _(u: Expression, reader: Reader) -> Expression:
+    u = reader.atom(u)
+    return apply("cases", 0, apply("undefined", u), u)
 
 
 @transformation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from ..core.calls.kinds import Decay, FloatDType, Fraction, NonNegative, Scalar
@@ -16,6 +15,7 @@ from ..core.numbers.numerics import square
 from ..core.numbers.values import is_array, is_zero
 from ..core.rules import elementwise, identity
 from ..core.transformation import GradientTransformation
+from ..formula import Expression, formula_of
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import bias_correction
 from ..links.decay import add_decayed_weights
@@ -104,11 +104,17 @@ def scale_by_shampoo(
     if graft is None:
         return direction
     # What is not finite is nothing to the preconditioner, and would be poison to an average.
-    return grafted(direction, chain(elementwise(_finite), graft), start=roots.start)
+    return grafted(direction, chain(_finite(), graft), start=roots.start)
 
 
-def _finite(u: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isfinite(jnp.sum(square(u))), u, 0)
+@transformation(quiet=True)
+def _finite() -> GradientTransformation:
+    return elementwise(lambda u: jnp.where(jnp.isfinite(jnp.sum(square(u))), u, 0))
+
+
+@formula_of(_finite)
+def _(u: Expression) -> Expression:
+    return u
 
 
 @transformation

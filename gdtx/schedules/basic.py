@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ..core.calls.kinds import SCALAR, Count, Kind, Positive, Scalar, StepCount, checked
 from ..core.schedule import Rule, schedule
+from ..formula import Expression, Moment, between, expression, pieces, schedule_formula
 
 V = TypeVar("V")
 
@@ -91,6 +92,13 @@ def linear_schedule(
     return at
 
 
+@schedule_formula(linear_schedule)
+def _(
+    now: Moment, init_value: Any, end_value: Any, transition_steps: Any, transition_begin: Any
+) -> Expression:
+    return between(now.share(transition_steps, transition_begin), init_value, end_value)
+
+
 @schedule
 def polynomial_schedule(
     init_value: Scalar,
@@ -118,6 +126,15 @@ def polynomial_schedule(
         return init_value * share + end_value * (1 - share)
 
     return at
+
+
+@schedule_formula(polynomial_schedule)
+def _(
+    now: Moment, init_value: Any, end_value: Any, power: Any, transition_steps: Any,
+    transition_begin: Any,
+) -> Expression:  # fmt: skip
+    left = 1 - now.share(transition_steps, transition_begin)
+    return between(left**power, end_value, init_value)
 
 
 def steps_and_factors(name: str, boundaries_and_scales: Mapping[int, Any] | None) -> dict[int, Any]:
@@ -166,3 +183,12 @@ def piecewise_constant_schedule(
         return value
 
     return at
+
+
+@schedule_formula(piecewise_constant_schedule)
+def _(now: Moment, init_value: Any, boundaries_and_scales: Any) -> Expression:
+    value, rows = expression(init_value), []
+    for boundary, factor in sorted((boundaries_and_scales or {}).items()):
+        rows.append((value, now.before(boundary)))
+        value = value * factor
+    return pieces(rows, value) if rows else value

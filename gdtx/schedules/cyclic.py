@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ..core.calls.kinds import Kind, Positive, Scalar, StepCount, one_of
 from ..core.errors import calling
 from ..core.schedule import Rule, schedule
+from ..formula import Expression, Moment, apply, between, expression, schedule_formula
 from .basic import exact_power
 from .joined import join_schedules
 from .warmup import warmup_cosine_decay_schedule
@@ -76,6 +77,19 @@ def cyclic_schedule(
         return base_value * (1 - height) + peak_value * height
 
     return at
+
+
+@schedule_formula(cyclic_schedule)
+def _(
+    now: Moment, base_value: Any, peak_value: Any, step_size: Any, mode: str, gamma: Any
+) -> Expression:
+    within = apply("mod", now.step, 2 * expression(step_size))
+    height = 1 - abs(within / step_size - 1)
+    if mode == "triangular2":
+        height = height / expression(2) ** apply("floor", now.step / (2 * expression(step_size)))
+    elif mode == "exp_range":
+        height = height * expression(gamma) ** now.step
+    return between(height, base_value, peak_value)
 
 
 @schedule

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from ..core.calls.kinds import Count, NonNegative, Positive, Scalar, StepCount
 from ..core.schedule import Rule, schedule
+from ..formula import (
+    Expression,
+    Moment,
+    apply,
+    at_hand,
+    between,
+    expression,
+    half_cosine,
+    schedule_formula,
+)
 from .basic import exact_power, passed, shares
 
 
@@ -50,6 +62,21 @@ def exponential_decay(
     return at
 
 
+@schedule_formula(exponential_decay)
+def _(
+    now: Moment, init_value: Any, transition_steps: Any, decay_rate: Any, transition_begin: Any,
+    staircase: bool, end_value: Any,
+) -> Expression:  # fmt: skip
+    done = now.passed(transition_steps, transition_begin, staircase)
+    value = init_value * apply("power", decay_rate, done)
+    if end_value is None:
+        return value
+    rate = at_hand(decay_rate)
+    if rate is None:
+        raise TypeError("a rate that is not known leaves open on which side the bound is")
+    return apply("\\max" if rate < 1 else "\\min", value, end_value)
+
+
 @schedule
 def inverse_time_decay(
     init_value: Scalar, transition_steps: StepCount, decay_rate: Positive, staircase: bool = False
@@ -74,6 +101,13 @@ def inverse_time_decay(
         return init_value / (1 + decay_rate * passed(step, transition_steps, staircase))
 
     return at
+
+
+@schedule_formula(inverse_time_decay)
+def _(
+    now: Moment, init_value: Any, transition_steps: Any, decay_rate: Any, staircase: bool
+) -> Expression:
+    return init_value / (1 + decay_rate * now.passed(transition_steps, 0, staircase))
 
 
 @schedule
@@ -122,3 +156,10 @@ def cosine_decay_schedule(
         return init_value * ((1 - alpha) * cosine**exponent + alpha)
 
     return at
+
+
+@schedule_formula(cosine_decay_schedule)
+def _(now: Moment, init_value: Any, decay_steps: Any, alpha: Any, exponent: Any) -> Expression:
+    cosine = half_cosine(now.share(decay_steps))
+    init_value = expression(init_value)
+    return between(cosine if exponent == 1 else cosine**exponent, alpha * init_value, init_value)

@@ -13,6 +13,7 @@ import numpy as np
 from ..core.calls.kinds import NON_NEGATIVE, STEP_FUNCTION, Scalar, checked, one_of
 from ..core.numbers.values import at_hand
 from ..core.schedule import Rule, Schedule, schedule
+from ..formula import Expression, Moment, pieces, schedule_formula
 from .basic import Factors, constant_schedule, linear_schedule, steps_and_factors
 from .decay import cosine_decay_schedule
 
@@ -67,6 +68,17 @@ def join_schedules(schedules: Sequence[Callable[[Any], Any]], boundaries: Sequen
         return value
 
     return at
+
+
+@schedule_formula(join_schedules)
+def _(now: Moment, schedules: Any, boundaries: Any) -> Expression:
+    begins = (0, *boundaries)
+    values = [
+        now.after(begin, until).value(each)
+        for each, begin, until in zip(schedules, begins, [*boundaries, None], strict=True)
+    ]
+    rows = [(value, now.before(until)) for value, until in zip(values, boundaries, strict=False)]
+    return pieces(rows, values[-1]) if rows else values[0]
 
 
 def _cosine(start: Any, end: Any, steps: Any) -> Schedule:

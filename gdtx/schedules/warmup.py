@@ -12,6 +12,7 @@ from ..core.calls.kinds import Count, Positive, Scalar, StepCount, one_of
 from ..core.numbers.numerics import sqrt
 from ..core.numbers.values import is_array
 from ..core.schedule import Rule, schedule, shift_schedule
+from ..formula import Expression, Moment, apply, at_hand, between, schedule_formula
 from .basic import constant_schedule, linear_schedule
 from .decay import cosine_decay_schedule, exponential_decay
 from .joined import interpolations, join_schedules
@@ -134,7 +135,8 @@ def warmup_exponential_decay_schedule(
     return _warmed_up(init_value, peak_value, warmup_steps, decay)
 
 
-def _root(start: Any, end: Any, steps: Any) -> Rule:
+@schedule
+def _root(start: Scalar, end: Scalar, steps: StepCount) -> Rule:
     line = linear_schedule(0.0, 1.0, steps)
 
     def at(step: jax.Array) -> jax.Array:
@@ -142,6 +144,12 @@ def _root(start: Any, end: Any, steps: Any) -> Rule:
         return start * (1 - share) + end * share
 
     return at
+
+
+@schedule_formula(_root)
+def _(now: Moment, start: Any, end: Any, steps: Any) -> Expression:
+    share = now.share(steps)
+    return between(share if at_hand(share) == 0 else apply("root", share), start, end)
 
 
 _FORMS = {**interpolations, "sqrt": _root}
@@ -215,8 +223,14 @@ def inverse_sqrt_schedule(init_value: Scalar, peak_value: Scalar, warmup_steps: 
     >>> float(lr(0)), float(lr(5)), float(lr(10)), float(lr(40)), float(lr(1000))
     (0.0, 0.5, 1.0, 0.5, 0.10000000149011612)
     """
+    return _warmed_up(init_value, peak_value, warmup_steps, _inverse_root(peak_value, warmup_steps))
 
-    def falling(step: jax.Array) -> jax.Array:
-        return peak_value * jnp.sqrt(warmup_steps / (1.0 * step + warmup_steps))
 
-    return _warmed_up(init_value, peak_value, warmup_steps, falling)
+@schedule
+def _inverse_root(peak_value: Scalar, steps: StepCount) -> Rule:
+    return lambda step: peak_value * jnp.sqrt(steps / (1.0 * step + steps))
+
+
+@schedule_formula(_inverse_root)
+def _(now: Moment, peak_value: Any, steps: Any) -> Expression:
+    return peak_value * apply("root", steps / (now.step + steps))

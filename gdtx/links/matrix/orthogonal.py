@@ -17,7 +17,7 @@ from ...core.numbers.numerics import cast, compute_dtype
 from ...core.transformation import GradientTransformation
 from ...core.trees.sharding import shard_like
 from ...core.trees.tree import PyTree
-from ...formula import Expression, Reader, Symbol, apply, formula_of, result
+from ...formula import Expression, Reader, Symbol, apply, formula_of, inverse_root, iterated, result
 from ...linalg.batches import apply_by_size, in_batches
 from ...linalg.polar import newton_schulz, polar_factor
 from .axes import as_matrices, axes_of, fans, from_matrices
@@ -115,8 +115,11 @@ def orthogonalize(polar: Polar = Polar(), axes: Any = "io") -> GradientTransform
 
 
 @formula_of(orthogonalize)
-def _(u: Expression, polar: Polar) -> Expression:
-    return apply("polar" if polar.is_exact else f"NewtonSchulz{polar.steps}", u)
+def _(u: Expression, reader: Reader, polar: Polar) -> Expression:
+    u = reader.atom(u)
+    if polar.is_exact:
+        return inverse_root(u * u.T, 0) * u
+    return iterated(reader, u, polar.polynomials())
 
 
 @transformation
