@@ -18,6 +18,7 @@ sys.path.insert(0, str(DOCS / "_ext"))
 from reference import (  # noqa: E402
     docstrings,
     errors,
+    examples,
     inventory,
     mistakes,
     pictures,
@@ -163,6 +164,27 @@ def test_what_would_not_change_is_not_written(tmp_path, monkeypatch):
     assert (folder / "a.md").stat().st_mtime_ns == before
     assert (folder / "b.md").read_text() == "three"
     assert sorted(path.name for path in folder.iterdir()) == ["a.md", "b.md"]
+
+
+def test_examples_are_made_of_names_and_kinds():
+    def link(share: kinds.InnerDecay, inside: kinds.TransformationLike, plain: float = 1.0):
+        return inside
+
+    def other(table):
+        return table
+
+    def entry(f):
+        return inventory.Entry(f"gdtx.{f.__name__}", (), gdtx.transformation(f), "gdtx", gdtx)
+
+    assert examples.call(entry(link)) == "link(0.9, ema(0.9))"
+    with pytest.raises(LookupError, match=r"gdtx\.other: no example of its argument table"):
+        examples.call(entry(other))
+
+
+def test_classes_show_what_is_called():
+    text = writing.pages.page(inventory.by_path()["gdtx.GradientTransformation"])
+    shown = re.findall(r"`````\{py:\w+\} GradientTransformation\.(\w+)", text)
+    assert sorted(shown) == ["arguments", "expression", "init", "replace", "update"]
 
 
 def test_sections_of_docstrings():

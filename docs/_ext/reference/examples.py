@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 import gdtx
-from gdtx import kfac
+from gdtx import kfac, kinds
+from gdtx.core.calls.kinds import kind_of
 
 from .inventory import Entry
 
@@ -40,6 +41,22 @@ _values = {
     "window": "3",
     "every": "4",
     "what": '["b"]',
+}
+
+# And by kind, where no name is known.
+_of_kinds = {
+    kinds.Decay: "0.9",
+    kinds.Fraction: "0.9",
+    kinds.InnerDecay: "0.9",
+    kinds.NonNegative: "0.1",
+    kinds.Positive: "1.0",
+    kinds.Bound: "1.0",
+    kinds.Scalar: "0.5",
+    kinds.Count: "10",
+    kinds.PositiveCount: "10",
+    kinds.StepCount: "100",
+    kinds.ArrayFunction: "jnp.tanh",
+    kinds.TransformationLike: "ema(0.9)",
 }
 
 # Calls whose arguments their names do not tell.
@@ -128,13 +145,26 @@ def call(entry: Entry) -> str:
     """The example as a reader would write it, with the names of gdtx bare; "" for none."""
     if entry.name in _calls:
         return _calls[entry.name]
+    signature = inspect.signature(entry.value, eval_str=True)
     given = [
-        _values[name]
-        for name, parameter in inspect.signature(entry.value).parameters.items()
+        _value(entry, parameter)
+        for parameter in signature.parameters.values()
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
     ]
     place = "kfac." if entry.path.startswith("gdtx.kfac.") else ""
     return f"{place}{entry.name}({', '.join(given)})"
+
+
+def _value(entry: Entry, parameter: inspect.Parameter) -> str:
+    if parameter.name in _values:
+        return _values[parameter.name]
+    for annotation, text in _of_kinds.items():
+        if kind_of(parameter)[0] is kind_of(parameter.replace(annotation=annotation))[0]:
+            return text
+    raise LookupError(
+        f"{entry.path}: no example of its argument {parameter.name}: give the call a line in "
+        f"{__file__}"
+    )
 
 
 @cache

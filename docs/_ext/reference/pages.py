@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 import gdtx
+from gdtx.core.calls.call import Call
+from gdtx.core.calls.options import Options
 
 from . import docstrings, examples, kinds
 from .inventory import Entry, brief, by_path
@@ -56,7 +58,7 @@ def _methods(entry: Entry) -> Iterator[str]:
     """Methods and properties of a class that say what they are for."""
     if not inspect.isclass(entry.value):
         return
-    for name, member in vars(entry.value).items():
+    for name, member in _members(entry.value):
         if name.startswith("_") or not getattr(member, "__doc__", None):
             continue
         inner = Entry(f"{entry.path}.{name}", (), member, entry.origin, entry.group)
@@ -70,6 +72,12 @@ def _methods(entry: Entry) -> Iterator[str]:
         module = entry.path.rpartition(".")[0]
         said = docstrings.body(inner), docstrings.example(inner)
         yield "\n".join([head, f":module: {module}", "", "\n\n".join(filter(None, said)), "`````"])
+
+
+def _members(value: type) -> Iterator[tuple[str, Any]]:
+    yield from vars(value).items()
+    if issubclass(value, Call) and not issubclass(value, Options):  # these say what they inherit
+        yield from ((name, vars(Call)[name]) for name in ("arguments", "replace"))
 
 
 def _formula(entry: Entry) -> Iterator[str]:

@@ -82,10 +82,14 @@ def _group_page(group: ModuleType) -> str:
     own = [entry for entry in listed if entry.group is group or group.__name__ == "gdtx.kinds"]
     if _page_of(group) == "states":
         return "\n\n".join([head, *(pages.described(entry) for entry in listed)]) + "\n"
-    rows = "\n".join(["| name | |", "|---|---|", *map(pages.line, listed)])
+    rows = "\n".join(["| name | what it is |", "|---|---|", *map(pages.line, listed)])
     if _page_of(group) == "kinds":
         rows = f"{kinds.table()}\n\n## Types\n\n" + "\n".join(
-            ["| name | |", "|---|---|", *(pages.line(x) for x in listed if x.kind is None)]
+            [
+                "| name | what it is |",
+                "|---|---|",
+                *(pages.line(x) for x in listed if x.kind is None),
+            ]
         )
     return f"{head}\n\n{rows}\n\n{_toctree(entry.page for entry in own)}\n"
 
@@ -115,7 +119,7 @@ def _all() -> str:
     rows = "\n".join(
         pages.line(x).replace(f"`{x.name} <", f"`{x.path.removeprefix('gdtx.')} <") for x in listed
     )
-    return f"# All names\n\n| name | |\n|---|---|\n{rows}\n"
+    return f"# All names\n\n| name | what it is |\n|---|---|\n{rows}\n"
 
 
 def _toctree(names: Iterator[str] | list[str]) -> str:
