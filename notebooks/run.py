@@ -122,12 +122,12 @@ def page(renderings: Path) -> str:
 
 
 def row(cell: int, data: dict) -> str:
-    """What was claimed, and what was found: the verdict in a sentence, with the figures folded."""
-    found = f"**{data['verdict']}**"
+    """What was claimed, and what was found: figures, which lie folded below a correction."""
+    found, figure = f"**{data['verdict']}**: ", f"{data['figure']} (cell {cell})"
     if data["correction"]:
-        found += f": {data['correction']}"
-    found += f" <details><summary>figures, cell {cell}</summary>{data['figure']}</details>"
-    columns = [str(data["number"]), CLAIMS[data["number"]], found]
+        found += data["correction"]
+        figure = f" <details><summary>figures</summary>{figure}</details>"
+    columns = [str(data["number"]), CLAIMS[data["number"]], found + figure]
     return f"| {' | '.join(column.replace('|', chr(92) + '|') for column in columns)} |"
 
 
