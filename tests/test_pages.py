@@ -9,6 +9,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType
+from test_sharding import on_mesh
 
 import gdtx
 
@@ -41,6 +43,20 @@ def test_programs_run(page, capsys):
         assert "P(None, 'model')" in printed.replace("PartitionSpec", "P")
     if page == "design.md":
         assert printed == programs(page)[0].splitlines()[-1].removeprefix("# ") + "\n"
+
+
+def test_what_is_said_of_init_that_is_traced():
+    tx = gdtx.adam(1e-3)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        with on_mesh(kind) as put:
+            params = put({"w": jnp.ones((8, 4))})
+            shape = gdtx.find(jax.eval_shape(tx.init, params), "mu")["w"]
+            if kind == AxisType.Explicit:
+                assert shape.sharding.spec == params["w"].sharding.spec
+            else:
+                assert shape.sharding is None
+                inside = gdtx.find(jax.jit(tx.init)(params), "mu")["w"]
+                assert len(inside.sharding.device_set) == 1
 
 
 def test_buffers_are_copied_only_in_the_other_order():
