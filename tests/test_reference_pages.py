@@ -88,6 +88,7 @@ def test_pages_say_what_docstrings_say(pages):
     assert "8 bytes a parameter" in text
     assert r"\frac{\hat{m}_t}{\sqrt{\hat{v}_t} + \epsilon}" in text
     assert "chain(scale_by_adam(), scale_by_learning_rate(0.1))" in text
+    assert "\nreturn accumulate(lambda u, m: decay * m + (1 - decay) * u, " in pages["ema"]
     for entry in inventory.entries():
         for role in re.findall(r":(?:func|class):`([^`]+)`", inspect.getdoc(entry.value) or ""):
             inside = role.startswith("~gdtx.") and pydoc.locate(role[1:])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -19,6 +21,7 @@ from . import docstrings, examples, kinds
 from .inventory import Entry, brief, by_path
 from .signatures import signature
 
+MAKERS = ("elementwise", "with_params", "treewise", "accumulate", "recur", "counted", "randomized")
 FENCE = "`" * 8
 PARAMS = {"w": jnp.zeros((4, 3)), "b": jnp.zeros(3)}
 LARGE = {
@@ -98,13 +101,25 @@ def _parts(entry: Entry) -> Iterator[str]:
     if tx is None:
         return
     once, whole = gdtx.tree(tx, 1), gdtx.tree(tx)
-    if once == gdtx.tree(tx, 0) or "<locals>" in once:
+    if once == gdtx.tree(tx, 0):
+        return
+    if gdtx.expand(tx).signature.name in MAKERS:  # of a rule, which only the code tells
+        yield f"## Made of\n\n```{{code-block}} python\n{code(entry)}\n```"
         return
     yield f"## Made of\n\n```{{code-block}} python\n{once}\n```"
     if whole not in (once, gdtx.tree(tx, 0)):
         yield f"````{{dropdown}} All the way down\n```{{code-block}} python\n{whole}\n```\n````"
     names = dict.fromkeys(re.findall(r"\b([a-z]\w*)\(", f"{once}\n{whole}"))
     yield _linked("Links in it", (f"gdtx.{name}" for name in names if name != entry.name))
+
+
+def code(entry: Entry) -> str:
+    """What a factory does, without its signature and its docstring."""
+    source = textwrap.dedent(inspect.getsource(inspect.unwrap(entry.value)))
+    factory = ast.parse(source).body[0]
+    assert isinstance(factory, ast.FunctionDef)
+    first = factory.body[1 if ast.get_docstring(factory) else 0]
+    return textwrap.dedent("\n".join(source.splitlines()[first.lineno - 1 :]))
 
 
 def _state(entry: Entry) -> Iterator[str]:

@@ -21,8 +21,9 @@ from .inventory import Entry
 STEPS = 60
 RATES = np.geomspace(1e-3, 1e3, 64)
 
-# For what needs a model: the loss of two weights is this bowl of curvatures 1 and 20.
-_inputs = jnp.diag(jnp.sqrt(jnp.array([2.0, 40.0])))
+# For what needs a model: the loss of two weights is this bowl.
+BOWL = explore.quadratic((1.0, 100.0))
+_inputs = jnp.diag(jnp.sqrt(jnp.array([2.0, 200.0])))
 _batch = _inputs, jnp.zeros((2, 1))
 
 
@@ -49,7 +50,7 @@ def path(entry: Entry) -> Path:
     """The path of its example. Where it keeps averages or slow weights, of these."""
     tx = examples.example(entry)
     found = list(learning_rates(tx))
-    problem = explore.quadratic((1.0, 20.0)) if entry.name in _of_curvature else explore.valley()
+    problem = BOWL if entry.name in _of_curvature else explore.valley()
     if entry.name in _of_curvature:
         shape = (lambda x: {"w": x[:, None]}), (lambda p: p["w"][:, 0])
     else:
@@ -66,7 +67,7 @@ def path(entry: Entry) -> Path:
 @cache
 def descent(name: str) -> Path:
     """That of gradient descent on the problem of this name."""
-    problem = explore.valley() if name == "valley" else explore.quadratic((1.0, 20.0))
+    problem = explore.valley() if name == "valley" else BOWL
     return best(gdtx.sgd, problem, _flat, RATES)
 
 
