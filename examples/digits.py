@@ -1,4 +1,4 @@
-"""Handwritten digits, learned by every first-order method of gdtx.
+"""Handwritten digits, learned by the methods of gdtx.
 
 A small network learns to read scikit-learn's 8 by 8 digits, once per method, from the same first
 weights and with the same mini-batches in the same order. Prints a table and draws the losses:
@@ -6,25 +6,25 @@ weights and with the same mini-batches in the same order. Prints a table and dra
     python examples/digits.py
     python examples/digits.py --methods sgd adam --steps 300
     python examples/digits.py --sweep --methods adam    # how the learning rates were found
+    python examples/digits.py --sweep damping --methods kfac    # the same of another number
 """
 
 import argparse
 import functools
-import inspect
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
+from digits_report import Run, draw, label, table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
 import gdtx
+from gdtx import kfac
 
 # The learning rates are those of 0.0001, 0.0002, 0.0005, 0.001, ..., 5 with the lowest loss on a
 # fifth of the training images, held out, averaged over the second half of the run and over three
@@ -57,24 +57,25 @@ METHODS = {
         gdtx.nadamw(0.02),
         gdtx.radam(0.02),
     ],
+    "Signs, lengths of layers, little memory": [
+        gdtx.lion(0.0005),
+        gdtx.lars(1.0),
+        gdtx.lamb(0.005),
+        gdtx.adafactor(0.05, min_dim_size_to_factor=64),
+        gdtx.sm3(0.1),
+    ],
+    "Matrices": [
+        gdtx.shampoo(0.1),
+        gdtx.soap(0.01),
+        gdtx.muon(0.005, ["*/w"], others=gdtx.adam(0.01)),
+        kfac.kfac(0.03),  # of 0.03, 0.1 and 0.3, and of one seed
+    ],
 }
 SIZES = (64, 128, 64, 10)
 BATCH = 64
 EVERY = 10  # steps between two looks at the test images
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000")  # told apart by all eyes
-STYLES = ("-", (0, (5, 1.5)), "-", (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
 PyTree = Any
-
-
-class Run(NamedTuple):
-    """What is left of one training run."""
-
-    label: str
-    losses: np.ndarray
-    accuracies: list[float]
-    seconds_per_step: float
-    state_bytes: float
 
 
 def load(test_size: int = 450) -> tuple[Any, Any]:
@@ -120,6 +121,11 @@ def accuracy(params: PyTree, images: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.mean(logits(params, images).argmax(axis=1) == labels)
 
 
+loss_and_gradient = jax.value_and_grad(cross_entropy)
+# K-FAC also asks for the curvature, which is found in the network as it is.
+with_curvature = kfac.value_grad_and_curvature(logits, kfac.softmax_cross_entropy, output="exact")
+
+
 # `tx` is an argument like any other. Parameters and state come first and leave first, so XLA
 # can write the new ones over the old ones.
 @functools.partial(jax.jit, donate_argnames=("params", "state"))
@@ -129,8 +135,12 @@ def train(params: PyTree, state: PyTree, tx: Any, data: Any, batches: jax.Array)
 
     def step(carry: Any, batch: jax.Array) -> Any:
         params, state = carry
-        loss, grads = jax.value_and_grad(cross_entropy)(params, images[batch], labels[batch])
-        updates, state = tx.update(grads, state, params)
+        seen, more = (images[batch], labels[batch]), {}
+        if tx.factory is kfac.kfac:
+            loss, grads, more["curvature"] = with_curvature(params, seen)
+        else:
+            loss, grads = loss_and_gradient(params, *seen)
+        updates, state = tx.update(grads, state, params, **more)
         return (gdtx.apply_updates(params, updates), state), loss
 
     (params, state), losses = jax.lax.scan(step, (params, state), batches)
@@ -151,7 +161,7 @@ def make_batches(tx: Any, count: int, steps: int, seed: int) -> jax.Array:
 
 def fit(tx: Any, train_data: Any, test_data: Any, steps: int, seed: int, bar: tqdm) -> Run:
     """Train the network with `tx` and keep count."""
-    bar.set_description(f"{tx.factory.__name__:8}")
+    bar.set_description(label(tx))
     params = init_params(seed)
     state = tx.init(params)
     size = sum(p.size for p in jax.tree.leaves(params))
@@ -163,76 +173,19 @@ def fit(tx: Any, train_data: Any, test_data: Any, steps: int, seed: int, bar: tq
         losses.append(np.asarray(block_losses))
         seconds.append(time.perf_counter() - start)
         accuracies.append(float(accuracy(params, *test_data)))
-        bar.set_postfix_str(f"test accuracy {accuracies[-1]:.1%}", refresh=False)
         bar.update(EVERY)
     # The first block compiled.
     seconds_per_step = float(np.median(seconds[1:] or seconds)) / EVERY
     return Run(label(tx), np.concatenate(losses), accuracies, seconds_per_step, state_bytes)
 
 
-def label(tx: Any) -> str:
-    """The call that makes `tx`, without what is as by default."""
-    parameters = inspect.signature(tx.factory).parameters
-    shown = [
-        f"{value}" if name == "learning_rate" else f"{name}={value}"
-        for name, value in tx.arguments.items()
-        if value != parameters[name].default
-    ]
-    return f"{tx.factory.__name__}({', '.join(shown)})"
-
-
-def table(runs: list[Run]) -> str:
-    """The runs as text, a line each."""
-    width = max(len(run.label) for run in runs)
-    header = f"{'method':{width}}  test accuracy  steps to 95 %  time/step  state bytes/param"
-    lines = [header, "-" * len(header)]
-    for run in runs:
-        reached = [EVERY * i for i, value in enumerate(run.accuracies, 1) if value >= 0.95]
-        lines.append(
-            f"{run.label:{width}}  {100 * run.accuracies[-1]:11.1f} %  {(reached or ['-'])[0]:>13}"
-            f"  {1e3 * run.seconds_per_step:6.2f} ms  {run.state_bytes:17.2f}"
-        )
-    return "\n".join(lines)
-
-
-def smooth(losses: np.ndarray) -> np.ndarray:
-    """The running mean of the losses: links are of use outside of methods too."""
-    mean = gdtx.chain(gdtx.ema(0.95), gdtx.bias_correction(0.95))
-    state = mean.init(jnp.float32(0))
-    return np.asarray(jax.lax.scan(lambda s, x: mean.update(x, s)[::-1], state, losses)[1])
-
-
-def draw(families: dict[str, list[Run]], path: Path) -> None:
-    """One panel for each family, the runs of all the others in grey."""
-    curves = {run.label: smooth(run.losses) for runs in families.values() for run in runs}
-    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    columns = min(2, len(families))
-    rows = -(-len(families) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(4.5 * columns, 3 * rows), sharex=True, sharey=True,
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for ax, (family, runs) in zip(axes.flat, families.items(), strict=False):
-        for curve in curves.values():
-            ax.plot(curve, color="0.88", linewidth=0.8, zorder=1)
-        for run, color, style in zip(runs, COLORS, STYLES, strict=False):
-            ax.plot(curves[run.label], color=color, linestyle=style, label=run.label)
-        ax.set(yscale="log", ylim=(1e-4, 30), title=family, xlim=(0, None))
-        ax.legend(frameon=False, loc="upper right", fontsize=8)
-        ax.grid(color="0.93", linewidth=0.6)
-    figure.supxlabel("step", fontsize=10)
-    figure.supylabel("training loss (running mean)", fontsize=10)
-    figure.savefig(path, dpi=150)
-
-
-def sweep(tx: Any, data: Any, steps: int) -> None:
-    """Print the held-out loss for a range of learning rates, all trained at once."""
-    name = "max_step_size" if tx.factory is gdtx.rprop else "learning_rate"
+def sweep(tx: Any, name: str, data: Any, steps: int) -> None:
+    """Print the held-out loss for a range of this number, all trained at once."""
     images, held_out = split(*data, size=len(data[0]) // 5)
     batches = make_batches(tx, len(images[0]), steps, seed=0)
 
-    def mean_loss(rate: jax.Array, seed: Any) -> jax.Array:
-        variant = tx.replace(**{name: rate})
+    def mean_loss(value: jax.Array, seed: Any) -> jax.Array:
+        variant = tx.replace(**{name: value})
         params = init_params(seed)
 
         def block(carry: Any, rows: jax.Array) -> Any:
@@ -242,12 +195,12 @@ def sweep(tx: Any, data: Any, steps: int) -> None:
         losses = jax.lax.scan(block, (params, variant.init(params)), batches)[1]
         return losses[len(losses) // 2 :].mean()
 
-    rates = jnp.float32([m * 10.0**e for e in range(-4, 1) for m in (1, 2, 5)])
-    over_rates = jax.vmap(mean_loss, in_axes=(0, None))
-    losses = jax.jit(jax.vmap(over_rates, in_axes=(None, 0)))(rates, jnp.arange(3)).mean(axis=0)
+    values = jnp.float32([m * 10.0**e for e in range(-4, 1) for m in (1, 2, 5)])
+    over_values = jax.vmap(mean_loss, in_axes=(0, None))
+    losses = jax.jit(jax.vmap(over_values, in_axes=(None, 0)))(values, jnp.arange(3)).mean(axis=0)
     print(f"{label(tx)}, {name}:")
-    for rate, loss in zip(rates, losses, strict=True):
-        print(f"  {rate:<8.4g}{loss:8.4f}{'  <- lowest' * bool(loss == losses.min())}")
+    for value, loss in zip(values, losses, strict=True):
+        print(f"  {value:<8.4g}{loss:8.4f}{'  <- lowest' * bool(loss == jnp.nanmin(losses))}")
 
 
 def parse() -> argparse.Namespace:
@@ -262,7 +215,10 @@ def parse() -> argparse.Namespace:
         help=f"of {', '.join(names)} (by default all)",
     )  # fmt: skip
     parser.add_argument("--smoke", action="store_true", help="a few steps, to see that all runs")
-    parser.add_argument("--sweep", action="store_true", help="try learning rates instead")
+    parser.add_argument(
+        "--sweep", nargs="?", const="", metavar="NAME",
+        help="try values of this argument (by default learning_rate, max_step_size of rprop)",
+    )  # fmt: skip
     options = parser.parse_args()
     if options.steps < EVERY or options.steps % EVERY:
         parser.error(f"--steps must be a multiple of {EVERY}, got {options.steps}")
@@ -270,6 +226,8 @@ def parse() -> argparse.Namespace:
         parser.error(f"--out: there is no folder {options.out.parent}")
     if options.smoke:
         options.steps = 2 * EVERY
+        # Most of the time is the compiler's, for 25 programs.
+        jax.config.update("jax_disable_most_optimizations", True)
     return options
 
 
@@ -283,9 +241,10 @@ def main() -> None:
         if tx.factory.__name__ in options.methods
     ]
     train_data, test_data = load()
-    if options.sweep:
+    if options.sweep is not None:
         for _, tx in chosen:
-            sweep(tx, train_data, options.steps)
+            usual = "max_step_size" if tx.factory is gdtx.rprop else "learning_rate"
+            sweep(tx, options.sweep or usual, train_data, options.steps)
         return
     families: dict[str, list[Run]] = {}
     with tqdm(total=options.steps * len(chosen), unit="step") as bar:
@@ -297,7 +256,7 @@ def main() -> None:
         count = len(train_data[0])
         print(f"rprop sees all {count} training images at every step, the others {BATCH}.")
     draw(families, options.out)
-    print(f"The losses are drawn in {options.out}.")
+    print(f"The losses are drawn in {options.out.resolve()}.")
 
 
 if __name__ == "__main__":

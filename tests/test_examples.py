@@ -16,6 +16,8 @@ DIGITS = EXAMPLES / "digits.py"
 METHODS = {
     "sgd(": 3, "ema_sgd(": 1, "adagrad(": 1, "adadelta(": 1, "rmsprop(": 2, "rprop(": 1,
     "adam(": 1, "adamw(": 1, "adamax(": 1, "amsgrad(": 1, "nadam(": 1, "nadamw(": 1, "radam(": 1,
+    "lion(": 1, "lars(": 1, "lamb(": 1, "adafactor(": 1, "sm3(": 1,
+    "shampoo(": 1, "soap(": 1, "muon(": 1, "kfac(": 1,
 }  # fmt: skip
 
 
@@ -146,4 +148,6 @@ def test_framework_learns(name, tmp_path):
 
 
 def test_every_example_is_run():
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"digits", *FRAMEWORKS}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "digits", "digits_report", *FRAMEWORKS
+    }  # fmt: skip

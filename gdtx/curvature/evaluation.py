@@ -38,8 +38,9 @@ def value_grad_and_curvature(
         loss: :func:`squared_error`, :func:`softmax_cross_entropy`, :func:`sigmoid_cross_entropy`,
             or another object that has the methods of :class:`Loss`.
         output: how $H_n$ enters: "sampled", by one gradient at a target drawn from the model, which
-            costs one more backward pass; "exact", by $d$ backward passes; "empirical", by the
-            gradient of the loss itself, which costs nothing more but is another matrix.
+            costs one more backward pass; "exact", by $d$ backward passes, the steadier one where
+            $d$ is small; "empirical", by the gradient of the loss itself, which costs nothing more
+            but is another matrix.
         gradient: whether dense blocks also hold "G", the gradient at the sampled targets, which
             :func:`scale_by_ekfac` needs.
 

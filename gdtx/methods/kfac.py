@@ -35,6 +35,11 @@ def kfac(
     :func:`add_decayed_weights`, :func:`scale_by_kfac`, :func:`clip_by_fisher_norm` and
     :func:`sgd` with momentum.
 
+    Tune the learning rate first, from 0.03 up with this momentum. Where outputs are few, take the
+    curvature with `output="exact"`: targets that are sampled from a network which is sure of itself
+    are those that it expects, the curvature is then nearly 0, and the gradient of a wrong answer is
+    divided by little more than the damping. `benchmarks/kfac_defaults.py` compares.
+
     Args:
         learning_rate: $\eta$, factor of the step.
         momentum: $\mu$, share of the last step that is added to the next; None keeps no state.
