@@ -15,9 +15,11 @@
 # # 1. Stochastic gradient descent and its noise
 #
 # Descent along the gradient of a few examples, instead of all: what that gradient is, what its noise does
-# to the end of training, and what the learning rate has to do about it.
+# to the end of training, and what the learning rate has to do about it. The noise is exactly what
+# statistics says; that a rate "must" decay, and as $1/t$, is true of less than it sounds.
 
 # %%
+# In a clone of gdtx: pip install -e ".[docs]"
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -28,6 +30,7 @@ import gdtx
 from gdtx import explore
 from gdtx.explore.claims import CORRECTED, HOLDS, claim
 
+plt.style.use("gdtx.explore.gdtx")
 gdtx.sgd(gdtx.inverse_time_decay(0.1, 100, 1.0))
 
 # %% [markdown]
@@ -63,7 +66,6 @@ print(
     f"|G|² = {noise.squared_norm:.3f}, tr Σ = {noise.trace:.3f}, equal at {noise.scale:.1f} examples"
 )
 
-
 # %%
 rng = np.random.default_rng(0)
 gradients_of = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))
@@ -98,19 +100,29 @@ for replace in (True, False):
 # %%
 size = np.arange(1, n + 1)
 predicted = {True: noise.trace / size, False: noise.trace / size * (n - size) / (n - 1)}
-fig, ax = plt.subplots(figsize=(7, 4))
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean squared distance of a batch's gradient from the true one against the batch size, measured on predicted lines. Both fall as 1/|S|; without replacement the line drops to zero at all 1797 examples. It crosses the squared length of the gradient near 70 examples."}}
+fig, ax = plt.subplots(figsize=(5.5, 3.5))
 for i, (replace, label) in enumerate([(True, "with"), (False, "without")]):
     ax.loglog(
-        size, predicted[replace], f"C{i}" + "-:"[i == 0], label=f"predicted, {label} replacement"
+        size, predicted[replace], f"C{i}" + "-:"[i == 1], label=f"predicted, {label} replacement"
     )
-    ax.loglog(sizes, measured[replace], f"C{i}" + "os"[i], label=f"measured, {label}")
+    # The circles are hollow, so that squares on them leave both to be seen.
+    marker = {"marker": "os"[i], "markersize": (8, 4)[i], "fillstyle": ("none", "full")[i]}
+    ax.loglog(
+        sizes, measured[replace], color=f"C{i}", linestyle="", **marker, label=f"measured, {label}"
+    )
 ax.axhline(noise.squared_norm, color="0.5", linestyle="--", linewidth=1)
 ax.annotate("$|G|^2$", (1, noise.squared_norm), (0, 4), textcoords="offset points")
-ax.set(xlabel="|S|", ylabel="$E\\,|g_S - G|^2$", ylim=(1e-5, None))
+ax.set(xlabel="examples in a batch, |S|", ylabel="$E\\,|g_S - G|^2$", ylim=(1e-5, None))
 ax.legend()
 plt.show()
 
-# %%
+# %% [markdown]
+# Measured marks lie on the lines. Beyond the crossing with $|G|^2$ a batch tells more of the
+# gradient than of the noise.
+
+# %% tags=["hide-input"]
 worst = max(abs(measured[r] / predicted[r][sizes - 1] - 1).max() for r in (True, False))
 slope = np.polyfit(np.log(sizes), np.log(measured[True]), 1)[0]
 assert worst < 0.1
@@ -155,14 +167,26 @@ floors = jnp.array([0.5 * jnp.sum(rate * c / (2 - rate * h)) for rate in rates])
 late = runs[:, steps // 2 :].mean(1)
 errors = abs(late / floors - 1)
 decayed = problem.simulate(gdtx.sgd(gdtx.inverse_time_decay(0.8, 20, 1.0)), steps).risk
-fig, ax = plt.subplots(figsize=(7.5, 4))
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean loss over 4000 steps for three constant rates and a decaying one. Each constant rate levels off on its dotted floor, the smaller the rate the lower; the decaying rate goes on falling below all three."}}
+fig, ax = plt.subplots(figsize=(6, 3.6))
 for i, (rate, run, floor) in enumerate(zip(rates, runs, floors, strict=True)):
     ax.loglog(run, f"C{i}", linewidth=1, label=f"η = {rate:.2f}")
-    ax.axhline(floor, color=f"C{i}", linestyle=":")
+    ax.axhline(floor, color="0.4", linewidth=0.8, linestyle=":", zorder=3)
 ax.loglog(decayed, "k", linewidth=1, label="η = 0.8 / (1 + t/20)")
-ax.set(xlabel="step", ylabel="mean loss of 100 trainings", title="dotted: floors, computed")
+ax.set(
+    xlabel="step",
+    ylabel="mean loss of 100 trainings",
+    title="Constant rates end on their floors (dotted)",
+)
 ax.legend()
 plt.show()
+
+# %% [markdown]
+# Each constant rate ends where the formula says. A smaller one ends lower and takes longer; one
+# that decays has no floor.
+
+# %% tags=["hide-input"]
 print("floors  ", floors.round(4))
 print("measured", late.round(4))
 assert errors.max() < 0.06
@@ -200,14 +224,21 @@ start = jnp.zeros(40), tx.init(jnp.zeros(40))
 fit["no noise at the minimum"] = jax.lax.scan(
     step, start, jax.random.split(jax.random.key(2), steps)
 )[1]
-fig, ax = plt.subplots(figsize=(7, 3.8))
-for (label, risk), style in zip(fit.items(), ["-", "--", "-.", ":"], strict=True):
-    ax.loglog(risk, style, label=label)
-ax.set(xlabel="step", ylabel="loss", ylim=(1e-7, None), title="a constant learning rate")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over 4000 steps at the same constant rate: it levels off with constant batches, falls as 1/t with growing batches or averaged iterates, and falls fastest where there is no noise at the minimum."}}
+fig, ax = plt.subplots(figsize=(6, 3.5))
+for label, risk in fit.items():
+    ax.loglog(risk, label=label)
+ax.set(
+    xlabel="step", ylabel="loss", ylim=(1e-7, None), title="A constant learning rate, four times"
+)
 ax.legend(loc="lower left")
 plt.show()
 
-# %%
+# %% [markdown]
+# Only the first of the four stops falling, and all four have the same constant $\eta$.
+
+# %% tags=["hide-input"]
 for label, risk in fit.items():
     print(f"{label}: {risk[2000]:.2g} after 2000 steps, {risk[4000]:.2g} after 4000")
 assert abs(fit["constant"][4000] / fit["constant"][2000] - 1) < 0.01
@@ -262,6 +293,8 @@ found = learned(one, 50, 1, 0.1)
 ideal = 1 / (h * (np.arange(50) + 1 + c / (h * theta) ** 2))
 departure = float(abs(found / ideal - 1).max())
 print(f"rates found differ from the formula by at most {departure:.1e} of it")
+
+# %% tags=["hide-cell"]
 assert departure < 0.01
 
 # %% [markdown]
@@ -272,21 +305,27 @@ assert departure < 0.01
 
 # %%
 unit, steps = explore.noisy_quadratic(curvatures=[1.0], noise=[1.0]), 20_000
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the ideal learning rate for one curvature over 50 steps, a falling curve on which lie the rates found by descent. Right, the loss with η = a/t for four values of a: straight lines, the flatter the smaller a is."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.5))
 axes[0].plot(ideal, label="1 / (h (t + t₀))")
-axes[0].plot(np.arange(0, 50, 3), found[::3], "C1o", label="found by descent")
-axes[0].set(xlabel="step", ylabel="learning rate", title="the ideal decay for one curvature")
+axes[0].plot(np.arange(0, 50, 3), found[::3], "C1o", markersize=4, label="found by descent")
+axes[0].set(xlabel="step", ylabel="learning rate", title="The ideal decay for one curvature")
 slopes = {}
-for i, share in enumerate([1.0, 0.5, 0.25, 0.1]):
+for share in (1.0, 0.5, 0.25, 0.1):
     risk = unit.risk(lambda t, a=share: a / (t + 1), steps)
     slopes[share] = float(np.log2(risk[steps] / risk[steps // 2]))
-    axes[1].loglog(
-        risk, ["-", "--", "-.", ":"][i], label=f"ah = {share}: $t^{{{slopes[share]:.2f}}}$"
-    )
-axes[1].set(xlabel="step", ylabel="risk", title="η = a / t")
+    axes[1].loglog(risk, label=f"ah = {share}: $t^{{{slopes[share]:.2f}}}$")
+axes[1].set(xlabel="step", ylabel="risk", title="What is left with η = a / t")
 for ax in axes:
     ax.legend()
 plt.show()
+
+# %% [markdown]
+# The marks lie on the curve. At the right, what a constant $a$ too small costs: a line less steep,
+# for ever.
+
+# %% tags=["hide-input"]
 print(slopes)
 assert abs(slopes[1.0] + 1) < 0.01
 assert abs(slopes[0.25] + 0.5) < 0.02
@@ -353,27 +392,31 @@ last = {
 }
 least = {key: float(np.nanmin(values)) for key, values in last.items()}
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss in the end against the first learning rate, on the model and on the network, for four kinds of schedule. On the model the falling ones are best; on the network the rate that falls as 1/t from the first step on is worst by a factor of nine, and the others are alike."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 4), sharey=True)
 for ax, where in zip(axes, ("model", "network"), strict=True):
-    for name, style in zip(tables, ("o-", "s--", "^:", "v-."), strict=True):
+    for name, marker in zip(tables, "os^v", strict=True):
         by_rate = last[where, name].reshape(len(first_rates), -1)
         shown = np.where(np.isfinite(by_rate), by_rate, np.inf).min(1)
         ax.loglog(
             first_rates,
             shown,
-            style,
+            marker=marker,
             base=2,
             label=f"{name}: {least[where, name]:.2g}",
             markersize=4,
         )
-    ax.set(xlabel="first learning rate", title=where, yscale="log")
-    ax.set_ylim(least[where, "constant"] / 100, 4)
-    ax.legend(loc="lower left", fontsize=8)
-axes[0].set_ylabel("last risk or loss")
+    ax.set(xlabel="first learning rate", title=f"The {where}", yscale="log")
+    ax.set_ylim(1.5e-3, 4)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, title="least loss")
+axes[0].set_ylabel("loss in the end")
 plt.show()
 
-# %%
+# %% [markdown]
+# On the model the schedules that fall survive any first rate. On the network the curve of
+# $\eta_0 / (1 + t)$ stays above the others.
+
+# %% tags=["hide-input"]
 for (where, name), values in last.items():  # the best first rate is inside of its grid
     best = int(np.nanargmin(values)) // (len(values) // len(first_rates))
     assert 0 < best < len(first_rates) - 1, (where, name)

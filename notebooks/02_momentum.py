@@ -16,9 +16,11 @@
 #
 # A heavy ball rolls on where a light one would stop: it gains speed along a slope that persists and
 # averages out one that changes its sign. This chapter takes the lecture's statements about momentum
-# one by one. Everything here is in double precision, so that "equal" can be told from "almost equal".
+# one by one: most hold, several with a condition that the slide leaves out. Everything here is in double
+# precision, so that "equal" can be told from "almost equal".
 
 # %%
+# In a clone of gdtx: pip install -e ".[docs]"
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -29,6 +31,7 @@ import gdtx
 from gdtx import explore
 from gdtx.explore.claims import CORRECTED, claim
 
+plt.style.use("gdtx.explore.gdtx")
 jax.config.update("jax_enable_x64", True)
 rng = np.random.default_rng(0)
 
@@ -76,6 +79,8 @@ def distance(one, other):
 
 constant = polyak(np.full(60, 0.9))
 rescaled = polyak(0.9 * rates / np.append(rates[0], rates[:-1]))
+
+# %% tags=["hide-input"]
 assert distance(paths["lecture"], constant) < 1e-12
 assert distance(paths["rate last"], rescaled) < 1e-12
 assert distance(paths["rate last"], constant) > 0.1
@@ -107,7 +112,9 @@ def response(tx, inputs):
 frequencies = np.linspace(0, np.pi, 41)
 time = np.arange(600)
 waves = jnp.cos(time[:, None] * frequencies)
-fig, ax = plt.subplots(figsize=(7, 3.2))
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Velocity over gradient against the frequency of the gradient, measured dots on predicted lines. At frequency 0 it is 2, 10 and 100 for μ = 0.5, 0.9 and 0.99; where the sign changes at every step all three are below 1."}}
+fig, ax = plt.subplots(figsize=(5.5, 3.2))
 for i, mu in enumerate((0.5, 0.9, 0.99)):
     late = response(gdtx.trace(mu), waves)[-200:]
     # A cosine and what is orthogonal to it, by least squares: the amplitude of the answer.
@@ -127,10 +134,14 @@ ax.legend(title="dots measured, lines predicted")
 plt.show()
 
 # %% [markdown]
+# The dots lie on the lines. A gradient that persists is raised up to $1 / (1 - \mu)$ times, one
+# that alternates is damped.
+
+# %% [markdown]
 # On the floor of a valley whose slope is constant, heavy balls are therefore $1 / (1 - \mu)$ times as
 # fast as gradient descent with the same $\eta$.
 
-# %%
+# %% tags=["hide-input"]
 speed = {}
 for mu in (0.0, 0.9):
     tx = gdtx.sgd(1e-3, momentum=mu)
@@ -192,13 +203,20 @@ def decay(size):
 momenta = np.array([0.0, 0.5, 0.9, 0.99])
 energies = np.array(jax.jit(jax.vmap(energy))(momenta))
 slow = {mu: decay(size) for mu, size in zip(momenta, energies, strict=True)}
-fig, ax = plt.subplots(figsize=(8, 3.8))
-for (mu, lost), line in zip(slow.items(), ("-", "--", "-.", ":"), strict=True):
-    ax.plot(effective, lost, line, label=f"μ = {mu}", linewidth=2)
-ax.set(xscale="log", yscale="log", ylim=(5e-5, 8), xlabel="η h / (1 − μ)",
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Gain per step against the effective rate ηh/(1 − μ). All four curves begin on one line; momentum leaves it the earlier the larger μ is and goes on level, where gradient descent, μ = 0, rises to its peak at 1 and falls off at 2."}}
+fig, ax = plt.subplots(figsize=(6, 3.5))
+for mu, lost in slow.items():
+    ax.plot(effective, lost, label=f"μ = {mu}")
+ax.set(title="How fast momentum descends a parabola", xscale="log", yscale="log", ylim=(5e-5, 8), xlabel="η h / (1 − μ)",
        ylabel="$-\\log|r|$, the gain per step")  # fmt: skip
 ax.legend()
 plt.show()
+
+# %% [markdown]
+# On the common line at the left the curves cannot be told apart: there $\mu$ acts as $\eta$ does.
+# Each level stretch is a ball that oscillates, at $-\frac12 \log \mu$ whatever the rate. The drops
+# are where the method diverges.
 
 # %% [markdown]
 # The noise they end in is alike too. With gradients $h x + \xi$, $\mathrm{Var}\,\xi = \sigma^2$, the
@@ -226,9 +244,11 @@ def floor(mu, effective_rate=0.1):
 measured = jax.jit(jax.vmap(floor))(momenta)
 predicted = 0.1 * (1 + momenta) / (2 * (1 + momenta) - 0.1 * (1 - momenta))
 print(f"measured  {measured.round(4)}\npredicted {predicted.round(4)}")
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(measured, predicted, rtol=0.03)
 
-# %%
+# %% tags=["hide-input"]
 # Until where their speeds differ by less than a tenth: by the expansion, until e = 0.1 (1 − μ) / μ.
 alike = {mu: effective[np.argmax(slow[mu] / slow[0.0] > 1.1)] for mu in (0.5, 0.9, 0.99)}
 for mu, until in alike.items():
@@ -260,8 +280,15 @@ methods = {
     "momentum 0.8, η = 0.04": gdtx.sgd(0.04, momentum=0.8),
 }
 paths = explore.trajectories(methods, explore.valley(h), 60)
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Paths in a valley and their losses. Gradient descent with a small rate stops half-way down the slope; with a larger one it jumps from side to side; momentum swings at first, goes along the floor and reaches a loss a hundred times lower than either."}}
 explore.plot_trajectories(paths)
 plt.show()
+
+# %% [markdown]
+# The shortest path is that of gradient descent with the small rate: down the side, and then hardly on. The loss of momentum, at the right, ends far below both.
+
+# %% tags=["hide-cell"]
 last = [losses[-1] for losses in paths.losses.values()]
 assert last[2] < 0.02 * last[1] < 0.02 * last[0]
 
@@ -289,6 +316,8 @@ stable = gdtx.sweep(
 limits = np.array([grid[np.array(row)].max() for row in stable])
 predicted = 2 * (1 + momenta) / h
 print(f"measured  {limits.round(3)}\npredicted {predicted.round(3)}")
+
+# %% tags=["hide-input"]
 np.testing.assert_allclose(limits, predicted, atol=1.01 * (grid[1] - grid[0]))
 claim(
     8,
@@ -362,23 +391,30 @@ sigmas = np.array([0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
 momenta = np.array([0.0, 0.5, 0.9])
 search = jax.jit(jax.vmap(jax.vmap(best_steps, (0, None)), (None, 0)))
 needed, best = map(np.array, search(sigmas, momenta))
+
+# %% tags=["hide-cell"]
 assert best.min() > 0
 assert best.max() < 23
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, steps against the condition number with exact gradients: a line of slope 1 for gradient descent, of slope 1/2 for momentum. Right, steps against the noise: momentum 0.5 needs a third of the steps without noise, and all three need the same from σ = 0.3 on."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.5))
 axes[0].loglog(kappas, descent, "o-", label="gradient descent")
 axes[0].loglog(kappas, ball, "s--", label="momentum (Polyak's)")
-axes[0].set(xlabel="condition number κ", ylabel="steps to $10^{-6}$", title="exact gradients")
+axes[0].set(xlabel="condition number κ", ylabel="steps to $10^{-6}$", title="Exact gradients")
 for mu, steps, mark in zip(momenta, needed, ("o-", "^:", "s--"), strict=True):
     axes[1].semilogy(sigmas, steps, mark, label=f"μ = {mu}")
 axes[1].set(xlabel="noise of the gradient σ", ylabel="steps to $10^{-3}$ of the loss",
-            title="κ = 100, each at its best rate")  # fmt: skip
+            title="κ = 100, each at its best rate", yticks=[20, 50, 100, 200, 500],
+            yticklabels=[20, 50, 100, 200, 500])  # fmt: skip
+axes[1].set_yticks([], minor=True)
 for ax in axes:
     ax.legend()
 plt.show()
 
-# %%
+# %% [markdown]
+# Without noise momentum is the faster one. From $\sigma = 0.3$ on the three lines are one.
+
+# %% tags=["hide-input"]
 gains = needed[0] / needed[1:].min(0)
 assert gains[0] > 2
 assert np.all(np.abs(gains[-3:] - 1) < 0.2)
@@ -403,8 +439,13 @@ claim(
 # %%
 saddle = explore.saddle()
 methods = {"GD": gdtx.sgd(0.05), "momentum": gdtx.sgd(0.05, momentum=0.9)}
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Paths from above a saddle and their losses. Both go down to the saddle first, momentum past it and back, and then turn to the minimum on the right; gradient descent stays at the saddle far longer than momentum."}}
 explore.plot_trajectories(explore.trajectories(methods, saddle, 250))
 plt.show()
+
+# %% [markdown]
+# Both come down to the saddle, pause, and leave it to the same side; momentum sooner.
 
 # %%
 deltas = jnp.geomspace(1e-10, 1e-2, 9)
@@ -459,16 +500,22 @@ train = jax.jit(jax.vmap(plateau, (None, 0)))
 curves = {name: train(tx, scales) for name, tx in {
     "GD": gdtx.sgd(0.2), "momentum": gdtx.sgd(0.2, momentum=0.9),
 }.items()}  # fmt: skip
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True, layout="constrained")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Loss over 400 steps for four scales of the first weights. Each tenth of the scale makes a longer plateau, of up to 160 steps with gradient descent and up to 44 with momentum."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.2), sharey=True)
+titles = {"GD": "Gradient descent", "momentum": "Momentum 0.9"}
 for ax, (name, losses) in zip(axes, curves.items(), strict=True):
-    for scale, run, line in zip(scales, losses, ("-", "--", "-.", ":"), strict=True):
-        ax.plot(run, line, label=f"weights × {scale:g}")
-    ax.set(xlabel="step", title=name)
+    for scale, run in zip(scales, losses, strict=True):
+        ax.plot(run, label=f"weights × {scale:g}")
+    ax.set(xlabel="step", title=titles[name])
 axes[0].set_ylabel("loss")
 axes[1].legend()
 plt.show()
 
-# %%
+# %% [markdown]
+# With the usual weights (the first line) there is no plateau at all.
+
+# %% tags=["hide-input"]
 waits = {name: np.argmax(losses < 0.8 * np.log(10), axis=1) for name, losses in curves.items()}
 for name, wait in waits.items():
     print(
@@ -497,7 +544,7 @@ claim(
 # their gradients: their correlation is $\beta$. What moves the parameters is the sum of many, and in
 # that every gradient still counts with weight 1 in the end.
 
-# %%
+# %% tags=["hide-input"]
 xi = jnp.asarray(rng.normal(size=(1000, 4000)))
 betas = (0.5, 0.9, 0.99)
 single, summed = {}, {}
@@ -543,22 +590,29 @@ mus = np.linspace(0, 0.99, 100)
 rides, settled = map(np.array, jax.jit(jax.vmap(ride))(mus))
 overshoot = np.maximum(-rides.min(1), 0)
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-for mu, line in ((0.0, "-"), (0.47, "--"), (0.9, "-."), (0.97, ":")):
-    axes[0].plot(rides[round(mu * 100)][:150], line, label=f"μ = {mu}")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, position over the steps for four values of μ: without momentum it decays, at 0.47 quickest, at 0.9 and 0.97 it swings for long. Right, steps until it settles against μ, with the least near critical damping and a thousand at 0.99."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.5))
+for mu in (0.0, 0.47, 0.9, 0.97):
+    axes[0].plot(rides[round(mu * 100)][:150], label=f"μ = {mu}")
 axes[0].axhline(0, color="0.6", linewidth=0.8)
-axes[0].set(xlabel="step", ylabel="x", title="x²/2, η = 0.1")
+axes[0].set(xlabel="step", ylabel="x", title="Rides on x²/2, η = 0.1")
 axes[0].legend(loc="upper right")
-axes[1].semilogy(mus, settled, label="steps until |x| < 0.01 for good")
+axes[1].semilogy(mus, settled, label="measured")
 axes[1].semilogy(mus[47:], np.log(0.01) / np.log(np.sqrt(mus[47:])), ":", color="0.4",
                  label=r"$\log 0.01 / \log \sqrt{\mu}$")  # fmt: skip
 axes[1].axvline((1 - 0.1**0.5) ** 2, color="0.6", linewidth=0.8)
-axes[1].set(xlabel="μ (the line: critical damping)", title="when it settles")
+axes[1].set(
+    xlabel="μ (the line: critical damping)",
+    ylabel="steps until |x| < 0.01 for good",
+    title="When the ball settles",
+)
 axes[1].legend(loc="upper left")
 plt.show()
 
-# %%
+# %% [markdown]
+# Below critical damping the ball creeps, above it swings; the best $\mu$ is just at the line.
+
+# %% tags=["hide-input"]
 critical = (1 - 0.1**0.5) ** 2
 assert abs(mus[np.argmin(settled)] - critical) < 0.15
 assert np.all(overshoot[mus < critical - 0.02] < 1e-9)
@@ -604,10 +658,12 @@ forms = {
 paths = explore.trajectories(forms, valley, 60).positions
 apart = {name: distance(path, paths["average"]) for name, path in paths.items()}
 print({name: f"{d:.0e}" for name, d in apart.items()})
+
+# %% tags=["hide-cell"]
 assert max(apart["μ = β η_t / η_{t-1}"], apart["rate last, μ = β"]) < 1e-11
 assert min(apart["μ = β"], apart["μ = β η_t (the slide)"]) > 0.05
 
-# %%
+# %% tags=["hide-input"]
 steady = {
     name: explore.trajectories({"": tx}, valley, 60).positions[""]
     for name, tx in {
@@ -637,19 +693,26 @@ claim(
 
 # %%
 impulse = jnp.zeros(400).at[0].set(1.0)
-fig, ax = plt.subplots(figsize=(8, 3.2))
-inside = {}
-for i, beta in enumerate((0.8, 0.9, 0.96)):
+inside, columns = {}, {}
+for beta in (0.8, 0.9, 0.96):
     weights = response(gdtx.ema(beta), impulse)  # of a gradient, by its age
     n = 2 / (1 - beta) - 1
     age, variance = np.sum(weights * np.arange(400)), np.sum(weights**2)
     np.testing.assert_allclose([age, variance], [(n - 1) / 2, 1 / n], rtol=1e-5)
     inside[beta] = weights[: round(n)].sum()
-    ax.plot(weights[:80], color=f"C{i}", label=f"β = {beta}, N = {n:.0f}")
+    columns[beta] = weights[:80], n
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Weight of a gradient by its age: three exponential averages, falling curves, and the rectangular windows of the same variance and mean age."}}
+fig, ax = plt.subplots(figsize=(6, 3.2))
+for i, (beta, (weights, n)) in enumerate(columns.items()):
+    ax.plot(weights, color=f"C{i}", linestyle="-", label=f"β = {beta}, N = {n:.0f}")
     ax.step([0, n, n, 80], [1 / n, 1 / n, 0, 0], color=f"C{i}", linestyle="--", where="post")
-ax.set(xlabel="age of the gradient, in steps", ylabel="weight")
-ax.legend(title="lines: ema, dashed: window")
+ax.set(xlabel="age of the gradient, in steps", ylabel="weight",
+       title="An exponential average (lines) and its window (dashed)")  # fmt: skip
+ax.legend()
 plt.show()
+
+# %% tags=["hide-input"]
 assert all(0.85 < share < 0.9 for share in inside.values())  # 1 − e⁻² in the limit
 claim(
     14,
@@ -679,15 +742,21 @@ assert error < 5 * float(batches[0].std() / abs(gradients.mean())) / 2000**0.5
 # The same average, of the gradients that gradient descent meets on θ²/2 at η = 0.1.
 theta = 0.9 ** jnp.arange(60)
 moving = response(gdtx.ema(0.9), theta) / theta
-fig, ax = plt.subplots(figsize=(7, 3.2))
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Average over gradient, by step. At rest it follows 1 − β^t up to 1; with θ moving it grows to 6."}}
+fig, ax = plt.subplots(figsize=(5.5, 3.2))
 ax.plot(filled, "k-", linewidth=1, label=r"$1 - \beta^t$")
 ax.plot(resting, "o", markersize=3, label="θ at rest, mean of 2000 runs")
 ax.plot(moving, "s--", markersize=3, label="θ moving")
-ax.set(xlabel="step", ylabel="average / gradient now")
+ax.set(xlabel="step", ylabel="average / gradient now", title="ema(0.9), started at 0")
 ax.legend()
 plt.show()
 
-# %%
+# %% [markdown]
+# At rest it is as the formula says. While $\theta$ moves the average is far above the present
+# gradient: it remembers larger ones.
+
+# %% tags=["hide-input"]
 assert moving[-1] > 5
 claim(
     15,

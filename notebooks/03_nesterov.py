@@ -18,6 +18,7 @@
 # is a theorem on one class of functions, the reverse on another, and a question of tuning on a network.
 
 # %%
+# In a clone of gdtx: pip install -e ".[docs]"
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -28,6 +29,7 @@ import gdtx
 from gdtx import explore
 from gdtx.explore.claims import CORRECTED, claim
 
+plt.style.use("gdtx.explore.gdtx")
 jax.config.update("jax_enable_x64", True)
 
 # %% [markdown]
@@ -106,6 +108,7 @@ errors = [
     for mu, path in zip((momentum, lambda t: 0.9), paths.values(), strict=True)
 ]
 
+# %% tags=["hide-cell"]
 assert max(errors) < 1e-12
 
 # %% [markdown]
@@ -128,6 +131,8 @@ def both(h):
 
 nag, heavy = jax.jit(jax.vmap(both))(jnp.array([0.01, 0.1, 1.0, 5.0]))
 difference = np.abs(nag - heavy).max()
+
+# %% tags=["hide-input"]
 assert difference < 1e-12
 claim(
     16,
@@ -194,20 +199,26 @@ squares = np.array([np.sum((1 - np.arange(1, k + 1) / (k + 1)) ** 2) for k in 2 
 errors = {name: errors_of(tx, springs, jnp.zeros(size)) / squares for name, tx in methods.items()}
 own_worst = errors_of(methods["gradient descent"], straight, jnp.ones(()))
 
-# %%
-fig, ax = plt.subplots(figsize=(8, 4.4))
-for (name, error), mark in zip(errors.items(), ("o-", "^-.", "s--"), strict=True):
-    ax.loglog(times, error, mark, label=f"{name}, springs")
-ax.loglog(times, own_worst, "D", color="C3", label="gradient descent, its own worst function")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Error after t steps on the worst functions, on logarithmic axes. On the springs gradient descent falls as 1/t or a little faster, Nesterov's method as 1/t², momentum between them; all stay between their bounds. Gradient descent on its own worst function lies on the line 1/(4t + 2)."}}
+fig, ax = plt.subplots(figsize=(7.5, 3.8))
+for (name, error), mark in zip(errors.items(), "o^s", strict=True):
+    ax.loglog(times, error, marker=mark, markersize=4, label=f"{name}, springs")
+ax.loglog(times, own_worst, "D", color="C3", markersize=4, label="gradient descent, its own worst")
 line = np.geomspace(4, times[-1])
 ax.loglog(line, 1 / (4 * line + 2), "k-", linewidth=0.8, label="1/(4t + 2)")
 ax.loglog(line, 2 / (line + 1) ** 2, "k--", linewidth=0.8, label="2/(t + 1)²")
 ax.loglog(line, 3 / 32 / (line + 1) ** 2, "k:", linewidth=0.8, label="3/32(t + 1)²")
 ax.set(
-    xlabel="t", ylabel="(f − f*) / L R²", title="after t steps, on the worst function for t steps"
+    xlabel="step t",
+    ylabel="(f − f*) / L R²",
+    title="After t steps, on the worst function for t steps",
 )
-ax.legend(bbox_to_anchor=(1.0, 1.0), loc="upper left", fontsize="small")
+ax.legend(bbox_to_anchor=(1.0, 1.0), loc="upper left")
 plt.show()
+
+# %% [markdown]
+# Nesterov's line is parallel to the bounds with $t^2$, and that of gradient descent to the one with
+# $t$. Momentum begins with the former and ends with the latter.
 
 # %%
 np.testing.assert_allclose(own_worst, 1 / (4 * times + 2), rtol=1e-9)  # attained exactly
@@ -254,19 +265,25 @@ runs = {
     "momentum": explore.minimize(lessard, start, polyak, 300, keep=True),
     "Nesterov": explore.minimize(lessard, start, steady, 300, keep=True),
 }
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, a function of three joined parabolas with its minimum at 0 and the three points, up its sides, between which momentum ends. Right, the paths: momentum goes round the three points for ever, Nesterov's is at 0 after four steps."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.3))
 grid = np.linspace(-2.5, 3.5, 200)
-axes[0].plot(grid, f(grid), color="0.5")
+axes[0].plot(grid, f(grid), "-", color="0.5", linewidth=1)
 cycle = np.array(runs["momentum"].path[-3:])
-axes[0].plot(cycle, f(cycle), "o", label="where momentum ends")
+axes[0].plot(cycle, f(cycle), "C0o", label="where momentum ends")
 axes[0].plot(0, 0, "*", color="gold", markeredgecolor="black", markersize=12, label="minimum")
-axes[0].set(xlabel="x", ylabel="f")
+axes[0].set(xlabel="x", ylabel="f", title="Three parabolas, joined")
 axes[0].legend()
-for (name, run), line in zip(runs.items(), ("o-", "s--"), strict=True):
-    axes[1].plot(run.path[:40], line, markersize=4, label=name)
-axes[1].set(xlabel="step", ylabel="x")
-axes[1].legend()
+for (name, run), mark in zip(runs.items(), "os", strict=True):
+    axes[1].plot(run.path[:40], marker=mark, markersize=3, linewidth=1, label=name)
+axes[1].set(xlabel="step", ylabel="x", ylim=(-3.5, 4.7), title="The two paths on it")
+axes[1].legend(ncols=2, loc="upper right")
 plt.show()
+
+# %% [markdown]
+# The circles at the right repeat every three steps. This function is convex, and Polyak's
+# parameters are those for its curvatures.
 
 # %%
 path, ahead = (np.array(run.path) for run in runs.values())
@@ -274,6 +291,8 @@ np.testing.assert_allclose(path[-30:], np.tile(path[-3:], 10), atol=1e-9)
 np.testing.assert_allclose(np.sort(cycle), [-1.80, 0.65, 2.12], atol=0.01)  # as in the paper
 bound = (L + 1) / 2 * 3.3**2 * (1 - 1 / kappa**0.5) ** np.arange(300)
 after = ahead - slope(ahead) / L  # θ, one step on
+
+# %% tags=["hide-cell"]
 assert np.all(f(after)[:100] <= bound[1:101])
 assert runs["Nesterov"].value < 1e-20
 
@@ -314,6 +333,8 @@ for name, (*_, factor) in best.items():
     print(f"{name}: {needed[name]} steps, {more.round(2)} times log 1e8 / -log(factor)")
     assert np.all((more > 0.9) & (more < 1.6))
 ratio = needed["Nesterov"] / needed["momentum"]
+
+# %% tags=["hide-cell"]
 assert np.all(ratio > 1.3)
 
 # %%
@@ -371,21 +392,25 @@ for name, nesterov in (("momentum", False), ("Nesterov", True)):
     losses = gdtx.sweep(train, gdtx.sgd(0.1, 0.9, nesterov), settings)
     scores[name] = np.nan_to_num(np.array(losses), nan=np.inf).reshape(5, 8, 12)
 
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.4), sharey=True, layout="constrained")
-for (name, score), mark in zip(scores.items(), ("o-", "s--"), strict=True):
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Losses of momentum and Nesterov's method with their spread over seeds: against the rate at μ = 0.9 and at 0.95, and at the best rate against μ. Nesterov's are somewhat lower from the middle rates on, and at every μ but the smallest."}}
+fig, axes = plt.subplots(1, 3, figsize=(8.5, 3.2), sharey=True)
+for (name, score), mark in zip(scores.items(), ("C0o-", "C1s--"), strict=True):
     for ax, i in zip(axes, (2, 3), strict=False):
         ax.errorbar(rates, score[i].mean(1), score[i].std(1), fmt=mark, markersize=4, label=name)
         ax.set(xscale="log", xlabel="η", title=f"μ = {momenta[i]}")
     best = score[np.arange(5), score.mean(2).argmin(1)]
     axes[2].errorbar(np.arange(5), best.mean(1), best.std(1), fmt=mark, markersize=4, label=name)
-axes[2].set(xlabel="μ", title="at the best η for each")
+axes[2].set(xlabel="μ", title="At the best η for each")
 axes[2].set_xticks(np.arange(5), momenta)
 axes[0].set(ylabel="loss of the last 25 steps", yscale="log", ylim=(0.06, 2))
 axes[0].legend(loc="upper left")
 plt.show()
 
-# %%
+# %% [markdown]
+# Nesterov's method bears larger rates, and its best is somewhat below momentum's, at each $\mu$ but
+# the smallest.
+
+# %% tags=["hide-input"]
 top = {}
 for name, score in scores.items():
     mean = score.mean(2)

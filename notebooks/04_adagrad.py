@@ -20,6 +20,7 @@
 # from, and looks for where it is slow and where it is fast.
 
 # %%
+# In a clone of gdtx: pip install -e ".[docs]"
 import functools
 import time
 
@@ -33,12 +34,14 @@ from threadpoolctl import threadpool_limits
 import gdtx
 from gdtx.explore.claims import CORRECTED, HOLDS, claim
 
+plt.style.use("gdtx.explore.gdtx")
+
 # %% [markdown]
 # Everything here is an online game: in each round the parameters meet a loss, pay it, and move. An
 # ordinary minimization is the game in which all rounds are alike.
 
 
-# %%
+# %% tags=["hide-input"]
 def play(tx, loss, start, rounds):
     """Parameters before each round, what it costs, its gradient; and the parameters in the end."""
 
@@ -100,29 +103,36 @@ is_close = distance <= 1e-3
 steps_needed = np.where(is_close.any(2), is_close.argmax(2), np.inf)
 measured = steps_needed[:, -1]
 predicted = np.ceil(np.log(1e-3) / np.log((kappas - 1) / (kappas + 1)))
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(measured, predicted, rtol=0.005, atol=1)
 assert (after_100[:, rates < 1.99] < 1).all()
 assert (after_100[:, rates > 2.01] > 1).all()
 assert (measured <= 1.06 * steps_needed.min(1) + 1).all()
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-for kappa, left, style in zip(kappas, after_100, ("-", "--", "-.", ":"), strict=True):
-    axes[0].semilogy(rates, left, style, label=rf"$\kappa = {kappa:g}$")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, distance after 100 steps against the rate for four condition numbers: whatever it is, all curves turn up at η h_max = 2. Right, steps to come 1000 times closer against the condition number, on the line κ/2 ln 1000."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.5))
+for kappa, left in zip(kappas, after_100, strict=True):
+    axes[0].semilogy(rates, left, label=rf"$\kappa = {kappa:g}$")
 axes[0].axvline(2, color="black", linewidth=0.8)
 axes[0].set(
     xlabel=r"$\eta\, h_{\max}$", ylabel="distance after 100 steps", ylim=(1e-8, 1e2),
-    title=r"beyond $2 / h_{\max}$ it diverges",
+    title=r"Beyond $2 / h_{\max}$ it diverges",
 )  # fmt: skip
-axes[0].legend(loc="lower left", bbox_to_anchor=(0.18, 0), fontsize=8)
+axes[0].legend(loc="lower left", bbox_to_anchor=(0.18, 0))
 axes[1].loglog(kappas, measured, "o", label="measured, best rate")
 axes[1].loglog(kappas, kappas / 2 * np.log(1000), "k:", label=r"$\frac{\kappa}{2} \ln 1000$")
 axes[1].set(
-    xlabel=r"condition number $\kappa$", ylabel="steps", title="steps to come 1000 times closer"
+    xlabel=r"condition number $\kappa$", ylabel="steps", title="Steps to come 1000 times closer"
 )
 axes[1].legend()
-fig.tight_layout()
 plt.show()
+
+# %% [markdown]
+# The rate that the steepest direction allows is the same for every $\kappa$; what the flat one
+# needs is not.
+
+# %% tags=["hide-input"]
 claim(
     18,
     f"diverges beyond η h_max = 2 for every κ; {', '.join(f'{steps:.0f}' for steps in measured)} steps to come 1000 "
@@ -172,31 +182,41 @@ noisy = dict(zip(("equal noise", "noise like curvature"), noisy, strict=True))
 accumulated = np.sqrt((exact**2).sum(0))
 rms = {name: np.sqrt((g[4_000:] ** 2).mean(0)) for name, g in noisy.items()}
 limits = {"equal noise": 2 / (2 - eta * h), "noise like curvature": 2 * h / (2 - eta * h)}
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(accumulated, np.sqrt(h / (eta * (2 - eta * h))), rtol=1e-3)
 for name, value in rms.items():
     np.testing.assert_allclose(value, np.sqrt(limits[name]), rtol=0.05)
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the size of a gradient against curvature after 0, 10, 30 and 100 steps: it first rises with the curvature, later it falls. Right, what AdaGrad accumulates: without noise, and with noise like the curvature, it rises as a root; with equal noise it is level."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.7))
 for t, marker in ((0, "o"), (10, "s"), (30, "^"), (100, "v")):
-    axes[0].loglog(h, exact[t], marker + "-", label=f"after {t} steps", markersize=4)
+    axes[0].loglog(h, exact[t], marker=marker, label=f"after {t} steps", markersize=4)
 axes[0].set(
-    xlabel="curvature", ylabel="gradient", ylim=(1e-6, 3), title="one gradient, without noise"
+    xlabel="curvature", ylabel="gradient", ylim=(1e-6, 3), title="One gradient, without noise"
 )
 axes[0].legend(loc="lower left")
 axes[1].loglog(
-    h, accumulated, "o", markersize=9, fillstyle="none", label="without noise, root of sum"
+    h, accumulated, "C0o", markersize=9, fillstyle="none", label="without noise, root of sum"
 )
 axes[1].loglog(h, np.sqrt(h / (eta * (2 - eta * h))), "k:", linewidth=1, label="predicted")
-for (name, value), marker in zip(rms.items(), "s^", strict=True):
-    axes[1].loglog(h, value, marker, label=f"{name}, root mean square")
+for (name, value), marker in zip(rms.items(), ("C1s", "C2^"), strict=True):
+    axes[1].loglog(h, value, marker, markersize=5, label=f"{name}, root mean square")
     axes[1].loglog(h, np.sqrt(limits[name]), "k:", linewidth=1)
-axes[1].set(xlabel="curvature", ylim=(0.03, 12), title="what AdaGrad accumulates")
-axes[1].legend(fontsize=8, loc="upper left")
-fig.tight_layout()
+axes[1].set(
+    xlabel="curvature",
+    ylabel="size of gradients",
+    ylim=(0.03, 12),
+    title="What AdaGrad accumulates",
+)
+axes[1].legend(loc="upper left")
 plt.show()
 
-# %%
+# %% [markdown]
+# Left: ten steps on, the steepest direction no longer has the largest gradient. Right: the level
+# line is that of equal noise, which knows nothing of curvature.
+
+# %% tags=["hide-input"]
 slopes = [slope(h, exact[0]), slope(h, accumulated), slope(h, rms["equal noise"])]
 np.testing.assert_allclose(slopes[0], 1.0, atol=1e-3)
 assert 0.5 < slopes[1] < 0.57
@@ -267,8 +287,9 @@ newton_step = jax.jit(
 )
 for _ in range(12):
     hindsight -= newton_step(hindsight)
-assert jnp.linalg.norm(jax.grad(total)(hindsight)) < 0.05
 
+# %% tags=["hide-cell"]
+assert jnp.linalg.norm(jax.grad(total)(hindsight)) < 0.05
 
 # %%
 etas = np.array([0.1, 0.3, 1.0, 3.0, 10.0])
@@ -306,21 +327,22 @@ assert max(shares[0]) > 0.25  # a bound four times lower would not hold
 for name, share, regret in zip(("diagonal", "full"), shares, (diagonal, full), strict=True):
     print(f"{name:8}  final regret {regret[:, -1].round()}  largest share {share.round(3)}")
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True)
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Regret over 1800 rounds for three rates, and far above it its bounds, for the diagonal method and the full matrix. No curve crosses its bound."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.5), sharey=True)
 rounds = np.arange(1, len(x) + 1)
-for i, (eta, style) in enumerate(zip(etas[1:4], ("-", "--", "-."), strict=True), 1):
-    (line,) = axes[0].loglog(rounds, np.maximum(diagonal[i], 0.1), style, label=rf"$\eta={eta:g}$")
-    axes[0].loglog(rounds, diagonal_bound[i], style, color=line.get_color(), alpha=0.4)
-    axes[1].loglog(rounds, np.maximum(full[i], 0.1), style, label=rf"$\eta={eta:g}$")
-    axes[1].loglog(
-        rounds[every_100], full_bound[i], style, color=line.get_color(), alpha=0.4, marker="."
-    )
-axes[0].set(xlabel="round", ylabel="regret, and its bound (pale)", title="diagonal")
-axes[1].set(xlabel="round", title="full matrix")
+kinds_of_line = zip(etas[1:4], plt.rcParams["axes.prop_cycle"], strict=False)
+for i, (eta, style) in enumerate(kinds_of_line, 1):
+    axes[0].loglog(rounds, np.maximum(diagonal[i], 0.1), **style, label=rf"$\eta={eta:g}$")
+    axes[0].loglog(rounds, diagonal_bound[i], **style, alpha=0.4)
+    axes[1].loglog(rounds, np.maximum(full[i], 0.1), **style, label=rf"$\eta={eta:g}$")
+    axes[1].loglog(rounds[every_100], full_bound[i], **style, alpha=0.4, marker=".")
+axes[0].set(xlabel="round", ylabel="regret, and its bound (pale)", title="Diagonal")
+axes[1].set(xlabel="round", title="Full matrix")
 axes[0].legend(loc="lower right")
-fig.tight_layout()
 plt.show()
+
+# %% [markdown]
+# The pale curves are the bounds. They are not tight, and they hold.
 
 # %% [markdown]
 # ### Logarithm or root?
@@ -389,20 +411,29 @@ best_fit = np.array(
 on_coins = mean_regrets(absolute_error, jnp.zeros(1), coins, best_coin)
 on_squares = mean_regrets(squared_error, jnp.zeros(3), (features, targets), best_fit)
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(9, 3.5))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean regret over rounds with the root and with the whole inverse. On coins both lie on the line below which no method comes; on squared errors the root's grows as a straight line and the whole inverse's flattens."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.5))
 for ax, found in zip(axes, (on_coins, on_squares), strict=True):
-    ax.loglog(marks, found["root"], "o-", label=r"root, $G^{-1/2}$ (AdaGrad)")
-    ax.loglog(marks, found["whole"], "s--", label=r"whole, $G^{-1}$ (online Newton)")
+    # The line below is the broad one: on coins the two lie on each other.
+    ax.loglog(marks, found["root"], "C0o-", linewidth=3.5, label=r"root, $G^{-1/2}$ (AdaGrad)")
+    ax.loglog(
+        marks, found["whole"], "C1s--", markersize=4, label=r"whole, $G^{-1}$ (online Newton)"
+    )
     ax.set(xlabel="rounds $T$")
 axes[0].loglog(marks, np.sqrt(2 * marks / np.pi), "k:", label=r"no method below $\sqrt{2T/\pi}$")
-axes[0].set(ylabel="mean regret", title="coins: convex")
-axes[1].set(title="squared errors: exp-concave", ylim=(2.5, 70))
+axes[0].set(ylabel="mean regret", title="Coins: convex")
+axes[1].set(title="Squared errors: exp-concave", ylim=(2.5, 70))
 for ax in axes:
     label_ticks(ax.yaxis, (3, 5, 10, 20, 50))
-    ax.legend(loc="upper left", fontsize=8)
-fig.tight_layout()
+    ax.legend(loc="upper left")
 plt.show()
+
+# %% [markdown]
+# The dashed line at the left lies on the broad one: on losses that are only convex the two methods
+# are alike, and as good as any. On losses that curve the whole inverse pays almost nothing more
+# with each doubling.
+
+# %% tags=["hide-input"]
 as_power = {name: slope(marks, value) for name, value in on_coins.items()}
 of_squares = slope(marks[-4:], on_squares["root"][-4:])
 doubling = np.diff(on_squares["whole"])
@@ -432,7 +463,7 @@ claim(
 gdtx.state_table(gdtx.full_matrix_adagrad(0.1), jnp.zeros(512))
 
 
-# %%
+# %% tags=["hide-input"]
 def seconds(tx, n):
     """Of one update of n numbers on one thread, the shortest of thirty."""
     g = jnp.asarray(np.random.default_rng(0).normal(size=n))
@@ -499,29 +530,38 @@ for name, tx in contestants.items():
     both = jax.vmap(final_losses, (0, None))(jnp.stack([jnp.eye(8), rotation]), tx)
     left[name, "straight"], left[name, "turned"] = np.asarray(both)
 lowest = {key: np.nanmin(value) for key, value in left.items()}
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(left["full", "straight"], left["full", "turned"], rtol=0.01, atol=1e-6)
 assert lowest["full", "turned"] < 1e-10
 assert lowest["diagonal", "straight"] < 1e-10
 assert 0.5 < lowest["diagonal", "turned"] / lowest["gradient descent", "turned"] < 1
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
-for (name, value), style in zip(cost.items(), ("o-", "s--", "^-."), strict=True):
-    axes[0].loglog(numbers, 1e3 * value, style, label=name)
-axes[0].set(xlabel="numbers $n$", ylabel="milliseconds", title="one update")
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, time of an update against the count of numbers: the full matrix grows fastest, blocks of 16 less, the diagonal hardly. Right, loss after 50 steps against the rate, with straight and with turned axes: that of the full matrix is the same in both, the diagonal's falls to 1e-12 when straight and stays near 1e-2 when turned, like gradient descent's."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.8))
+for (name, value), marker in zip(cost.items(), "os^", strict=True):
+    axes[0].loglog(numbers, 1e3 * value, marker=marker, label=name)
+axes[0].set(xlabel="numbers $n$", ylabel="milliseconds", title="Time of one update")
 label_ticks(axes[0].xaxis, numbers)
-for (name, axis), style in zip(left, ("o-", "o:", "^-", "^:", "x-", "x:"), strict=True):
-    color = {"full": "tab:blue", "diagonal": "tab:green"}.get(name, "tab:gray")
+for (name, axis), style in zip(left, ("o-", "s:", "o-", "s:", "o-", "s:"), strict=True):
+    color = {"full": "C0", "diagonal": "C2"}.get(name, "C1")
     value = np.where(left[name, axis] < 10, left[name, axis], np.nan)
-    axes[1].loglog(tried, np.maximum(value, 1e-12), style, color=color, label=f"{name}, {axis}")
+    axes[1].loglog(
+        tried, np.maximum(value, 1e-12), style, color=color, markersize=4, label=f"{name}, {axis}"
+    )
 axes[1].set(
-    xlabel="learning rate", ylabel="loss after 50 steps", ylim=(1e-13, 1e5),
-    title=r"a quadratic, $\kappa = 1000$",
+    xlabel="learning rate", ylabel="loss after 50 steps", ylim=(1e-13, 10),
+    title=r"A quadratic, $\kappa = 1000$",
 )  # fmt: skip
-axes[0].legend(loc="upper left", fontsize=8)
-axes[1].legend(fontsize=8, loc="upper center", ncols=2)
-fig.tight_layout()
+axes[0].legend(loc="upper left")
+axes[1].legend(loc="upper center", bbox_to_anchor=(0.45, -0.18), ncols=2)
 plt.show()
+
+# %% [markdown]
+# The dotted line of the full matrix lies on its solid one: a rotation does not matter to it. To the
+# diagonal it matters by ten powers of ten.
+
+# %% tags=["hide-input"]
 claim(
     21,
     f"n = {numbers[-1]}: {memory['full'][-1] / 1024:.0f} KiB and {cost['full'][-1] / cost['diagonal'][-1]:.0f} "
@@ -553,6 +593,8 @@ def as_printed(sign, steps=50, eta=0.1, eps=1e-7):
 tx = gdtx.adagrad(0.1, initial_accumulator_value=0.0)
 ours = play(tx, lambda theta, _: 0.5 * jnp.sum(theta**2), jnp.ones(3), jnp.arange(50))[0]
 climbing, descending = as_printed(+1), as_printed(-1)
+
+# %% tags=["hide-input"]
 np.testing.assert_allclose(ours, descending, rtol=1e-5)
 assert (np.diff(climbing, axis=0) > 0).all()
 assert (np.diff(descending, axis=0) < 0).all()
@@ -584,6 +626,8 @@ history = np.random.default_rng(4).normal(size=(200, 5)) ** 5  # at times a huge
 norms = np.stack([np.linalg.norm(history[: t + 1], axis=0) for t in range(200)])
 scaled = np.asarray(respond(tx, jnp.asarray(history)))
 error = np.abs(scaled / (history / norms) - 1).max()
+
+# %% tags=["hide-input"]
 assert error < 3e-6
 assert np.abs(scaled).max() < 1 + 1e-6
 np.testing.assert_allclose(scaled[0], np.sign(history[0]), rtol=1e-6)
@@ -616,6 +660,8 @@ held = {}
 for name in ("AdaGrad", "RMSProp"):
     is_short = lengths[f"{name}, burst"][10:] < lengths[name][10:] / np.sqrt(2)
     held[name] = int(is_short.argmin())
+
+# %% tags=["hide-cell"]
 assert abs(held["AdaGrad"] / (10 * 30**2) - 1) < 0.05
 assert held["RMSProp"] < 100
 
@@ -647,6 +693,8 @@ floors = {
 quiet = away_from_minimum(adagrad.replace(learning_rate=0.5), 0.0, 60)
 assert floors["AdaGrad"][-5000:].mean() < 0.3 * floors["RMSProp"][-5000:].mean()
 ratios = quiet[20:60] / quiet[19:59]
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(ratios, ratios[-1], rtol=0.01)
 
 # %% [markdown]
@@ -705,30 +753,37 @@ recent = {
 chosen = {name: value.mean(0).argmin(0) for name, value in recent.items()}
 assert all((i > 0).all() and (i < 4).all() for i in chosen.values())
 reached = {name: value.mean(0).min(0) for name, value in recent.items()}
+
+# %% tags=["hide-cell"]
 assert 0.8 < reached["AdaGrad"][0] / reached["RMSProp"][0] < 1.25
 assert reached["AdaGrad"][2] > 4 * reached["RMSProp"][2]
 
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(11, 3.5))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, length of steps for constant gradients: AdaGrad's falls as one over the root of t, RMSProp's stays; after a burst AdaGrad's is held down for thousands of steps, RMSProp's for tens. Middle, on a quadratic with noise AdaGrad comes ten times closer. Right, on digits both losses fall alike for 1000 steps, then RMSProp's falls far below."}}
+fig, axes = plt.subplots(1, 3, figsize=(9, 3.3))
 for (name, value), style in zip(lengths.items(), ("-", "--", "-", "--"), strict=True):
-    color = "tab:blue" if name.startswith("AdaGrad") else "tab:orange"
+    color = "C0" if name.startswith("AdaGrad") else "C1"
     axes[0].loglog(steps, value, style, color=color, label=name)
 axes[0].set(
     xlabel="step", ylabel=r"step length over $\eta$", ylim=(1e-4, 5),
-    title="gradients of constant size",
+    title="Constant gradients",
 )  # fmt: skip
-for (name, value), style in zip(floors.items(), ("-", "--"), strict=True):
-    axes[1].loglog(value, style, label=name)
-axes[1].set(xlabel="step", ylabel="distance from the minimum", title="a quadratic with noise")
-for (name, curve), style in zip(curves.items(), ("-", "--"), strict=True):
+for name, value in floors.items():
+    axes[1].loglog(value, "-", linewidth=1, label=name)
+axes[1].set(xlabel="step", ylabel="distance from the minimum", title="A quadratic with noise")
+for name, curve in curves.items():
     mean = curve[:, chosen[name][2]].mean(0).reshape(-1, 50).mean(1)
-    axes[2].loglog(np.arange(25, 3000, 50), mean, style, label=name)
-axes[2].set(xlabel="step", ylabel="training loss", title="a network on digits")
-axes[0].legend(fontsize=8, loc="lower left")
+    axes[2].loglog(np.arange(25, 3000, 50), mean, label=name)
+axes[2].set(xlabel="step", ylabel="training loss", title="A network on digits")
+axes[0].legend(loc="lower left")
 axes[1].legend()
 axes[2].legend()
-fig.tight_layout()
 plt.show()
+
+# %% [markdown]
+# The three panels are the three cases: a burst that is never forgotten, noise for which shrinking
+# is right, and a network that could go on.
+
+# %% tags=["hide-input"]
 claim(
     23,
     f"steps η/√t; 10 gradients 30 times as large hold it down for {held['AdaGrad']} steps, RMSProp for "
@@ -790,7 +845,7 @@ def stacked(trees):
 )
 
 
-# %%
+# %% tags=["hide-input"]
 @functools.partial(jax.jit, static_argnames="path")
 def passes(tx, path, rates, rounds):
     """By rate, kind of data, and data set: the mean cost of the rounds, and the weights in the end."""
@@ -818,32 +873,38 @@ gain = {
     kind: 1 - costs[kind, "AdaGrad"] / np.minimum(costs[kind, "SGD"], costs[kind, "decaying SGD"])
     for kind in frequencies
 }
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, mean loss of SGD, decaying SGD and AdaGrad: AdaGrad's is lowest where frequencies differ, SGD's where they are equal. Right, mean weights against appearances of the feature: AdaGrad's are nearest to the truth where features are rare."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.6))
 for i, (name, marker) in enumerate(zip(contest, "os^", strict=True)):
     values = np.array([costs[kind, name] for kind in frequencies])
     places = np.arange(2) + 0.15 * (i - 1)
     axes[0].errorbar(
-        places, values.mean(1), values.std(1), fmt=marker, label=name, capsize=4, markersize=7
+        places, values.mean(1), values.std(1), fmt=f"C{i}{marker}", label=name, capsize=4
     )
-axes[0].set(xticks=[0, 1], ylabel="mean loss over one pass", xlim=(-0.5, 1.5), ylim=(0.36, 0.52))
+axes[0].set(xticks=[0, 1], ylabel="mean loss over one pass", xlim=(-0.5, 1.5), ylim=(0.36, 0.52),
+            xlabel="features", title="Loss, and its spread over data sets")  # fmt: skip
 axes[0].set_xticklabels(frequencies)
-axes[0].legend(fontsize=8, loc="upper left", ncols=3)
+axes[0].legend(loc="upper left", ncols=3)
 groups = np.array_split(np.arange(count), 10)
 shown = frequencies["rare and frequent"] * examples
-for name, style in zip(contest, ("o-", "s--", "^-."), strict=True):
+for name, marker in zip(contest, "os^", strict=True):
     means = [weights["rare and frequent", name][:, group].mean() for group in groups]
-    axes[1].semilogx([shown[group].mean() for group in groups], means, style, label=name)
+    seen = [shown[group].mean() for group in groups]
+    axes[1].semilogx(seen, means, marker=marker, markersize=4, label=name)
 axes[1].axhline(2, color="black", linewidth=0.8)
 axes[1].set(
     xlabel="appearances of the feature", ylabel="mean weight, in its direction",
-    title="learned in one pass (the truth is 2)", ylim=(0, 2.2),
+    title="Learned in one pass (the truth is 2)", ylim=(0, 2.2),
 )  # fmt: skip
 label_ticks(axes[1].xaxis, (10, 20, 50, 100, 200, 400))
-axes[1].legend(loc="lower right", fontsize=8)
-fig.tight_layout()
+axes[1].legend(loc="lower right")
 plt.show()
 
-# %%
+# %% [markdown]
+# Where features are rare AdaGrad has learned twice as much of their weights.
+
+# %% tags=["hide-input"]
 rare, even_out = gain["rare and frequent"], gain["equally frequent"]
 assert (rare > 0.03).all()
 assert abs(even_out.mean()) < 0.025

@@ -17,9 +17,11 @@
 # AdaDelta (Zeiler 2012) replaces AdaGrad's sum by an average, so that old gradients are forgotten, and
 # the learning rate by a second average, of its own squared steps. The ratio of the two roots is to
 # have the units of a step over a gradient, as Newton's method has. This notebook looks at what sets
-# the scale of that ratio.
+# the scale of that ratio, and finds $\epsilon$: its root is the learning rate that the method is said not to
+# have.
 
 # %%
+# In a clone of gdtx: pip install -e ".[docs]"
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
@@ -29,6 +31,7 @@ from sklearn.datasets import load_digits
 import gdtx
 from gdtx.explore.claims import CORRECTED, claim
 
+plt.style.use("gdtx.explore.gdtx")
 gdtx.adadelta()
 
 # %% [markdown]
@@ -76,6 +79,8 @@ def descend(tx, gradient, start, noise):
 
 
 given = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3)))
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(
     respond(two_epsilons(0.9, 1e-6, 1e-6), given), respond(gdtx.adadelta(), given), rtol=1e-6
 )
@@ -104,6 +109,8 @@ def as_printed(sign, steps=200, rho=0.9, eps=1e-6):
 
 climbing, descending = as_printed(+1), as_printed(-1)
 ours = descend(gdtx.adadelta(), lambda theta: theta, jnp.ones(()), jnp.zeros(200))[0]
+
+# %% tags=["hide-input"]
 np.testing.assert_allclose(ours, descending, rtol=1e-4)
 assert (np.diff(climbing) > 0).all()
 assert (np.diff(descending) < 0).all()
@@ -131,7 +138,7 @@ claim(
 # two are the order of two links.
 
 
-# %%
+# %% tags=["hide-input"]
 def with_rms(rms):
     """AdaDelta with this root of a mean square."""
     mean_square = gdtx.chain(gdtx.square(), gdtx.ema(0.9))
@@ -142,7 +149,7 @@ def with_rms(rms):
     )
 
 
-# %%
+# %% tags=["hide-input"]
 places = {
     "inside": with_rms(gdtx.chain(gdtx.add(1e-6), gdtx.sqrt())),
     "outside": with_rms(gdtx.chain(gdtx.sqrt(), gdtx.add(1e-6))),
@@ -204,6 +211,8 @@ c = 2.0**10
 plain = quadratic_path(two_epsilons(0.9, 1e-6, 1e-6))
 other_loss = quadratic_path(two_epsilons(0.9, 1e-6, 1e-6 * c**2), loss_scale=c)
 other_unit = quadratic_path(two_epsilons(0.9, 1e-6 * c**2, 1e-6 / c**2), unit=c)
+
+# %% tags=["hide-cell"]
 np.testing.assert_array_equal(plain, other_loss)
 np.testing.assert_array_equal(plain, other_unit)
 
@@ -246,6 +255,8 @@ assert by_loss["AdaDelta"][0] > 0.9  # where gradients are below the root of ε
 assert np.ptp(by_loss["Newton"]) < 1e-5
 assert np.ptp(by_unit["Newton"]) < 1e-5
 half, other = by_unit["AdaDelta"][is_one], by_unit["AdaDelta"][is_one + 7]
+
+# %% tags=["hide-cell"]
 assert half < 0.7
 assert other > 0.98
 assert by_unit["AdaDelta"][0] > 100
@@ -330,34 +341,45 @@ eps_v = jnp.append(jnp.full(len(rates), 1e-12), 1e-6)
 by_epsilon = final_losses(two_epsilons(0.9, 0.0, 0.0), {"eps_d": eps_d, "eps_v": eps_v})
 by_default, by_epsilon = by_epsilon[:, -1], by_epsilon[:, :-1]
 
-# %%
-fig, axes = plt.subplots(1, 3, figsize=(12, 3.7))
-styles = ("o-", "s--", "^-.", "x:")
-for ax, values in zip(axes, (by_loss, by_unit), strict=False):
-    for (name, value), style in zip(values.items(), styles, strict=True):
+# %% tags=["hide-input"] mystnb={"image": {"alt": "What is left of the way after 100 steps for four methods. Left, against a factor of the loss: AdaDelta, RMSProp and Newton are level over nine powers of ten but for the smallest, gradient descent diverges from 2 on. Right, against a factor of the parameters: only Newton is level; AdaDelta and RMSProp go from a hundred times too far to not moving at all."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.5), sharey=True)
+for ax, values in zip(axes, (by_loss, by_unit), strict=True):
+    for (name, value), marker in zip(values.items(), "os^x", strict=True):
         shown = np.where(value < 1e4, np.maximum(value, 1e-4), np.nan)
-        ax.loglog(scales, shown, style, markersize=3, label=name)
-    ax.set_ylim(0.5e-4, 1e4)
-axes[0].set(xlabel="$c$", ylabel="left after 100 steps", title="loss times $c$")
-axes[1].set(xlabel="$c$", title="parameters times $c$")
-axes[1].legend(fontsize=8, loc="upper right")
-axes[2].loglog(rates, by_rate.mean(0), "s--", color="tab:orange", label=r"RMSProp with $\eta$")
+        ax.loglog(scales, shown, marker=marker, markersize=3, linewidth=1.2, label=name)
+    ax.set_ylim(0.5e-4, 1e3)
+axes[0].set(xlabel="$c$", ylabel="share left after 100 steps", title="Loss times $c$")
+axes[1].set(xlabel="$c$", title="Parameters times $c$")
+axes[1].legend(loc="upper right")
+plt.show()
+
+# %% [markdown]
+# On the left, level lines: the scale of the loss is taken out by all but gradient descent. On the
+# right no method but Newton's is level, and AdaDelta's curve is RMSProp's, moved to the side.
+
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss of a network against the learning rate: RMSProp's curve and that of AdaDelta, at the rate that its ε amounts to, lie close together, with their least near 0.01 to 0.03. AdaDelta with ε = 1e-6 is on the same curve, at 0.003."}}
+fig, ax = plt.subplots(figsize=(5.5, 3.4))
+ax.loglog(rates, by_rate.mean(0), "s--", color="C1", label=r"RMSProp with $\eta$")
 label = rf"AdaDelta with $\eta = {hidden:.2f} \sqrt{{\epsilon_d}}$"
-axes[2].loglog(rates, by_epsilon.mean(0), "o-", color="tab:blue", label=label)
-axes[2].plot(
+ax.loglog(rates, by_epsilon.mean(0), "o-", color="C0", label=label)
+ax.plot(
     hidden * 1e-3,
     by_default.mean(),
     "*",
     color="black",
+    zorder=3,
     markersize=11,
     label=r"both $\epsilon = 10^{-6}$",
 )
-axes[2].set(xlabel=r"learning rate $\eta$", ylabel="training loss", title="a network on digits")
-axes[2].legend(fontsize=8, loc="upper right")
-fig.tight_layout()
+ax.set(xlabel=r"learning rate $\eta$", ylabel="training loss", title="A network on digits")
+ax.legend(loc="lower left")
 plt.show()
 
-# %%
+# %% [markdown]
+# The curves are one up to $10^{-2}$. The star, $\epsilon = 10^{-6}$ as it is by default, is a
+# choice of rate like another, and not the best.
+
+# %% tags=["hide-input"]
 best = by_epsilon.mean(0).min()
 agreement = np.abs(np.log(by_epsilon.mean(0) / by_rate.mean(0)))[:5].max()
 assert agreement < 0.25
@@ -436,22 +458,25 @@ np.testing.assert_allclose(under_noise[curve < 2], hidden * 1e-3 / 0.1, rtol=0.1
 
 amplitudes = thetas[[9_999, 19_999]] ** 2
 growth = np.diff(amplitudes, axis=0)[0] / 10_000
+
+# %% tags=["hide-cell"]
 np.testing.assert_allclose(growth[steep], 1e-6 / 4 * (1 - 4 / curve[steep] ** 2), rtol=0.01)
 assert (np.abs(thetas[-1, ~steep & (curve > 0.05)]) < 1e-20).all()
 
-# %%
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.9))
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, AdaDelta's ratio against the curvature: at step 20 parallel to 1/h and hundreds of times below it; late on the line 2/h for h above 2 and at 1 for small h; with noise level at 0.027 up to h = 10. Right, the distance from the minimum over the steps: after 400 steps it vanishes for h = 1 and grows again for h = 3.2 and 1000, as ½√(εt)."}}
+fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.7))
 axes[0].loglog(curve, 1 / curve, "k-", linewidth=1, label=r"$1/h$")
 axes[0].loglog(curve[4:], 2 / curve[4:], "k:", linewidth=1, label=r"$2/h$")
-axes[0].loglog(curve, early, "o", label="step 20")
-axes[0].loglog(curve, late, "s", label="late")
-axes[0].loglog(curve, under_noise, "^", label="with noise")
+axes[0].loglog(curve, early, "C0o", markersize=5, label="step 20")
+axes[0].loglog(curve, late, "C1s", markersize=7, fillstyle="none", label="late")
+axes[0].loglog(curve, under_noise, "C2^", markersize=5, label="with noise")
 axes[0].set(xlabel="curvature $h$", ylabel="step over gradient", title="AdaDelta's ratio")
-axes[0].legend(fontsize=8)
+axes[0].legend(loc="lower left")
 time = np.arange(length)
-for i, style in ((4, "-"), (5, "--"), (10, "-.")):
+# Each narrower than those below it: they lie on each other for hundreds of steps.
+for i, width in ((4, 5.0), (5, 3.0), (10, 1.2)):
     shown = np.maximum(np.abs(thetas[:, i]), 1e-5)
-    axes[1].loglog(time[1:], shown[1:], style, label=rf"$h = {curve[i]:.4g}$")
+    axes[1].loglog(time[1:], shown[1:], "-", linewidth=width, label=rf"$h = {curve[i]:.4g}$")
 predicted = 0.5 * np.sqrt(1e-6 * time[2_000:])
 axes[1].loglog(time[2_000:], predicted, "k:", linewidth=2, label=r"$\frac{1}{2} \sqrt{\epsilon t}$")
 axes[1].set(
@@ -460,9 +485,13 @@ axes[1].set(
     ylim=(1e-4, 2),
     title=r"AdaDelta on $\frac{1}{2} h \theta^2$",
 )
-axes[1].legend(fontsize=8, loc="lower left")
-fig.tight_layout()
+axes[1].legend(loc="lower left")
 plt.show()
+
+# %% [markdown]
+# The ratio comes to three different things, and to $1/h$ in none of them.
+
+# %% tags=["hide-input"]
 claim(
     27,
     f"at step 20 the ratio is {share:.2%} of 1/h at all curvatures; late it is 2/h for h > 2, where θ "

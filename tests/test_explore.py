@@ -474,12 +474,15 @@ def test_plot_schedule(ax):
     np.testing.assert_array_equal(curve.get_ydata(), gdtx.schedule_values(schedule, 200))
     assert [mark.get_xdata()[0] for mark in marks] == [10, 110]
     assert [text.get_text() for text in ax.texts] == ["warmup 10", "end 110"]
+    # One is named at the axis, where a legend would lie on the curve.
+    assert (ax.get_ylabel(), ax.get_legend()) == ("warmup_cosine_decay_schedule", None)
     ax.figure.draw_without_rendering()
 
 
 def test_plot_several_schedules(ax):
     gdtx.plot_schedule({"one": LINE, "two": gdtx.cosine_decay_schedule(1.0, 30)}, 20, ax=ax)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one", "two"]
+    assert ax.get_ylabel() == "value"
     # Two curves and one mark: the other is beyond the steps.
     assert len(ax.get_lines()) == 3
 

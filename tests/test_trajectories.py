@@ -182,6 +182,25 @@ def test_plot_of_paths(paths, pyplot):
     plane.figure.draw_without_rendering()
 
 
+def test_paths_on_each_other_are_both_seen(pyplot):
+    """The shorter lies above the longer one and is narrower, whatever their order."""
+    methods = {"short": gdtx.sgd(0.01), "long": gdtx.sgd(0.1)}
+    for names in (methods, dict(reversed(methods.items()))):
+        paths = explore.trajectories(names, explore.quadratic(), 20)
+        _, ax = pyplot.subplots()
+        explore.plot_trajectories(paths, ax=ax)
+        lines = {line.get_label(): line for line in labelled(ax)}
+        assert lines["short"].get_zorder() > lines["long"].get_zorder()
+        assert lines["short"].get_linewidth() < lines["long"].get_linewidth()
+
+
+def test_no_plot_changes_the_users_style(paths, pyplot):
+    before = dict(pyplot.rcParams)
+    explore.plot_trajectories(paths)
+    gdtx.plot_schedule(gdtx.linear_schedule(0.0, 1.0, 4), 3)
+    assert dict(pyplot.rcParams) == before
+
+
 def test_plot_of_paths_alone(paths, pyplot):
     _, ax = pyplot.subplots()
     assert explore.plot_trajectories(paths, ax=ax) is ax

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 HOLDS = "holds"
 CORRECTED = "holds with a correction"
 FAILS = "does not hold here"
+
+# Each a mark, and a colour that is readable on white and on a dark page.
+SHOWN = {HOLDS: ("✓", "#1b8a5a"), CORRECTED: ("≈", "#c26a00"), FAILS: ("✗", "#d6423b")}
 
 MIME_TYPE = "application/vnd.gdtx.claim+json"
 
@@ -89,8 +93,22 @@ class Outcome:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         number, figure = self.data["number"], self.data["figure"]
+        verdict, correction = self.data["verdict"], self.data["correction"]
+        mark, color = SHOWN[verdict]
         shown = f"> **Claim {number}**: {CLAIMS[number]}. *{figure}.* **It {self.text}.**"
-        return {"text/plain": repr(self), "text/markdown": shown, MIME_TYPE: self.data}
+        as_html = (
+            f'<div style="border-left: 3px solid {color}; padding: 0.1em 0 0.1em 1em">'
+            f"<b>Claim {number}</b>: {escape(CLAIMS[number])}.<br>"
+            f'<span style="color: {color}"><b>{mark} It {verdict}</b></span>'
+            f"{f': {escape(correction)}' if correction else ''}.<br>"
+            f"<small>{escape(figure)}.</small></div>"
+        )
+        return {
+            "text/plain": repr(self),
+            "text/markdown": shown,
+            "text/html": as_html,
+            MIME_TYPE: self.data,
+        }
 
 
 def claim(number: int, figure: str, verdict: str = HOLDS, correction: str = "") -> None:

@@ -45,6 +45,8 @@ def schedule_values(schedule: Any, steps: Any) -> Any:
 def plot_schedule(schedule: Any, steps: int, ax: Any = None) -> Any:
     """Draw schedules over the steps, with marks where warmups, parts and the whole end.
 
+    One schedule's name is at the axis; several have a legend.
+
     Marks are read from the arguments of the schedules, and of schedules among those. Needs
     matplotlib, which the extra `viz` installs.
 
@@ -84,8 +86,10 @@ def plot_schedule(schedule: Any, steps: int, ax: Any = None) -> Any:
                     color=line.get_color(),
                 )  # fmt: skip
     ax.set_xlabel("step")
+    ax.set_ylabel("value" if len(rules) > 1 else next(iter(rules)))
     ax.margins(x=0.02)
-    ax.legend()
+    if len(rules) > 1:
+        ax.legend()
     return ax
 
 

@@ -193,8 +193,8 @@ def plot_lr_range_test(result: LRRangeTest, ax: Any = None) -> Any:
     """
     ax = new_axes("plot_lr_range_test") if ax is None else ax
     rates, smoothed = result.learning_rates, result.smoothed
-    ax.plot(rates, result.losses, color="0.7", linewidth=1, label="loss")
-    ax.plot(rates, smoothed, color="C0", label="smoothed")
+    ax.plot(rates, result.losses, "-", color="0.7", linewidth=1, label="loss")
+    ax.plot(rates, smoothed, "-", color="C0", label="smoothed")
     for i, (name, rate) in enumerate(result.suggestions.items()):
         height = np.interp(np.log(rate), np.log(rates), smoothed)
         ax.plot(rate, height, "o^sD"[i], color=f"C{i + 1}", label=f"{name}: {rate:.2g}")

@@ -45,8 +45,13 @@ def plot_trajectories(result: Trajectories, ax: Any = None) -> Any:
     ax = new_axes("plot_trajectories", 1, 2, (9.5, 3.8)) if own else ax
     plane, *others = np.ravel(ax)
     _contours(result.problem, plane)
-    for i, (name, path) in enumerate(result.positions.items()):
-        _path(path, result.problem, plane, i, name)
+    # The shorter a path, the higher and the narrower: of paths on each other all are seen.
+    paths = result.positions
+    drawn = [_within(path, result.problem) for path in paths.values()]
+    lengths = [np.nansum(np.hypot(*np.diff(path, axis=0).T)) for path in drawn]
+    height = np.argsort(np.argsort(lengths)[::-1])
+    for i, (name, path) in enumerate(paths.items()):
+        _path(path, result.problem, plane, i, name, height[i] / len(paths))
     _start_and_minima(result, plane)
     _frame(result.problem, plane)
     plane.set_title(result.problem.name)
@@ -203,9 +208,11 @@ def _within(path: np.ndarray, problem: Problem) -> np.ndarray:
     return np.where(np.logical_or.accumulate(far)[:, None], np.nan, path)
 
 
-def _path(path: np.ndarray, problem: Problem, ax: Any, i: int, name: str) -> None:
-    path, style = _within(path, problem), _style(i)
-    ax.plot(*path.T, **style, marker=".", markersize=4, label=name, zorder=2)
+def _path(
+    path: np.ndarray, problem: Problem, ax: Any, i: int, name: str, height: float = 0.5
+) -> None:
+    path, style = _within(path, problem), _style(i) | {"linewidth": 2.2 - 1.2 * height}
+    ax.plot(*path.T, **style, marker=".", markersize=4, label=name, zorder=2 + height)
     ax.plot(*path[-1], "s", color=style["color"], markeredgecolor="white", zorder=3)
 
 
