@@ -66,7 +66,7 @@ METHODS = {
     ],
     "Matrices": [
         gdtx.shampoo(0.1),
-        gdtx.soap(0.01),  # Adam's rate, not swept: it is Adam in another basis
+        gdtx.soap(0.005),
         gdtx.muon(0.005, ["*/w"], others=gdtx.adam(0.01)),
         kfac.kfac(0.03),  # of 0.03, 0.1 and 0.3, and of one seed
     ],
