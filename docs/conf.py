@@ -14,6 +14,7 @@ import gdtx
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.pop("MPLBACKEND", None)  # that of a notebook, which shows its pictures
 
 project = "gdtx"
 author = "the gdtx authors"

@@ -84,7 +84,11 @@ def view(browser, address):
     page = browser.new_page(viewport={"width": WIDTHS[0], "height": 900})
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    # What a page still asks for when it is left, such as summaries of a search, is aborted.
+    page.on(
+        "requestfailed",
+        lambda r: None if r.failure == "net::ERR_ABORTED" else wrong.append(f"failed: {r.url}"),
+    )
     page.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
     page.on(
         "request",
@@ -97,6 +101,7 @@ def visit(view, url):
     page, wrong = view
     wrong.clear()
     page.goto(url)
+    page.add_style_tag(content="* { transition: none !important }")  # colours at once
     # Formulas are set after the page has loaded.
     page.evaluate("window.MathJax?.startup?.promise")
     return page, wrong
@@ -111,7 +116,7 @@ def test_a_page(view, address, name):
     page, wrong = visit(view, f"{address}/{name}")
     assert not wrong
     assert page.title()
-    assert page.locator("h1, h2").first.inner_text()
+    assert name == "search.html" or page.locator("h1").first.inner_text()
     formulas = page.locator("article .math").count()
     assert page.locator("article .math mjx-container").count() >= formulas
     assert page.locator("mjx-merror, .problematic, .system-message").count() == 0

@@ -97,9 +97,9 @@ class Outcome:
         mark, color = SHOWN[verdict]
         shown = f"> **Claim {number}**: {CLAIMS[number]}. *{figure}.* **It {self.text}.**"
         as_html = (
-            f'<div style="border-left: 3px solid {color}; padding: 0.1em 0 0.1em 1em">'
+            f'<div style="border-left: 4px solid {color}; padding: 0.1em 0 0.1em 1em">'
             f"<b>Claim {number}</b>: {escape(CLAIMS[number])}.<br>"
-            f'<span style="color: {color}"><b>{mark} It {verdict}</b></span>'
+            f"<b>{mark} It {verdict}</b>"
             f"{f': {escape(correction)}' if correction else ''}.<br>"
             f"<small>{escape(figure)}.</small></div>"
         )
