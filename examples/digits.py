@@ -68,7 +68,7 @@ METHODS = {
         gdtx.shampoo(0.1),
         gdtx.soap(0.005),
         gdtx.muon(0.005, ["*/w"], others=gdtx.adam(0.01)),
-        kfac.kfac(0.03),  # of 0.03, 0.1 and 0.3, and of one seed
+        kfac.kfac(0.05),
     ],
 }
 SIZES = (64, 128, 64, 10)
