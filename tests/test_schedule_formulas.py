@@ -58,7 +58,7 @@ SCHEDULES = [
 ]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: schedule.factory.__name__)
 def test_printed_schedule_is_what_is_computed(schedule, x64):
     printed = gdtx.latex(gdtx.scale_by_schedule(schedule))
     equations = Equations(printed, {f"g_{{{t}}}": Decimal(1) for t in range(1, STEPS + 1)})
