@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -79,13 +79,16 @@ def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expressio
     return reader.read(inner, u)
 
 
-def set_hyperparams(state: PyTree, **values: Any) -> PyTree:
+def set_hyperparams(
+    state: PyTree, changes: Mapping[str, Any] | None = None, /, **values: Any
+) -> PyTree:
     """A state with new values of the hyperparameters that :func:`tunable` keeps in it.
 
     Args:
         state: any tree with a :class:`TunableState` in it: a transformation's state, a flax
             `TrainState`. `hyperparams(state)` reads what it keeps.
-        **values: new values by path, numbers or scalar arrays.
+        changes: new values by path, numbers or scalar arrays.
+        **values: the same, of paths that are names.
 
     Returns:
         The same tree with those values, in the dtype and on the devices of the old ones: a jitted
@@ -103,7 +106,14 @@ def set_hyperparams(state: PyTree, **values: Any) -> PyTree:
     >>> state = gdtx.tunable(gdtx.adam(0.1)).init(jnp.ones(1))
     >>> gdtx.set_hyperparams(state, b1=0.5).hyperparams["b1"]
     Array(0.5, dtype=float32)
+
+    Paths with dots come in a dict, as in :func:`replace`:
+
+    >>> state = gdtx.tunable(gdtx.chain(gdtx.sign(), gdtx.sgd(0.1))).init(jnp.ones(1))
+    >>> gdtx.set_hyperparams(state, {"1.learning_rate": 0.2}).hyperparams
+    {'1.learning_rate': Array(0.2, dtype=float32)}
     """
+    values = {**(changes or {}), **values}
     parts, structure = jax.tree.flatten(state, is_leaf=_is_tunable)
     kept = [path for part in parts if _is_tunable(part) for path in part.hyperparams]
     for path in values:
