@@ -55,6 +55,16 @@ CONTRAST = """() => {
 }"""
 
 
+# Text with marks that should have become a formula or a link.
+RAW = """() => [...document.querySelectorAll("article p, article li, article td")].map(e => {
+  const copy = e.cloneNode(true);
+  copy.querySelectorAll("pre, .math, mjx-container").forEach(x => x.remove());
+  const role = /\\{(any|doc|ref|py:\\w+)\\}/.test(copy.textContent);
+  copy.querySelectorAll("code").forEach(x => x.remove());
+  return role || copy.textContent.includes("$") ? e.textContent.trim().slice(0, 80) : "";
+}).filter(text => text)"""
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
@@ -120,6 +130,7 @@ def test_a_page(view, address, name):
     formulas = page.locator("article .math").count()
     assert page.locator("article .math mjx-container").count() >= formulas
     assert page.locator("mjx-merror, .problematic, .system-message").count() == 0
+    assert not page.evaluate(RAW), "markup that was not understood"
     without_text = page.eval_on_selector_all(
         "article img", "all => all.filter(i => !i.naturalWidth || !i.alt).map(i => i.src)"
     )

@@ -633,10 +633,10 @@ claim(
 #
 # $$v_{t+1} = \beta \frac{\eta_t}{\eta_{t-1}} v_t - \eta_t (1 - \beta) \nabla L(\theta_t),$$
 #
-# so it is the lecture's momentum with $\mu_t = \beta\,\eta_t / \eta_{t-1}$ and learning rate $\eta_t (1
-# - \beta)$. The slide has $\mu = \eta_t \beta$, which cannot be: $\mu$ is a number, $\eta$ has units.
-# For constant $\eta$ it is just $\mu = \beta$. (With the rate applied last, `sgd`, it is $\mu = \beta$
-# always.)
+# so it is the lecture's momentum with $\mu_t = \beta\,\eta_t / \eta_{t-1}$ and learning rate
+# $\eta_t (1 - \beta)$. The slide has $\mu = \eta_t \beta$, which cannot be: $\mu$ is a number, $\eta$
+# has units. For constant $\eta$ it is just $\mu = \beta$. (With the rate applied last, `sgd`, it is
+# $\mu = \beta$ always.)
 
 # %%
 gdtx.ema_sgd(0.1, decay=0.9)
@@ -686,10 +686,10 @@ claim(
 # %% [markdown]
 # ## A window in disguise
 #
-# A simple mean of the last $N$ gradients has the variance $\sigma^2 / N$, and its gradients are $(N -
-# 1) / 2$ steps old on average. With $N = 2 / (1 - \beta) - 1$ those are $\frac{1 - \beta}{1 + \beta}
-# \sigma^2$ and $\beta / (1 - \beta)$: both what the exponential average has. The weights themselves
-# are less alike.
+# A simple mean of the last $N$ gradients has the variance $\sigma^2 / N$, and its gradients are
+# $(N - 1) / 2$ steps old on average. With $N = 2 / (1 - \beta) - 1$ those are
+# $\frac{1 - \beta}{1 + \beta} \sigma^2$ and $\beta / (1 - \beta)$: both what the exponential average
+# has. The weights themselves are less alike.
 
 # %%
 impulse = jnp.zeros(400).at[0].set(1.0)

@@ -411,7 +411,9 @@ claim(
 # 2. *It grows*, $\epsilon$ by $\epsilon$, until steps overshoot. At ratio $2/h$ they jump from one side
 #    of the minimum to the other. There $v$ and $d$ lag behind by their memories, one step more for $d$, and
 #    with amplitude $A$, to first order, $4 A^2 - 4 (A^2)' + \epsilon = \frac{4}{h^2} (h^2 A^2 + \epsilon)$, or
+#
 #    $$(A^2)' = \frac{\epsilon}{4} \Big(1 - \frac{4}{h^2}\Big).$$
+#
 #    For $h > 2$ the amplitude **grows**, as $\frac12 \sqrt{\epsilon t}$. For $h < 2$ it vanishes, and then
 #    the ratio is $\sqrt\epsilon / \sqrt\epsilon = 1$. (The 2 is $2 \sqrt{\epsilon_v / \epsilon_d}$, in the
 #    units of $h$.)

@@ -71,6 +71,13 @@ UPDATING = [
         "transposed matrix. The path says which leaf.",
     ),
     (
+        "A gradient of another shape than its state",
+        "tx = gdtx.chain(gdtx.trace(0.9), gdtx.scale(-0.1))\n"
+        'state = tx.init({"w": jnp.ones((2, 3))})\ntx.update({"w": jnp.ones((3, 2))}, state)',
+        "The same mistake where `update` was not given the parameters: then the first link that "
+        "keeps something sees it, here `trace` in the chain. Or `init` was given other parameters.",
+    ),
+    (
         "Gradients of another structure",
         f"{PARAMS}\ntx = gdtx.adam(0.1)\nstate = tx.init(params)\n"
         'tx.update({"w": jnp.ones((2, 3))}, state, params)',
@@ -167,7 +174,7 @@ SCHEDULING = [
         "A name that is no hyperparameter",
         'gdtx.replace(gdtx.chain(gdtx.clip(1.0), gdtx.adam(0.1)), {"learning_rate": 0.01})',
         "In a chain, names have the number of their link before them: "
-        "`{py:obj}`~gdtx.hyperparams`(tx)` lists them all.",
+        "{py:obj}`~gdtx.hyperparams` of the transformation lists them all.",
     ),
     (
         "Replacing what the transformation does not have",

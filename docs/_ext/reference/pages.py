@@ -8,6 +8,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from types import UnionType
 from typing import Any
 
 import jax
@@ -167,5 +168,7 @@ def _linked(label: str, paths: Iterable[str]) -> str:
 
 def line(entry: Entry) -> str:
     """A row of a table of names."""
-    text = docstrings.marked(brief(entry), entry).replace("|", r"\|")
+    # A union's own docstring is Python's, and says nothing of this one.
+    said = kinds.sentence(entry) if isinstance(entry.value, UnionType) else brief(entry)
+    text = docstrings.marked(said, entry).replace("|", r"\|")
     return f"| {{py:obj}}`{entry.name} <{entry.path}>` | {text} |"
