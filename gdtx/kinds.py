@@ -5,7 +5,8 @@ such numbers, and raises an error that says so for anything else. :class:`Kind` 
 
 >>> import gdtx
 >>> from typing import Annotated
->>> Percent = Annotated[float, gdtx.Kind("in [0, 100]", lambda x: 0 <= x <= 100, scalar=True)]
+>>> kind = gdtx.Kind("in [0, 100]", lambda x: 0 <= x <= 100, scalar=True)
+>>> Percent = Annotated[float, kind]
 >>> @gdtx.transformation
 ... def reduce(percent: Percent):
 ...     return gdtx.scale(1 - percent / 100)
