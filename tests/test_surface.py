@@ -75,7 +75,7 @@ def test_dir_shows_what_a_user_calls():
 
 def test_one_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["dynamic"] == ["version"]
+    assert "version" in project["project"]["dynamic"]
     assert project["tool"]["hatch"]["version"]["path"] == "gdtx/__init__.py"
     assert re.search(rf"^## {gdtx.__version__}\b", (ROOT / "CHANGELOG.md").read_text(), re.M)
 

@@ -7,6 +7,7 @@ from ..inspect.find import find as find
 from ..inspect.ratios import update_ratios as update_ratios
 from ..inspect.state_table import StateTable as StateTable
 from ..inspect.state_table import state_table as state_table
+from . import small_plots as small_plots
 from .batch_size import batch_size_study as batch_size_study
 from .directions import PathDirections as PathDirections
 from .directions import path_directions as path_directions

@@ -5,6 +5,7 @@ What links need to state theirs; the formulas of makers and combinators are :mod
 
 from . import combinators as combinators
 from . import notebook as notebook
+from . import trees as trees
 from .expression import Expression as Expression
 from .expression import Number as Number
 from .expression import Symbol as Symbol

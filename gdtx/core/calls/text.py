@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .signature import Signature
+from .views import shown
 
 _WIDTH = 88
 
@@ -30,6 +31,10 @@ class Printed:
     def __str__(self) -> str:
         """The call as one would write it: no defaults, a line for each part of a long one."""
         return text(self)
+
+    def _repr_html_(self) -> str | None:
+        """What notebooks show, if something above knows how."""
+        return shown(self)
 
     def _shown(self) -> Iterator[str]:
         for name, value in self.arguments.items():
@@ -65,16 +70,17 @@ def _is_same(default: Any, value: Any) -> bool:
     return type(default) is type(value) and bool(default == value)
 
 
-def _line(value: Any) -> str:
-    opening, parts, closing = _taken_apart(value)
-    inside = ", ".join(name + _line(part) for name, part in parts)
+def one_line(value: Any) -> str:
+    """A value as a reader would write it, however long it gets."""
+    opening, parts, closing = taken_apart(value)
+    inside = ", ".join(name + one_line(part) for name, part in parts)
     return opening + inside + ("," if type(value) is tuple and len(parts) == 1 else "") + closing
 
 
 def text(value: Any, indent: int = 0, used: int = 0) -> str:
     """A value's text; its first line begins `used` columns after its indentation."""
-    line = _line(value)
-    opening, parts, closing = _taken_apart(value)
+    line = one_line(value)
+    opening, parts, closing = taken_apart(value)
     if not parts or indent + used + len(line) <= _WIDTH:
         return line
     inner = indent + 4
@@ -83,7 +89,7 @@ def text(value: Any, indent: int = 0, used: int = 0) -> str:
     return f"{opening}\n{lines}{' ' * indent}{closing}"
 
 
-def _taken_apart(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
+def taken_apart(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
     """How a value's text begins, its parts with what stands before each, and how it ends."""
     if isinstance(value, Printed):
         return f"{value.signature.name}(", list(_arguments(value)), ")"
