@@ -32,15 +32,18 @@ def tree(tx: Any) -> str | None:
 
 @show_with
 def rate(schedule: Any) -> str | None:
-    r"""The formula of a schedule, $t$ being the number of updates done.
+    """The formula of a schedule."""
+    return _math(rate_formula(schedule)) if isinstance(schedule, Schedule) else None
+
+
+def rate_formula(schedule: Schedule) -> str:
+    r"""The formula of a schedule in LaTeX, $t$ being the number of updates done.
 
     >>> import gdtx
-    >>> rate(gdtx.inverse_time_decay(0.1, 1, 1.0))
-    '<div class="math">$$s(t) = \\frac{0.1}{1 + t}$$</div>'
+    >>> print(rate_formula(gdtx.inverse_time_decay(0.1, 1, 1.0)))
+    s(t) = \frac{0.1}{1 + t}
     """
-    if not isinstance(schedule, Schedule):
-        return None
-    return _math(f"s(t) = {show(Moment(t).value(schedule))}")
+    return f"s(t) = {show(Moment(t).value(schedule))}"
 
 
 def _part(name: str, value: Any) -> str:

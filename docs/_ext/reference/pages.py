@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import gdtx
 from gdtx.core.calls.call import Call
 from gdtx.core.calls.options import Options
+from gdtx.formula.trees import rate_formula
 
 from . import docstrings, examples, kinds
 from .inventory import Entry, brief, by_path
@@ -87,12 +88,15 @@ def _members(value: type) -> Iterator[tuple[str, Any]]:
 def _formula(entry: Entry) -> Iterator[str]:
     written = formula(examples.example(entry))
     if written:
-        yield f"## Formula\n\nOf `{examples.call(entry)}`, as {{py:obj}}`~gdtx.latex` writes it:"
+        writer = "notebooks show" if entry.is_schedule else "{py:obj}`~gdtx.latex` writes"
+        yield f"## Formula\n\nOf `{examples.call(entry)}`, as {writer} it:"
         yield f"$$\n{written}\n$$"
 
 
 def formula(call: Any) -> str:
     """What notebooks show of it, without the dollars."""
+    if isinstance(call, gdtx.Schedule):
+        return rate_formula(call)
     shown = getattr(call, "_repr_latex_", lambda: None)()
     return (shown or "").strip().strip("$").strip()
 
