@@ -58,7 +58,8 @@ def scale_by_kfac(
         split: "factored" splits the damping over the factors, "eigen" adds it to their product.
         layout: the layers, as `layout(params, inputs)` of :func:`gdtx.kfac.capture` gives them;
             None for what names and shapes of the parameters let one expect.
-        fallback: transformation of the parameters that no layer has; None leaves them as they are.
+        fallback: transformation of the parameters that no layer has; None leaves their gradients as
+            they are, so that these train as by gradient descent.
 
     Returns:
         A transformation whose state holds for a layer of $m \times n$ numbers $2 (m^2 + n^2)$, and
