@@ -1,11 +1,15 @@
 """What notebooks show: formulas with values, trees, schedules, states and results in short."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from everything import EVERY
 
 import gdtx
+from gdtx import explore, states
 
 
 def shown(tx):
@@ -61,3 +65,82 @@ def test_rows_of_values_are_as_wide_as_a_page():
 @pytest.mark.parametrize("name", EVERY)
 def test_everything_shows_its_formula(name):
     assert gdtx.latex(EVERY[name]) in EVERY[name]._repr_latex_()
+
+
+WEIGHTS = {"w": jnp.ones((3, 4)), "b": jnp.ones(4)}
+
+
+def test_states_have_shapes_and_small_numbers_and_no_long_ones():
+    state = gdtx.lookahead(gdtx.adam(0.1)).init(WEIGHTS)
+    moments = "RecurState(buffers={'value': {'b': float32[4], 'w': float32[3,4]}})"
+    assert repr(state) == (
+        "LookaheadState(steps_since_sync=0, slow={'b': float32[4], 'w': float32[3,4]}, "
+        f"inner=({{'mu': ({moments}, CountState(step=0)), "
+        f"'nu': (((), {moments}, CountState(step=0)), ((), (), ()))}}, ()))"
+    )
+    assert state._repr_html_().count("<tr>") == len(jax.tree.leaves(state))
+    assert "<td>inner/0/mu/0/buffers/value/w</td>" in state._repr_html_()
+
+
+def test_every_class_of_states_is_short():
+    for cls in vars(states).values():
+        if hasattr(cls, "_fields"):
+            filled = cls(*[jnp.ones((5, 6))] * len(cls._fields))
+            assert repr(filled).count("float32[5,6]") == len(cls._fields), cls
+
+
+def test_states_hold_anything():
+    """Tracers, shardings, keys, None, many layers: they print, and pickle and compare as before."""
+    seen = []
+    jax.make_jaxpr(lambda x: seen.append(repr(states.CountState(x))) or x)(1.0)
+    assert seen == ["CountState(step=float32[])"]
+    assert repr(states.CountState(None)) == "CountState(step=None)"
+    assert repr(states.CountState(jax.random.key(0))) == "CountState(step=key<fry>[])"
+    assert repr(states.CountState(jnp.array(True))) == "CountState(step=True)"
+    assert repr(states.CountState(jnp.array(0.1, jnp.bfloat16))) == "CountState(step=0.1001)"
+    assert "SingleDeviceSharding" in repr(states.CountState(jnp.ones(2).sharding))
+    many = states.CountState({str(i): jnp.ones(2) for i in range(99)})
+    assert repr(many).endswith("'10': float32[2], '11': float32[2], ... 87 more})")
+    assert many._repr_html_().count("<tr>") == 13
+    assert "87 more" in many._repr_html_()
+    odd = states.CountState("<b>")
+    assert "<b>" not in odd._repr_html_()
+    assert pickle.loads(pickle.dumps(odd)) == odd == states.CountState("<b>")
+
+
+def results():
+    problem = explore.quadratic()
+    descent = {"slow": gdtx.sgd(0.01), "fast": gdtx.sgd(0.02)}
+    x = np.arange(12.0).reshape(4, 3) ** 2
+    yield explore.minimize(problem.fun, np.ones(2), gdtx.sgd(0.0), 4), "params=float32[2])"
+    yield explore.trajectories(descent, problem, 4), "steps=4, last_losses={'slow': "
+    yield explore.Landscape(x, (x,), (x[:, 0],), x), "points=(4, 3), spans=((0, 81),)"
+    yield explore.path_directions(x), "positions=4, explained=("
+    yield explore.NoiseScale(jnp.array(3.0), jnp.array(2.0)), "scale=1.5, trace=3"
+    yield explore.noisy_quadratic(8), "curvatures=float32[8]"
+    yield explore.Simulation(x, x), "risk=float64[4,3]"
+    ones = np.ones(2)
+    yield explore.PreconditionerSpectrum(np.eye(2), ones, ones), "parameters=2, condition=1"
+    yield problem, "name='quadratic', start=(-4, 1.5)"
+
+
+def test_results_are_a_line_and_a_short_table():
+    for result, part in results():
+        name = type(result).__name__
+        assert repr(result).startswith(f"{name}(")
+        assert part in repr(result)
+        assert "\n" not in repr(result)
+        assert 0 < result._repr_html_().count("<tr>") < 8
+        # A tree of the same class with something else in it prints too.
+        other = jax.tree.map(lambda x: None, result)
+        assert repr(other).startswith(f"{name}(")
+
+
+def test_studies_have_tables():
+    ones = np.ones(2)
+    test = explore.LRRangeTest(ones, ones, ones, True, 0.3, np.nan, 0.2, 0.1)
+    assert "<td>diverged at</td>" in test._repr_html_()
+    assert "steepest" not in test._repr_html_()
+    study = explore.BatchSizeStudy(2 * ones, ones, {"rate": ones}, {"rate": ones > 2}, ones)
+    assert "<td>batch size 2</td>" in study._repr_html_()
+    assert "rate&#x27;: 1}" in study._repr_html_()

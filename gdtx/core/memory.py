@@ -20,15 +20,18 @@ from .numbers.values import is_array
 from .rules import checked_result, each_leaf, unzipped, walk
 from .transformation import GradientTransformation
 from .trees.layout import holding
+from .trees.short import in_short
 from .trees.tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
 
 
+@in_short
 class RecurState(NamedTuple):
     """State of a rule that remembers: each buffer is a tree like the parameters."""
 
     buffers: dict[str, PyTree]
 
 
+@in_short
 class CountState(NamedTuple):
     """State of a rule that depends on the step: the number of updates done."""
 

@@ -13,12 +13,14 @@ from .calls.kinds import below_one
 from .calls.signature import Signature
 from .errors import calling, fail, summarize
 from .numbers.values import is_array, within_int32
+from .trees.short import in_short
 from .trees.tree import PyTree
 
 Schedules = Mapping[str, Callable[[Any], Any]]
 """Functions of the step, by the names of the hyperparameters that they are given for."""
 
 
+@in_short
 class ScheduledState(NamedTuple):
     """State of a transformation some of whose hyperparameters are schedules."""
 

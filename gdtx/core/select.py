@@ -13,6 +13,7 @@ from .factory import transformation
 from .transformation import TRANSFORMATION, GradientTransformation
 from .trees.choice import chosen, labelled
 from .trees.layout import holding
+from .trees.short import in_short
 from .trees.tree import PyTree, leaves_as, scalar_like
 
 
@@ -32,12 +33,14 @@ Groups = Annotated[
 ]
 
 
+@in_short
 class MaskedState(NamedTuple):
     """State of a transformation of some of the parameters only."""
 
     inner: PyTree
 
 
+@in_short
 class PartitionState(NamedTuple):
     """State of transformations of groups of parameters: the state of each, by label."""
 

@@ -14,6 +14,7 @@ from ..core.numbers.norms import is_finite
 from ..core.numbers.numerics import cast, compute_dtype, increment
 from ..core.trees.layout import holding
 from ..core.trees.sharding import sharded_zeros, sharding_of, with_spec
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, scalar_like, statistic_like, varying_like
 from ..links.fraction import first_moment
 from .curvature import Curvature, means_of
@@ -26,6 +27,7 @@ Layout = Sequence[Layer] | None
 """The layers of a model; None for what the parameters let one expect."""
 
 
+@in_short
 class BlocksState(NamedTuple):
     """What is known of all blocks.
 

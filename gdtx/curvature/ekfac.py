@@ -13,6 +13,7 @@ from ..core.errors import fail
 from ..core.factory import transformation
 from ..core.memory import RecurState
 from ..core.transformation import GradientTransformation
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 from ..links.moments import ema
@@ -23,6 +24,7 @@ from .formulas import bases_of, divided, in_use, input_of, is_due, products_of_v
 from .preconditioner import preconditioner
 
 
+@in_short
 class EkfacState(NamedTuple):
     """State of EKFAC: that of K-FAC, and average squares along the axes of its bases."""
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core.numbers.numerics import sqrt
+from ..core.trees.short import in_short
 from ..linalg.batches import apply_by_size, in_batches
 from ..linalg.decompositions import eigh
 from ..linalg.products import adjoint, of_eigenvalues, product
@@ -17,6 +18,7 @@ Factors = dict[str, dict[str, jax.Array]]
 """Of each block, "A" of its inputs and "S" of its outputs: symmetric matrices, or stacks."""
 
 
+@in_short
 class Eigenbasis(NamedTuple):
     """Eigenvectors, as columns, and eigenvalues of both factors of a block."""
 

@@ -15,6 +15,7 @@ from ..core.numbers.numerics import cast, compute_dtype, sqrt
 from ..core.rules import each_leaf
 from ..core.transformation import GradientTransformation
 from ..core.trees.sharding import shard_like_if_explicit
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, statistic_like
 from ..formula import Expression, Reader, apply, formula_of
 from ..linalg.products import product
@@ -78,6 +79,7 @@ def _times(power: jax.Array, updates: PyTree) -> PyTree:
     return jax.tree.map(product, updates)
 
 
+@in_short
 class FisherNormState(NamedTuple):
     """State of a bound on the Fisher norm: the factor last used."""
 

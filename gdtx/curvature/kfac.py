@@ -8,6 +8,7 @@ from ..core.calls.kinds import Decay, NonNegative, StepCount, one_of
 from ..core.calls.types import TransformationLike
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree
 from ..formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, t
 from .blocks import BlocksState, Layout, advance, blocks_layout, first_blocks, precondition
@@ -16,6 +17,7 @@ from .formulas import SIDES, bases_of, divided, factors_of, in_use, is_due, prod
 from .preconditioner import preconditioner
 
 
+@in_short
 class KfacState(NamedTuple):
     """State of K-FAC: what is known of the blocks, and the state of the fallback."""
 

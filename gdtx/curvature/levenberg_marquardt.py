@@ -16,6 +16,7 @@ from ..core.numbers.numerics import cast, compute_dtype, increment
 from ..core.transformation import GradientTransformation
 from ..core.trees.apply_updates import apply_updates
 from ..core.trees.layout import Held, holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, scalar_like, statistic_like
 from ..formula import (
     PARAMETERS,
@@ -35,6 +36,7 @@ from .fisher import fisher_square
 from .formulas import fisher_form
 
 
+@in_short
 class LevenbergMarquardtState(NamedTuple):
     """State of adaptive damping: updates done, the damping, the last ratio, and inner's state."""
 

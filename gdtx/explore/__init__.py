@@ -23,7 +23,6 @@ from .noise_scale import NoiseScale as NoiseScale
 from .noise_scale import gradient_noise_scale as gradient_noise_scale
 from .noise_scale import two_batch_noise_scale as two_batch_noise_scale
 from .noisy_quadratic import NoisyQuadratic as NoisyQuadratic
-from .noisy_quadratic import Simulation as Simulation
 from .noisy_quadratic import noisy_quadratic as noisy_quadratic
 from .plots import plot_schedule as plot_schedule
 from .plots import schedule_values as schedule_values
@@ -37,6 +36,7 @@ from .problems import valley as valley
 from .range_test import LRRangeTest as LRRangeTest
 from .range_test import lr_range_test as lr_range_test
 from .range_test import plot_lr_range_test as plot_lr_range_test
+from .simulation import Simulation as Simulation
 from .spectrum import PreconditionerSpectrum as PreconditionerSpectrum
 from .spectrum import plot_preconditioner_spectrum as plot_preconditioner_spectrum
 from .spectrum import preconditioner_spectrum as preconditioner_spectrum

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.errors import at_work, fail
 from ..core.numbers.numerics import compute_dtype
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, check_arrays
 
 _TO_SPARE = 0.2
@@ -82,6 +83,7 @@ def random_direction(
     return jax.tree.map(lambda d, p: jnp.asarray(d, compute_dtype(p.dtype)), found, params)
 
 
+@in_short
 class PathDirections(NamedTuple):
     """The plane in which a training went: where it ended, and in which directions it went most.
 
@@ -102,6 +104,10 @@ class PathDirections(NamedTuple):
         width = np.maximum(high - low, 0.1 * np.max(high - low))
         spare = np.where(width > 0, _TO_SPARE * width, 1.0)
         return tuple(zip((low - spare).tolist(), (high + spare).tolist(), strict=True))
+
+    def _facts(self) -> dict[str, Any]:
+        explained = tuple(self.explained.tolist())
+        return {"positions": len(self.coordinates), "explained": explained, "center": self.center}
 
 
 def path_directions(path: PyTree, number: int = 2) -> PathDirections:

@@ -13,11 +13,13 @@ import numpy as np
 from ..core.errors import at_work, fail, summarize
 from ..core.numbers.numerics import compute_dtype
 from ..core.trees.apply_updates import apply_updates
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, check_arrays, check_shapes, leaves_as
 from .directions import PathDirections, random_direction
 from .plots import new_axes
 
 
+@in_short
 class Landscape(NamedTuple):
     """The loss along one direction or in the plane of two.
 
@@ -29,6 +31,11 @@ class Landscape(NamedTuple):
     directions: tuple[PyTree, ...]
     coordinates: tuple[np.ndarray, ...]
     losses: np.ndarray
+
+    def _facts(self) -> dict[str, Any]:
+        spans = tuple((along[0], along[-1]) for along in self.coordinates)
+        low, high = np.nanmin(self.losses), np.nanmax(self.losses)
+        return {"points": self.losses.shape, "spans": spans, "losses": (low, high)}
 
 
 def loss_landscape(

@@ -14,10 +14,12 @@ from jax.core import Tracer
 from ..core.errors import at_work, summarize
 from ..core.transformation import TRANSFORMATION, GradientTransformation
 from ..core.trees.apply_updates import apply_updates
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, check_arrays
 from ..links.clipping import global_norm
 
 
+@in_short
 class Minimized(NamedTuple):
     """Where a minimization ended, and how it came there.
 
@@ -38,6 +40,12 @@ class Minimized(NamedTuple):
     losses: jax.Array
     gradient_norms: jax.Array
     path: PyTree = None
+
+    def _facts(self) -> dict[str, Any]:
+        if np.ndim(self.steps) or isinstance(self.steps, Tracer):
+            return self._asdict()
+        first = {"first_loss": self.losses[0]} if len(self.losses) else {}
+        return {"steps": self.steps, **first, "value": self.value, "params": self.params}
 
 
 def minimize(

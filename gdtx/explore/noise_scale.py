@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from ..core.numbers.numerics import square
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree
 
 
+@in_short
 class NoiseScale(NamedTuple):
     r"""$\operatorname{tr} \Sigma$ of the gradients of single examples and $|G|^2$ of their mean.
 
@@ -26,6 +28,9 @@ class NoiseScale(NamedTuple):
     def scale(self) -> jax.Array:
         r"""$\operatorname{tr} \Sigma / |G|^2$, in examples."""
         return self.trace / self.squared_norm
+
+    def _facts(self) -> dict[str, Any]:
+        return {"scale": self.scale, **self._asdict()}
 
 
 def gradient_noise_scale(
@@ -116,7 +121,7 @@ def two_batch_noise_scale(small: tuple[Any, Any], big: tuple[Any, Any]) -> Noise
 
     >>> from gdtx import explore
     >>> explore.two_batch_noise_scale((1, 3.0), (2, 2.0))
-    NoiseScale(trace=2.0, squared_norm=1.0)
+    NoiseScale(scale=2, trace=2, squared_norm=1)
     """
     (few, noisy), (many, steady) = small, big
     trace = (noisy - steady) / (1 / few - 1 / many)

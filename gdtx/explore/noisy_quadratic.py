@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,17 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.transformation import GradientTransformation
-from ..core.trees.apply_updates import apply_updates
+from ..core.trees.short import in_short
 from ..links.arithmetic import elementwise
 from ..wrappers.average import decays
-from ..wrappers.evaluation import eval_params
-
-
-class Simulation(NamedTuple):
-    """The mean loss over seeds at each step, that before the first included, and its error."""
-
-    risk: jax.Array
-    standard_error: jax.Array
+from .simulation import Simulation, simulated
 
 
 class Moments(NamedTuple):
@@ -37,6 +29,7 @@ class Moments(NamedTuple):
     a_a: jax.Array
 
 
+@in_short
 class NoisyQuadratic(NamedTuple):
     r"""The loss $\frac12 \sum_i h_i \theta_i^2$ with gradients $h_i \theta_i + \varepsilon_i$.
 
@@ -143,7 +136,7 @@ class NoisyQuadratic(NamedTuple):
         (21,)
         """
         key = jax.random.key(0) if key is None else key
-        return _simulate(self, tx, batch_size, jax.random.split(key, seeds), steps)
+        return simulated(self, tx, batch_size, jax.random.split(key, seeds), steps)
 
 
 def noisy_quadratic(
@@ -228,23 +221,3 @@ def _risk(problem: NoisyQuadratic, power: Any, per_step: tuple[jax.Array, ...]) 
 
     _, risks = jax.lax.scan(step, start_moments(problem), per_step)
     return jnp.append(problem.loss(problem.start), risks)
-
-
-@partial(jax.jit, static_argnames="steps")
-def _simulate(
-    problem: NoisyQuadratic, tx: GradientTransformation, batch_size: Any, keys: Any, steps: int
-) -> Simulation:
-    def run(key: jax.Array) -> jax.Array:
-        def step(carry: Any, key: jax.Array) -> Any:
-            theta, state = carry
-            gradient = problem.gradient(theta, key, batch_size)
-            updates, state = tx.update(gradient, state, theta)
-            theta = apply_updates(theta, updates)
-            return (theta, state), problem.loss(eval_params(tx, state, theta))
-
-        start = (problem.start, tx.init(problem.start))
-        _, losses = jax.lax.scan(step, start, jax.random.split(key, steps))
-        return jnp.append(problem.loss(problem.start), losses)
-
-    losses = jax.vmap(run)(keys)
-    return Simulation(losses.mean(0), losses.std(0, ddof=1) / jnp.sqrt(len(losses)))

@@ -9,9 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..core.trees.short import in_short
+
 Point = tuple[float, float]
 
 
+@in_short
 class Problem(NamedTuple):
     """A function of two numbers to minimize, with what a picture of it needs.
 
@@ -28,6 +31,9 @@ class Problem(NamedTuple):
     start: Point
     minima: tuple[Point, ...]
     bounds: tuple[Point, Point]
+
+    def _facts(self) -> dict[str, Any]:
+        return {"name": self.name, "start": self.start, "minima": self.minima}
 
 
 def quadratic(curvatures: tuple[float, float] = (1.0, 25.0), angle: float = 0.0) -> Problem:

@@ -13,11 +13,13 @@ import numpy as np
 
 from ..core.numbers.numerics import compute_dtype, one_minus_power
 from ..core.trees.apply_updates import apply_updates
+from ..core.trees.short import in_table
 from ..core.trees.tree import PyTree
 from .plots import new_axes
 from .suggest import RULES, suggest
 
 
+@in_table
 class LRRangeTest(NamedTuple):
     """The curve of a range test and the learning rates that it suggests.
 
@@ -47,6 +49,10 @@ class LRRangeTest(NamedTuple):
             f"<LRRangeTest: {len(self.losses)} steps, {end} at {self.learning_rates[-1]:.2g}; "
             f"{rates or 'no suggestions'}>"
         )
+
+    def _facts(self) -> dict[str, Any]:
+        end = "diverged at" if self.diverged else "stopped at"
+        return {"steps": len(self.losses), end: self.learning_rates[-1], **self.suggestions}
 
 
 def lr_range_test(

@@ -11,11 +11,13 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..core.errors import at_work, fail
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, check_arrays
 from ..links.matrix.full_matrix import LARGEST
 from .plots import new_axes
 
 
+@in_short
 class PreconditionerSpectrum(NamedTuple):
     """The matrix by which a step multiplies the gradient, and what it does along its axes.
 
@@ -33,6 +35,11 @@ class PreconditionerSpectrum(NamedTuple):
         """The largest singular value over the smallest."""
         largest, smallest = self.singular_values[[0, -1]]
         return float(largest / smallest) if smallest else np.inf
+
+    def _facts(self) -> dict[str, Any]:
+        largest, smallest = self.singular_values[[0, -1]]
+        of = {"parameters": len(self.matrix), "condition": self.condition}
+        return {**of, "singular_values": (smallest, largest)}
 
 
 def preconditioner_spectrum(

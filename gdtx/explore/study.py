@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.trees.short import in_table
 from .plots import new_axes
 
 
+@in_table
 class BatchSizeStudy(NamedTuple):
     """The fewest steps to a target at each batch size, and the settings that took them.
 
@@ -55,6 +57,15 @@ class BatchSizeStudy(NamedTuple):
             if self.reached[i]
         ]
         return "\n  ".join(["<BatchSizeStudy", *rows, *self.warnings]) + "\n>"
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            f"batch size {size:g}": {
+                "steps": steps,
+                **{name: values[i] for name, values in self.settings.items()},
+            }
+            for i, (size, steps) in enumerate(zip(self.batch_sizes, self.steps, strict=True))
+        }
 
 
 def grid(grids: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:

@@ -13,10 +13,12 @@ from ..core.hyperparams import sweep
 from ..core.numbers.values import is_array
 from ..core.reading import hyperparams
 from ..core.transformation import GradientTransformation
+from ..core.trees.short import in_short
 from .minimize import as_transformation, minimize, moved, value_and_gradient
 from .problems import Problem
 
 
+@in_short
 class Trajectories(NamedTuple):
     """Paths on a problem, by name of the method.
 
@@ -31,6 +33,11 @@ class Trajectories(NamedTuple):
     positions: dict[str, np.ndarray]
     losses: dict[str, np.ndarray]
     transformations: dict[str, GradientTransformation]
+
+    def _facts(self) -> dict[str, Any]:
+        steps = max((len(losses) - 1 for losses in self.losses.values()), default=0)
+        ends = {name: losses[-1] for name, losses in self.losses.items()}
+        return {"problem": self.problem.name, "steps": steps, "last_losses": ends}
 
 
 def trajectories(

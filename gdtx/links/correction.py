@@ -24,6 +24,7 @@ from ..core.numbers.numerics import (
 )
 from ..core.rules import each_leaf
 from ..core.transformation import GradientTransformation
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, Symbol, apply, formula_of, shifted, t
 
@@ -70,6 +71,7 @@ def _corrected(u: Expression, reader: Reader, remaining: Expression) -> Expressi
     return u / remaining
 
 
+@in_short
 class ProductState(NamedTuple):
     """State of a bias correction whose decay changes: updates done, product of their decays."""
 

@@ -12,9 +12,11 @@ from ..core.factory import transformation
 from ..core.numbers.numerics import increment
 from ..core.rules import each_leaf
 from ..core.transformation import GradientTransformation
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, real_scalar, scalar_like
 
 
+@in_short
 class PlateauState(NamedTuple):
     """State of a reduction on plateaus: its factor, and what it knows of the values."""
 

@@ -18,10 +18,12 @@ from ..core.rules import checked_result, walk
 from ..core.transformation import GradientTransformation
 from ..core.trees.boxes import refilled
 from ..core.trees.copies import unlike_params
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, check_params, leaves_as
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 
 
+@in_short
 class Margins(NamedTuple):
     """Means of an array over its largest axis, and over its second largest."""
 

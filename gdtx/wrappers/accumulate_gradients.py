@@ -20,6 +20,7 @@ from ..core.numbers.numerics import increment
 from ..core.numbers.values import at_hand, is_array, within_int32
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, Symbol, apply, expression, formula_of, t
 from ..links.moments import running_sum
@@ -46,6 +47,7 @@ Every = Annotated[
 ]
 
 
+@in_short
 class AccumulateState(NamedTuple):
     """State of an accumulation: updates done, gradients since the last one, and their sum."""
 

@@ -17,12 +17,14 @@ from ..core.rules import beside, each_leaf
 from ..core.scheduled import ScheduledState
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t
 from ..links.moments import ema
 from .evaluation import alongside
 
 
+@in_short
 class AverageState(NamedTuple):
     """State of an average of the parameters: that of :func:`ema`, and that of `inner`."""
 

@@ -14,10 +14,12 @@ from ..core.numbers.numerics import increment
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, leaves_as, scalar_like, wide_copy
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t
 
 
+@in_short
 class LookaheadState(NamedTuple):
     """State of lookahead: updates since the slow weights moved, and those weights."""
 

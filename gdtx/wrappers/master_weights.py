@@ -16,10 +16,12 @@ from ..core.numbers.numerics import cast, is_narrow, total
 from ..core.rules import needed, unzipped, walk
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, check_shapes, leaves_as
 from ..formula import Expression, Reader, formula_of
 
 
+@in_short
 class MasterState(NamedTuple):
     """State of master weights: float32 copies, None of parameters that need none."""
 

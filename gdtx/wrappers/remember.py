@@ -12,11 +12,13 @@ from ..core.factory import transformation
 from ..core.numbers.numerics import compute_dtype, increment
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, scalar_like, statistic_like
 from ..formula import Expression, Reader, formula_of
 from ..links.clipping import global_norm
 
 
+@in_short
 class RememberState(NamedTuple):
     """What is remembered: updates done, how many came out shorter, the last norms in and out."""
 

@@ -13,11 +13,13 @@ from ..core.factory import transformation
 from ..core.rules import beside, each_leaf
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, leaves_as, scalar_like, wide_copy
 from ..formula import MEMORY, PARAMETERS, Expression, Reader, Symbol, formula_of, t
 from .evaluation import alongside
 
 
+@in_short
 class ScheduleFreeState(NamedTuple):
     """State of schedule-free training: the sequence that `inner` moves, and how it is averaged."""
 

@@ -17,12 +17,14 @@ from ..core.numbers.numerics import increment
 from ..core.numbers.values import is_array
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, statistic_like
 from ..formula import Expression, Reader, apply, formula_of, opaque
 from ..links.clipping import global_norm
 from ._conditional import update_if
 
 
+@in_short
 class SkipState(NamedTuple):
     """State of a transformation that skips: all steps skipped, and how many the last in a row."""
 

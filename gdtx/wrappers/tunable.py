@@ -17,10 +17,12 @@ from ..core.factory import transformation
 from ..core.hyperparams import numbers, scalars
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import Held, holding
+from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, formula_of
 
 
+@in_short
 class TunableState(NamedTuple):
     """State of a transformation whose hyperparameters may be set: their values by path."""
 

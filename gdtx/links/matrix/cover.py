@@ -17,10 +17,12 @@ from ...core.rules import checked_result, unzipped, walk
 from ...core.transformation import GradientTransformation
 from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
+from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, check_params
 from ...formula import MEMORY, Expression, Reader, apply, at_hand, formula_of
 
 
+@in_short
 class CoverState(NamedTuple):
     """State of a cover: for each parameter a tuple of bounds, an array along each of its axes."""
 

@@ -15,6 +15,7 @@ from ...core.factory import transformation
 from ...core.numbers.numerics import increment
 from ...core.transformation import GradientTransformation
 from ...core.trees.layout import holding
+from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, scalar_like, statistic_like
 from ...formula import (
     Expression,
@@ -40,6 +41,7 @@ from .statistics import (
 )
 
 
+@in_short
 class EigenbasisState(NamedTuple):
     """State of a magnitude in an eigenbasis: updates done, bases that failed, the states of its
     direction, of its magnitude and of its statistic, and the basis, eigenvectors as columns."""

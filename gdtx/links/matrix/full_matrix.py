@@ -17,6 +17,7 @@ from ...core.transformation import GradientTransformation
 from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
 from ...core.trees.sharding import replicate, replicated_zeros, shard_like_if_explicit
+from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, check_params
 from ...formula import MEMORY, Expression, Reader, formula_of, inverse_root
 from ...linalg.inverse import inverse_root_times, within_range
@@ -25,6 +26,7 @@ LARGEST = 2**28
 """Bytes of one matrix that nobody is taken to have wanted, having set no block size."""
 
 
+@in_short
 class FullMatrixState(NamedTuple):
     """State of full-matrix AdaGrad: for each parameter its matrices, one for each block."""
 

@@ -16,6 +16,7 @@ from ...core.numbers.numerics import increment
 from ...core.numbers.values import is_array, is_zero
 from ...core.transformation import GradientTransformation
 from ...core.trees.layout import holding
+from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, scalar_like, statistic_like
 from ...formula import IDENTITY, Expression, Reader, Symbol, apply, formula_of, statistics_of_sides
 from ...linalg.batches import recompute
@@ -31,6 +32,7 @@ from .statistics import (
 )
 
 
+@in_short
 class PreconditionState(NamedTuple):
     """State of a preconditioner: updates done, roots that failed, the states of its direction and
     of its statistic, and the last good roots."""

@@ -16,11 +16,13 @@ from ...core.transformation import GradientTransformation
 from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
 from ...core.trees.sharding import replicate, replicated_zeros
+from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, check_params, scalar_like
 from ...formula import MEMORY, Expression, Reader, apply, formula_of, inverse_root, shifted, t
 from ...linalg.inverse import inverse_root_times, within_range
 
 
+@in_short
 class WindowState(NamedTuple):
     """State of full-matrix AdaGrad on a window: for each parameter the last gradients and their
     inner products, and which of them is the oldest."""
