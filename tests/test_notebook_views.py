@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from everything import EVERY
+from flax.core import FrozenDict
 
 import gdtx
 from gdtx import explore, states
@@ -99,6 +100,11 @@ def test_states_hold_anything():
     assert repr(states.CountState(jnp.array(True))) == "CountState(step=True)"
     assert repr(states.CountState(jnp.array(0.1, jnp.bfloat16))) == "CountState(step=0.1001)"
     assert "SingleDeviceSharding" in repr(states.CountState(jnp.ones(2).sharding))
+    assert repr(jax.tree.map(type, states.CountState(np.ones(2)))) == "CountState(step=ndarray)"
+    assert repr(states.CountState(np.array(None))) == "CountState(step=None)"
+    of_flax = states.CountState(FrozenDict(w={"kernel": jnp.ones((3, 4))}))
+    assert repr(of_flax) == "CountState(step=FrozenDict(w/kernel=float32[3,4]))"
+    assert repr(states.CountState(gdtx.sgd(0.5))) == f"CountState(step={gdtx.sgd(0.5)!r})"
     many = states.CountState({str(i): jnp.ones(2) for i in range(99)})
     assert repr(many).endswith("'10': float32[2], '11': float32[2], ... 87 more})")
     assert many._repr_html_().count("<tr>") == 13

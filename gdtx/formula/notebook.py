@@ -14,6 +14,7 @@ from ..core.calls.call import Call
 from ..core.numbers.values import is_array
 from ..core.schedule import clip_schedule, merge_schedules, shift_schedule
 from ..core.transformation import GradientTransformation, write_formulas_with
+from ..core.trees.short import short
 from .expression import Symbol, expression
 from .latex import show, written
 from .notation import escaped
@@ -72,7 +73,7 @@ def _value(value: Any) -> str | None:
     """A number or a few, the type of a large array, the name of a schedule; None if it has none."""
     if is_array(value):
         if isinstance(value, Tracer) or np.size(value) > _FEW:
-            return _word(f"{value.dtype}[{','.join(map(str, value.shape))}]")
+            return _word(short(value))
         numbers = ", ".join(show(expression(number)) for number in np.ravel(value))
         return numbers if value.ndim == 0 else rf"\left[ {numbers} \right]"
     if isinstance(value, Call):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import keystr, tree_flatten_with_path
 
-from ..calls.text import show
+from ..calls.text import Printed, show
 from ..numbers.values import at_hand
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def short(value: Any) -> str:
     >>> short({"w": jnp.ones((3, 4)), "step": jnp.array(7), "none": None})
     "{'w': float32[3,4], 'step': 7, 'none': None}"
     """
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, type):
         return _array(value)
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -42,7 +42,16 @@ def short(value: Any) -> str:
     if type(value) is tuple:
         end = "," if len(value) == 1 else ""
         return f"({_listed((('', item) for item in value), len(value))}{end})"
+    leaves = [] if isinstance(value, Printed) else _leaves(value)
+    if any(name for name, _ in leaves):  # a container of some other library, as `nnx.State`
+        items = ((f"{name}=", leaf) for name, leaf in leaves)
+        return f"{type(value).__name__}({_listed(items, len(leaves))})"
     return show(value)
+
+
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
+    paths = tree_flatten_with_path(tree)[0]
+    return [(keystr(path, simple=True, separator="/"), leaf) for path, leaf in paths]
 
 
 def _listed(items: Iterator[tuple[str, Any]], number: int) -> str:
@@ -58,7 +67,7 @@ def _array(value: Any) -> str:
         numbers = at_hand(value)  # none of a tracer, or of what is not in this process
         if numbers.size:
             number = numbers[()]
-            return f"{number:.4g}" if jnp.issubdtype(number.dtype, jnp.floating) else str(number)
+            return f"{number:.4g}" if jnp.issubdtype(value.dtype, jnp.floating) else str(number)
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"
 
 
@@ -104,9 +113,9 @@ def in_table(cls: type[T]) -> type[T]:
         facts = _facts(self)
         if facts is not None:
             return table(cls.__name__, facts)
-        leaves = tree_flatten_with_path(self)[0]
+        leaves = _leaves(self)
         shown = leaves[:_MOST] if len(leaves) > _MOST + 1 else leaves
-        rows = {keystr(path, simple=True, separator="/"): short(leaf) for path, leaf in shown}
+        rows = {name: short(leaf) for name, leaf in shown}
         if len(leaves) > len(shown):
             rows["…"] = f"{len(leaves) - len(shown)} more"
         return table(cls.__name__, rows)
