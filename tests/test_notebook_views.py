@@ -104,11 +104,14 @@ def test_states_hold_anything():
     assert repr(states.CountState(np.array(None))) == "CountState(step=None)"
     of_flax = states.CountState(FrozenDict(w={"kernel": jnp.ones((3, 4))}))
     assert repr(of_flax) == "CountState(step=FrozenDict(w/kernel=float32[3,4]))"
-    assert repr(states.CountState(gdtx.sgd(0.5))) == f"CountState(step={gdtx.sgd(0.5)!r})"
+    rule = gdtx.sgd(jnp.array(0.5))
+    assert repr(states.CountState(rule)) == f"CountState(step={rule!r})"
+    assert repr(states.CountState([jnp.ones(9), 1])) == "CountState(step=[float32[9], 1])"
     many = states.CountState({str(i): jnp.ones(2) for i in range(99)})
     assert repr(many).endswith("'10': float32[2], '11': float32[2], ... 87 more})")
     assert many._repr_html_().count("<tr>") == 13
     assert "87 more" in many._repr_html_()
+    assert "<b>" not in states.CountState({"<b>": 1})._repr_html_()
     odd = states.CountState("<b>")
     assert "<b>" not in odd._repr_html_()
     assert pickle.loads(pickle.dumps(odd)) == odd == states.CountState("<b>")
@@ -119,8 +122,11 @@ def results():
     descent = {"slow": gdtx.sgd(0.01), "fast": gdtx.sgd(0.02)}
     x = np.arange(12.0).reshape(4, 3) ** 2
     yield explore.minimize(problem.fun, np.ones(2), gdtx.sgd(0.0), 4), "params=float32[2])"
-    yield explore.trajectories(descent, problem, 4), "steps=4, last_losses={'slow': "
-    yield explore.Landscape(x, (x,), (x[:, 0],), x), "points=(4, 3), spans=((0, 81),)"
+    h, start = np.array([1, 25]), np.array(problem.start)
+    ends = [0.5 * h @ (start * (1 - rate * h) ** 4) ** 2 for rate in (0.01, 0.02)]
+    losses = f"steps=4, last_losses={{'slow': {ends[0]:.4g}, 'fast': {ends[1]:.4g}}}"
+    yield explore.trajectories(descent, problem, 4), losses
+    yield explore.Landscape(x, (x,), (x[:, 0],), x), "spans=((0, 81),), losses=(0, 121)"
     yield explore.path_directions(x), "positions=4, explained=("
     yield explore.NoiseScale(jnp.array(3.0), jnp.array(2.0)), "scale=1.5, trace=3"
     yield explore.noisy_quadratic(8), "curvatures=float32[8]"
@@ -140,6 +146,15 @@ def test_results_are_a_line_and_a_short_table():
         # A tree of the same class with something else in it prints too.
         other = jax.tree.map(lambda x: None, result)
         assert repr(other).startswith(f"{name}(")
+
+
+def test_many_minimizations_have_shapes():
+    problem = explore.quadratic()
+    many = jax.vmap(lambda x: explore.minimize(problem.fun, x, gdtx.sgd(0.0), 4))(jnp.ones((3, 2)))
+    assert repr(many) == (
+        "Minimized(params=float32[3,2], state=(), value=float32[3], steps=int32[3], "
+        "losses=float32[3,4], gradient_norms=float32[3,4], path=None)"
+    )
 
 
 def test_studies_have_tables():
