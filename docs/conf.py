@@ -62,6 +62,6 @@ html_theme_options = {
 html_static_path = ["_static"]
 html_favicon = "_static/gdtx.svg"
 html_css_files = ["gdtx.css"]
-html_search_scorer = "_static/scorer.js"
+html_search_scorer = str(HERE / "_static" / "scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
