@@ -9,7 +9,7 @@ HOLDS = "holds"
 CORRECTED = "holds with a correction"
 FAILS = "does not hold here"
 
-# Each a mark, and a colour that is readable on white and on a dark page.
+# Each a mark, and the colour of the line beside it, on white and on a dark page.
 SHOWN = {HOLDS: ("✓", "#1b8a5a"), CORRECTED: ("≈", "#c26a00"), FAILS: ("✗", "#d6423b")}
 
 MIME_TYPE = "application/vnd.gdtx.claim+json"
