@@ -3,6 +3,7 @@
 `isinstance` is for these; :func:`gdtx.find` reads any state by the names in it.
 """
 
+from .core.memory import CountedRecurState as CountedRecurState
 from .core.memory import CountState as CountState
 from .core.memory import RecurState as RecurState
 from .core.scheduled import ScheduledState as ScheduledState

@@ -27,6 +27,11 @@ def linear(params, x):
     return x @ params["w"] + params["b"][None]
 
 
+def pulled(u, last, params, step):
+    """A rule that sees all that a rule of `recur` may see."""
+    return (u - last) / step + 0.1 * params, {"last": u}
+
+
 def extras(name, params):
     """What a row asks for beside gradients and parameters; it varies as the parameters do."""
     if "natural_gradient" in name:
@@ -45,7 +50,7 @@ KINDS = {
         "elementwise": gdtx.elementwise(jnp.tanh),
         "with_params": gdtx.with_params(jnp.add),
         "treewise": gdtx.treewise(partial(jax.tree.map, jnp.negative)),
-        "recur": gdtx.recur(lambda u, last: (u - last, {"last": u}), last=0.0),
+        "recur": gdtx.recur(pulled, last=lambda p: p),
         "accumulate": gdtx.accumulate(jnp.add),
         "counted": gdtx.counted(lambda t: lambda u: u / t),
         "randomized": gdtx.randomized(lambda t: lambda key, u: u + jax.random.normal(key, u.shape)),

@@ -81,6 +81,17 @@ LAWS = {
         ),
         gdtx.scale_by_adam(),
     ),
+    "a rule that sees the step is counted": (
+        gdtx.recur(lambda u, step: (u / step, {})), gdtx.counted(lambda t: lambda u: u / t)),
+    "a rule that sees the parameter is with_params": (
+        gdtx.recur(lambda u, params: (u + 0.1 * params, {})),
+        gdtx.with_params(lambda u, p: u + 0.1 * p)),
+    "a first value may be computed from the parameter": (
+        gdtx.recur(lambda u, a: (a, {"a": a + u}), a=lambda p: 0.5 + 0 * p),
+        gdtx.recur(lambda u, a: (a, {"a": a + u}), a=0.5)),
+    "buffers have the names that they are given": (
+        gdtx.recur(lambda u, step, params: (step, {"step": u, "params": u}), step=0.5, params=0.0),
+        gdtx.recur(lambda u, a: (a, {"a": u}), a=0.5)),
     "masked with all": (gdtx.masked(a, True), a),
     "masked with none": (gdtx.masked(a, {"a": False, "b": False}), gdtx.identity()),
     "partition of one group": (gdtx.partition({"all": a}, [("**", "all")]), a),
@@ -178,7 +189,8 @@ def test_counted_runs_once_per_update():
 
 def test_counts_saturate():
     last = jnp.asarray(np.iinfo(np.int32).max)
-    for tx in (gdtx.bias_correction(0.9, ahead=1), gdtx.scale(lambda t: 1.0)):
+    counted = gdtx.recur(lambda u, step: (u * (step > 0), {}))
+    for tx in (gdtx.bias_correction(0.9, ahead=1), gdtx.scale(lambda t: 1.0), counted):
         state = jax.tree.map(lambda _: last, tx.init(PARAMS))
         updates, state = tx.update(PARAMS, state)
         chex.assert_trees_all_equal(updates, PARAMS)
@@ -288,6 +300,40 @@ def test_rule_that_remembers_several_buffers():
     tx = gdtx.recur(rule, slow=0.0, fast=0.0)
     assert_same(tx, gdtx.join(gdtx.subtract, fast=gdtx.ema(0.5), slow=gdtx.ema(0.9)), rtol=1e-5,
                 atol=1e-6)  # fmt: skip
+
+
+def test_a_rule_sees_the_step_and_a_first_value_the_parameter():
+    """The state counts in int32, from 1 on, and keeps the first value in the dtype of a buffer."""
+    tx = gdtx.recur(
+        lambda u, start, step, params: (step * (params - start), {"start": start}),
+        "bfloat16",
+        start=lambda p: p + 1 / 3,
+    )
+    params = jnp.ones(2)
+    state = tx.init(params)
+    assert state.step.dtype == jnp.int32
+    start = state.inner.buffers["start"]
+    assert start.dtype == jnp.bfloat16
+    for t in (1, 2, 3):
+        u, state = tx.update(params, state, params)
+        np.testing.assert_array_equal(u, t * (params - start.astype("float32")))
+        assert state.step == t
+
+
+def test_first_values_are_refused_by_leaf():
+    def first(f, param):
+        return gdtx.recur(lambda u, a: (u, {"a": a}), a=f).init({"w": param})
+
+    with pytest.raises(ValueError, match=r"a, of params\['w'\], must be .* its shape \(2,\), got"):
+        first(lambda p: jnp.sum(p), jnp.ones(2))
+    with pytest.raises(ValueError, match=r"must be a real array"):
+        first(lambda p: 1j * p, jnp.ones(2))
+    with pytest.raises(
+        TypeError, match=r"recur: a must be a scalar or a function of the parameter"
+    ):
+        first(None, jnp.ones(2))
+    with pytest.raises(ValueError, match=r"recur: needs the parameters"):
+        gdtx.recur(lambda u, params: (u, {})).update(jnp.ones(2), gdtx.states.RecurState({}))
 
 
 @pytest.mark.parametrize("name", ["adam", "rprop", "adadelta"])

@@ -192,6 +192,11 @@ def smooth(u, short, long):
     return short * short + long, {"short": short, "long": 0.9 * long + 0.1 * u}
 
 
+def pull(u, mean, start, params, step):
+    mean = 0.9 * mean + u / step
+    return mean + 0.1 * (params - start), {"mean": mean, "start": start}
+
+
 g, mean, power, root = (
     gdtx.identity(),
     gdtx.chain(gdtx.ema(0.9), gdtx.bias_correction(0.9)),
@@ -236,6 +241,7 @@ EXPRESSIONS = [
     gdtx.chain(gdtx.scale_by_adadelta(), gdtx.scale_by_adadelta(0.5)),
     gdtx.chain(gdtx.recur(change, last=0.0), gdtx.scale(-0.1)),
     gdtx.recur(smooth, short=1.0, long=2.0),
+    gdtx.chain(gdtx.recur(pull, start=lambda p: 2 * p, mean=lambda p: p * p), gdtx.scale(-0.01)),
     gdtx.accumulate(lambda u, a: a * a / (1 + a * a) + u, initial=0.5, nesterov=True),
     gdtx.scale_by_schedule(lambda step: 1 / (step + 2.0)),
     gdtx.sgd(lambda step: 0.1 * 0.5**step),

@@ -30,6 +30,10 @@ CASES = {name: METHODS[name].make for name in TABLED} | {
     "scheduled": lambda lr: gdtx.adam(gdtx.linear_schedule(lr, 0.0, 10)),
     "clipped": lambda lr: gdtx.chain(gdtx.clip_by_global_norm(0.5), gdtx.adam(lr)),
     "bfloat16 buffers": lambda lr: gdtx.chain(gdtx.trace(0.9, dtype="bfloat16"), gdtx.scale(-lr)),
+    "first values": lambda lr: gdtx.recur(
+        lambda u, a, params, step: (-lr * (u + (params - a) / step), {"a": 0.9 * a}),
+        a=lambda p: jnp.ones(p.shape) + p,
+    ),
     "masked": lambda lr: gdtx.masked(gdtx.adam(lr), {"b": False, "s": True, "v": False, "w": True}),
 }
 SPECS = {

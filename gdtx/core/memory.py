@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
-from .calls.functions import accepts_arguments, with_arguments
+from .buffers import first_buffer, stored
+from .calls.functions import accepts_arguments, named_by, with_arguments
 from .calls.kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction
 from .errors import LeafError, calling, fail, summarize
 from .factory import transformation
-from .numbers.handover import counts
-from .numbers.narrow import bits, drawn, mixed, rounded_by_chance
-from .numbers.numerics import cast, compute_dtype, increment, is_narrow, real_like
-from .numbers.values import is_array
-from .rules import checked_result, each_leaf, unzipped, walk
+from .numbers.numerics import cast, compute_dtype, increment, real_like, seen_by_rules
+from .rules import beside, checked_result, each_leaf, unzipped, walk
 from .transformation import GradientTransformation
 from .trees.layout import holding
 from .trees.short import in_short
-from .trees.tree import PyTree, check_shapes, explicit_sharding, leaves_as, scalar_like
+from .trees.tree import PyTree, check_shapes, leaves_as, scalar_like
 
 
 @in_short
@@ -29,6 +25,14 @@ class RecurState(NamedTuple):
     """State of a rule that remembers: each buffer is a tree like the parameters."""
 
     buffers: dict[str, PyTree]
+
+
+@in_short
+class CountedRecurState(NamedTuple):
+    """State of a rule that remembers and sees the step: updates done, and its buffers."""
+
+    step: jax.Array
+    inner: RecurState
 
 
 @in_short
@@ -52,12 +56,18 @@ def recur(
 
     Args:
         rule: function of the update and, by name, its buffers; returns the new update and a dict
-            of the new buffers.
+            of the new buffers. If it names `params`, it is given the parameter too, and if it
+            names `step`, the number of this update, 1 at first, unless buffers have these names.
         dtype: in which buffers are kept; by default the parameter's, at least float32.
-        **initial: the buffers' names and first values, each a number or a scalar array.
+        **initial: the buffers' names and first values, each a number, a scalar array, or a
+            function of the parameter that returns an array of its shape.
 
     Returns:
-        A transformation whose state holds one array per buffer and parameter.
+        A transformation whose state holds one array per buffer and parameter, and one count if
+        the rule names `step`.
+
+    Raises:
+        ValueError: from `update`, if the rule names `params` and there are none.
 
     >>> import gdtx, jax.numpy as jnp
     >>> change = gdtx.recur(lambda u, last: (u - last, {"last": u}), last=0.0)
@@ -65,50 +75,66 @@ def recur(
     >>> _, state = change.update(jnp.array(5.0), state)
     >>> change.update(jnp.array(7.0), state)[0]
     Array(2., dtype=float32)
+
+    A pull to where training began:
+
+    >>> def pulled(u, start, params):
+    ...     return u + 0.1 * (params - start), {"start": start}
+    >>> anchored = gdtx.recur(pulled, start=lambda p: p)
+    >>> anchored.update(jnp.array(0.0), anchored.init(jnp.array(5.0)), jnp.array(7.0))[0]
+    Array(0.2, dtype=float32)
     """
 
-    if not accepts_arguments(rule, 1, *initial):
+    seen = [name for name in named_by(rule, "params", "step") if name not in initial]
+    if not accepts_arguments(rule, 1, *initial, *seen):
         raise TypeError(
             f"recur: rule must be a function of an array and its buffers by name, "
             f"{', '.join(initial) or 'none'}, got {with_arguments(rule)}"
         )
+    is_counted = "step" in seen
 
-    def init(params: PyTree) -> RecurState:
-        def full(name: str, value: Any) -> PyTree:
-            if not (is_array(value) or isinstance(value, int | float | complex)):
-                fail(TypeError, f"{name} must be a scalar, got {summarize(value)}")
-            if jnp.shape(value) != ():
-                fail(ValueError, f"{name} must be a scalar, got {summarize(value)}")
-            return jax.tree.map(
-                lambda p: jnp.full_like(p, value, dtype=_buffer_dtype(p.dtype, dtype)), params
-            )
-
-        return RecurState({name: full(name, value) for name, value in initial.items()})
+    def init(params: PyTree) -> RecurState | CountedRecurState:
+        first = {name: first_buffer(name, x, params, dtype) for name, x in initial.items()}
+        state = RecurState(first)
+        return CountedRecurState(scalar_like(params, 0, jnp.int32), state) if is_counted else state
 
     def update(
-        updates: PyTree, state: RecurState, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, RecurState]:
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, RecurState | CountedRecurState]:
+        count = increment(state.step) if is_counted else None
         leaves, structure = jax.tree.flatten(updates)
+        trees = (state.inner if is_counted else state).buffers
         buffers = {name: leaves_as(structure, tree, "state", "updates")
-                   for name, tree in state.buffers.items()}  # fmt: skip
+                   for name, tree in trees.items()}  # fmt: skip
         for old in buffers.values():
             check_shapes(updates, old, "state")
+        beside_them = [beside(updates, params)] if "params" in seen else []
+        names = [*buffers, *(["params"] if beside_them else [])]
+        now = {} if count is None else {"step": seen_by_rules(count)}
 
-        def step(u: jax.Array, *kept: jax.Array) -> tuple[Any, ...]:
+        def step(u: jax.Array, *arrays: jax.Array) -> tuple[Any, ...]:
+            kept, param = arrays[: len(buffers)], arrays[len(buffers) :]
             old = [real_like(a, u) for a in kept]
-            wide = compute_dtype(u.dtype, *(a.dtype for a in old))
-            named = dict(zip(buffers, (cast(a, wide) for a in old), strict=True))
+            widths = (a.dtype for a in (*old, *(p.real for p in param)))
+            wide = compute_dtype(u.dtype, *widths)
+            wider = [*(cast(a, wide) for a in old),
+                     *(cast(p, compute_dtype(wide, p.dtype)) for p in param)]  # fmt: skip
+            named = now | dict(zip(names, wider, strict=True))
             result, new = _returned(rule(cast(u, wide), **named), buffers)
             return checked_result(result, u, wide), *(
-                _stored(checked_result(new[name], u, wide), a, u)
+                stored(checked_result(new[name], u, wide), a, u)
                 for name, a in zip(buffers, kept, strict=True)
             )
 
-        rows = walk(step, structure, leaves, *buffers.values())
+        rows = walk(step, structure, leaves, *buffers.values(), *beside_them)
         out, *new = map(structure.unflatten, unzipped(rows, 1 + len(buffers)))
-        return out, RecurState(dict(zip(buffers, new, strict=True)))
+        kept = RecurState(dict(zip(buffers, new, strict=True)))
+        return out, kept if count is None else CountedRecurState(count, kept)
 
-    return GradientTransformation(init, update, holding(RecurState, buffers=dict.fromkeys(initial)))
+    layout = holding(RecurState, buffers=dict.fromkeys(initial))
+    return GradientTransformation(
+        init, update, holding(CountedRecurState, inner=layout) if is_counted else layout
+    )
 
 
 @transformation(quiet=True)
@@ -196,23 +222,3 @@ def _returned(returned: Any, buffers: Any) -> tuple[Any, Any]:
         names = [", ".join(map(repr, tree)) for tree in (buffers, returned[1])]
         raise LeafError(TypeError, f": the rule must return the buffers {names[0]}, got {names[1]}")
     return returned
-
-
-def _stored(new: jax.Array, old: jax.Array, u: jax.Array) -> jax.Array:
-    """The new buffer in the dtype of the old one."""
-    if not is_narrow(old.dtype):
-        return new.astype(old.dtype)
-    # What differs from step to step: else a number whose input stays would never move again, once
-    # it did not. If nothing counts, that is what the others in the array do.
-    steps = [count.astype(jnp.uint32) for count in counts()]
-    others = [] if steps else [bits(cast(u, jnp.float32)), jnp.sum(bits(old), dtype=jnp.uint32)]
-    salt = mixed(functools.reduce(jnp.add, steps or others))
-    chance = drawn(old, salt, explicit_sharding(old))
-    return cast(rounded_by_chance(cast(new, jnp.float32), chance, old.dtype), old.dtype)
-
-
-def _buffer_dtype(param: Any, asked: DTypeLike | None) -> Any:
-    if asked is None or jnp.issubdtype(param, jnp.complexfloating):
-        # There is no narrow complex dtype.
-        return compute_dtype(param)
-    return jnp.dtype(asked)

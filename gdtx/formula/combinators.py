@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.calls.functions import is_function, named_by
 from ..core.combine import chain, feedback, join, previous
 from ..core.graft import graft
 from ..core.let import let, value_of
@@ -76,14 +77,25 @@ def _past_first(value: Expression) -> Expression:
 @formula_of(recur)
 def _(u: Expression, reader: Reader, /, rule: Any, dtype: Any, **initial: Any) -> Expression:
     last = {name: Symbol(rf"\bullet {name}", time=t - 1) for name in initial}
+    seen = {"params": PARAMETERS, "step": t}
     u = reader.atom(u)
     try:
-        out, new = rule(u, **last)
+        out, new = rule(u, **{name: seen[name] for name in named_by(rule, *seen)} | last)
         out, values = expression(out), {last[name]: expression(new[name]) for name in initial}
     except Exception:  # as of any function that is no arithmetic, see `symbolic`
         return opaque(reader.origin or rule, u)
-    names = {last[name]: (name[0],) for name in initial}
-    starts = {last[name]: value for name, value in initial.items()}
+    starts = {
+        last[name]: result(value, value, PARAMETERS) if is_function(value) else expression(value)
+        for name, value in initial.items()
+    }
+    # What a rule keeps as it was at first needs no symbol.
+    kept: dict[Expression, Expression] = {
+        symbol: shifted(starts.pop(symbol), 1)
+        for symbol in last.values() if values[symbol] == symbol
+    }  # fmt: skip
+    out = rewrite(out, kept.get)
+    values = {symbol: rewrite(values[symbol], kept.get) for symbol in starts}
+    names = {symbol: (name[0],) for name, symbol in last.items() if symbol in starts}
     _, named = reader.remember_all(names, values, starts)
     known: dict[Expression, Symbol] = {
         value: symbol.at(t) for symbol, value in values.items() if isinstance(value, Apply)

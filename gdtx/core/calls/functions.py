@@ -53,6 +53,12 @@ def accepts_arguments(f: Any, number: int, *names: str) -> bool:
     return True
 
 
+def named_by(f: Any, *names: str) -> list[str]:
+    """Those of these names that a function has among the arguments after its first."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in (_parameters(f) or [])[1:] if p.name in names and p.kind in by_name]
+
+
 def _parameters(f: Any) -> list[inspect.Parameter] | None:
     try:
         return list(inspect.signature(f).parameters.values())

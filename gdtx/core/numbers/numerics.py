@@ -14,6 +14,12 @@ def increment(count: jax.Array) -> jax.Array:
     return count + (count < jnp.iinfo(count.dtype).max).astype(count.dtype)
 
 
+def seen_by_rules(count: jax.Array) -> jax.Array:
+    """A count as functions of the step get it: in 64 bits where JAX has them, because a quotient
+    of two int32 is a float32."""
+    return cast(count, jnp.result_type(int))
+
+
 def compute_dtype(*dtypes: Any) -> Any:
     """The widest of the floating-point and complex dtypes, at least float32.
 

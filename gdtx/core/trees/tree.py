@@ -169,6 +169,13 @@ def placed_like(params: PyTree, array: jax.Array) -> jax.Array:
     return jax.device_put(array, sharding)
 
 
+def placed_as(param: Any, x: jax.Array) -> jax.Array:
+    """An array of a parameter's shape where that is, cut as that is."""
+    if isinstance(x, Tracer):
+        return varying_like(param, x)
+    return jax.device_put(x, param.sharding) if getattr(param, "committed", False) else x
+
+
 def explicit_sharding(x: Any) -> Any:
     """The sharding in an array's type, which it has on an explicit mesh, else None.
 
