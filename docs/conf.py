@@ -31,8 +31,9 @@ extensions = [
     "myst_nb",
     "laboratory",
     "reference",
+    "recipe",
 ]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "recipes/*"]  # these are parts of the page recipes
 templates_path = []
 
 # Of jax, those names that the pages mention: a list of facts, so that a build needs no network.

@@ -118,7 +118,13 @@ def visit(view, url):
 
 
 def test_the_site_is_built():
-    assert {"index.html", "which.html", "search.html", "reference/adam.html"} <= set(PAGES)
+    assert {
+        "index.html",
+        "which.html",
+        "recipes.html",
+        "search.html",
+        "reference/adam.html",
+    } <= set(PAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -154,6 +160,7 @@ def test_a_page(view, address, name):
         ("learning rate sweep", "how/sweep.html"),
         ("grid search", "how/sweep.html"),
         ("train in batches", "how/train.html"),
+        ("LaProp", "recipes.html"),
     ],
 )
 def test_search(view, address, words, target):

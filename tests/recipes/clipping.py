@@ -1,0 +1,5 @@
+"""Recipes that change the clipping."""
+
+from .problem import Peer
+
+PEERS: list[Peer] = []

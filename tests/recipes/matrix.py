@@ -1,0 +1,5 @@
+"""Recipes that change the matrix."""
+
+from .problem import Peer
+
+PEERS: list[Peer] = []

@@ -1,0 +1,101 @@
+"""What recipes and rules are run on: a loss that curves both ways, another at each step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+STEPS = 60
+SHAPES = {"w": (4, 3), "b": (3,), "s": ()}
+
+_random = np.random.default_rng(15)
+
+
+def _drawn(low: float, high: float) -> dict[str, np.ndarray]:
+    return {key: np.asarray(_random.uniform(low, high, shape)) for key, shape in SHAPES.items()}
+
+
+START = _drawn(0.3, 1.5)
+HEIGHT, FREQUENCY, PHASE = _drawn(0.2, 2.0), _drawn(1.0, 3.0), _drawn(0.0, 3.0)
+NOISE = {
+    key: 0.3 * _random.normal(size=(STEPS, *shape)) + _drawn(-0.3, 0.6)[key]
+    for key, shape in SHAPES.items()
+}
+
+
+def gradient(params: dict[str, Any], t: Any, xp: Any = np) -> dict[str, Any]:
+    """That of the loss of step t, with NumPy or jax.numpy."""
+    noise = {key: xp.asarray(NOISE[key])[t - 1] for key in params}
+    return {
+        key: HEIGHT[key] * xp.sin(FREQUENCY[key] * p + PHASE[key]) + noise[key]
+        for key, p in params.items()
+    }
+
+
+def loss(params: dict[str, Any], t: Any, xp: Any = np) -> Any:
+    return sum(
+        xp.sum(
+            xp.asarray(NOISE[key])[t - 1] * p
+            - HEIGHT[key] / FREQUENCY[key] * xp.cos(FREQUENCY[key] * p + PHASE[key])
+        )
+        for key, p in params.items()
+    )
+
+
+def hessian(params: dict[str, Any], t: Any, xp: Any = np) -> dict[str, Any]:
+    """The second derivatives, which are all on the diagonal."""
+    return {
+        key: HEIGHT[key] * FREQUENCY[key] * xp.cos(FREQUENCY[key] * p + PHASE[key])
+        for key, p in params.items()
+    }
+
+
+# Arguments of `update` that a recipe may ask for: of parameters, step, and the module of arrays.
+EXTRA: dict[str, Callable[[dict[str, Any], Any, Any], Any]] = {
+    "value": loss,
+    "hessian": hessian,
+    "grad": gradient,
+    "grad_fn": lambda params, t, xp: lambda at: gradient(at, t, xp),
+    "value_fn": lambda params, t, xp: lambda at: loss(at, t, xp),
+}
+
+
+def per_array(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule on one array, `rule(x, gradient)`, for each of the tree; `rule(x, gradient, hessian)`
+    where it takes more."""
+
+    @functools.wraps(rule)
+    def lifted(params: dict[str, Any], *functions: Any, **extra: Any) -> Any:
+        def of(key: str, f: Any) -> Any:
+            return lambda x, t: f({key: x}, t)[key]
+
+        def alone(key: str) -> Any:
+            named = {name: of(key, f) for name, f in extra.items()}
+            return rule(params[key], *(of(key, f) for f in functions), **named)
+
+        for step in zip(*map(alone, params), strict=True):
+            yield dict(zip(params, step, strict=True))
+
+    return lifted
+
+
+class Peer(NamedTuple):
+    """A recipe in pytorch_optimizer: their class and its settings.
+
+    Where theirs is another method, `differs` says what they do, and `theirs_is` is the expression
+    that does the same. Where the tolerance is not that of all, `because` says why.
+    """
+
+    recipe: str
+    theirs: str
+    settings: dict[str, Any]
+    differs: str = ""
+    theirs_is: str = ""
+    rtol: float = 1e-12
+    because: str = ""
+
+
+FLOAT32_STEP = "they compute the length of a step in float32"

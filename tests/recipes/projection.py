@@ -1,0 +1,5 @@
+"""Recipes that change the projection."""
+
+from .problem import Peer
+
+PEERS: list[Peer] = []
