@@ -24,9 +24,11 @@ from .links.matrix.window import WindowState as WindowState
 from .links.plateau import PlateauState as PlateauState
 from .wrappers.accumulate_gradients import AccumulateState as AccumulateState
 from .wrappers.average import AverageState as AverageState
+from .wrappers.displaced import DisplacedState as DisplacedState
 from .wrappers.lookahead import LookaheadState as LookaheadState
 from .wrappers.master_weights import MasterState as MasterState
 from .wrappers.remember import RememberState as RememberState
 from .wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
+from .wrappers.sharpness_aware import PerturbedState as PerturbedState
 from .wrappers.skip import SkipState as SkipState
 from .wrappers.tunable import TunableState as TunableState

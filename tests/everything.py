@@ -151,6 +151,7 @@ KINDS = {
     "wrapper": {
         "accumulate_gradients": gdtx.accumulate_gradients(INNER, 2),
         "average": gdtx.average(INNER),
+        "displaced": gdtx.displaced(INNER, gdtx.scale(0.5), from_point=True),
         "lookahead": gdtx.lookahead(INNER, 2),
         "master_weights": gdtx.master_weights(INNER),
         "polyak_step": gdtx.polyak_step(INNER),

@@ -68,6 +68,7 @@ KINDS = {
     "average": gdtx.average,
     "lookahead": lambda tx: gdtx.lookahead(tx, 2),
     "schedule_free": lambda tx: gdtx.schedule_free(tx, 0.25),
+    "displaced": lambda tx: gdtx.displaced(tx, gdtx.scale(0.5)),
     "user's": lambda tx: fixed(tx, 7.0),
 }
 

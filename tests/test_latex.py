@@ -277,6 +277,8 @@ EXPRESSIONS = [
     gdtx.lookahead(gdtx.sgd(0.1, momentum=0.9), sync_period=2, slow_step_size=0.8),
     gdtx.skip_large(gdtx.average(gdtx.sgd(0.1)), max_norm=10.0),
     gdtx.schedule_free(gdtx.sgd(0.1), 0.1, weight_lr_power=1.0),
+    gdtx.displaced(gdtx.sgd(0.1, 0.8), gdtx.chain(gdtx.scale(0.5), gdtx.ema(0.7)), from_point=True),
+    gdtx.displaced(gdtx.adam(0.1), gdtx.chain(gdtx.trace(0.5), gdtx.scale(0.5))),
     softened(0.1),
 ]
 

@@ -69,6 +69,7 @@ def test_in_front_of_a_chain(first):
 WRAPPERS = {
     "skip": gdtx.skip_nonfinite,
     "average": gdtx.average,
+    "displaced": lambda tx: gdtx.displaced(tx, gdtx.scale(0.9)),
     "lookahead": gdtx.lookahead,
     "master": gdtx.master_weights,
     "remember": gdtx.remember,

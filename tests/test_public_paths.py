@@ -109,7 +109,7 @@ TABLE = {
     "average": (
         gdtx.average(SGD, 0.5),
         "average.step average.value step 0.value",
-        "inner.learning_rate@3 inner.momentum inner.nesterov decay start",
+        "inner.learning_rate@3 inner.momentum inner.nesterov decay start bias_correction",
         "step",
     ),
     "lookahead": (
@@ -146,6 +146,13 @@ TABLE = {
         gdtx.schedule_free(SGD, STEP),
         "step weight_sum b1 z step 0.value",
         "inner.learning_rate@5 inner.momentum inner.nesterov learning_rate@0 b1 weight_lr_power",
+        "step",
+    ),
+    "displaced": (
+        gdtx.displaced(SGD, gdtx.chain(gdtx.scale(STEP), SUM)),
+        "displacement.0.step displacement.1.value step 0.value",
+        "inner.learning_rate@3 inner.momentum inner.nesterov displacement.0.factor@0 "
+        "displacement.1.initial from_point",
         "step",
     ),
     "skip_nonfinite": (

@@ -32,7 +32,9 @@ WRAPPERS = {
     "average": gdtx.average,
     "average, exponential": lambda tx: gdtx.average(tx, decay=0.9, start=1),
     "schedule_free": lambda tx: gdtx.schedule_free(tx, 0.1),
+    "displaced": lambda tx: gdtx.displaced(tx, gdtx.trace(0.5)),
     "sharpness_aware": gdtx.sharpness_aware,
+    "sharpness_aware, perturbed": lambda tx: gdtx.sharpness_aware(tx, 0.1, gdtx.trace(0.5)),
     "polyak_step": lambda tx: gdtx.polyak_step(tx, max_learning_rate=0.5),
     "remember": gdtx.remember,
     "together": lambda tx: gdtx.skip_nonfinite(
@@ -43,7 +45,9 @@ STEPS = 6
 RATE = gdtx.linear_schedule(0.25, 0.0, 16)
 by_wrapper = pytest.mark.parametrize("name", WRAPPERS)
 # In what they do with the transformation inside.
-LIKE_OTHERS = {"skip_large", "average, exponential", "together"}
+LIKE_OTHERS = {
+    "skip_large", "average, exponential", "sharpness_aware, perturbed", "together",
+}  # fmt: skip
 
 
 def gradient(params):

@@ -2,6 +2,7 @@
 
 from ..wrappers.accumulate_gradients import accumulate_gradients as accumulate_gradients
 from ..wrappers.average import average as average
+from ..wrappers.displaced import displaced as displaced
 from ..wrappers.lookahead import lookahead as lookahead
 from ..wrappers.master_weights import master_weights as master_weights
 from ..wrappers.polyak import polyak_step as polyak_step

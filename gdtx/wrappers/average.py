@@ -19,7 +19,7 @@ from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
 from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree
-from ..formula import MEMORY, PARAMETERS, Expression, Reader, apply, formula_of, t
+from ..formula import MEMORY, PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t
 from ..links.moments import ema
 from .evaluation import alongside
 
@@ -43,7 +43,10 @@ class AverageState(NamedTuple):
 
 @transformation
 def average(
-    inner: TransformationLike, decay: Decay | None = None, start: Count = 0
+    inner: TransformationLike,
+    decay: Decay | None = None,
+    start: Count = 0,
+    bias_correction: bool = True,
 ) -> GradientTransformation:
     r"""Average the parameters that the updates lead to, for :func:`eval_params`.
 
@@ -53,8 +56,12 @@ def average(
     $$\beta_t = 1 - \frac1n, \quad n = \max(t - s, 1),$$
 
     and with a decay their exponential average without the bias of its start,
-    $\beta_t = 1 - (1 - \beta) / (1 - \beta^n)$. :func:`ema` of the new parameters: the updates are
-    left as they are.
+    $\beta_t = 1 - (1 - \beta) / (1 - \beta^n)$. Without `bias_correction` the decay is $\beta_t$ as
+    it stands, but for the first parameters, with which the average begins. That is for the decays
+    of a schedule, such as those of the power average, $\beta_t = (1 - 1/t)^{\gamma + 1}$:
+    `average(tx, lambda t: (1 - 1 / (t + 1)) ** 7.94, bias_correction=False)`.
+
+    :func:`ema` of the new parameters: the updates are left as they are.
 
     The outermost of all that changes the updates: what is averaged is $\theta + u$, and a link
     after it would make the parameters something else. Around it may be what only waits or leaves
@@ -66,6 +73,8 @@ def average(
         decay: $\beta$; None weighs all alike.
         start: $s$, how many updates to leave out. Until one more is done, the average is the
             current parameters.
+        bias_correction: whether the average is as if it had begun with zeros, and the bias of that
+            had been taken out as if the decay had always been the one of now.
 
     Returns:
         A transformation whose state holds a count, the average (one buffer per array, at least
@@ -77,7 +86,9 @@ def average(
 
     References:
         Polyak & Juditsky 1992, Acceleration of stochastic approximation by averaging;
-        Ruppert 1988, Efficient estimations from a slowly convergent Robbins-Monro process.
+        Ruppert 1988, Efficient estimations from a slowly convergent Robbins-Monro process;
+        Karras et al. 2024, Analyzing and Improving the Training Dynamics of Diffusion Models,
+        arXiv:2312.02696 (power averages).
 
     >>> import gdtx, jax.numpy as jnp
     >>> tx, params = gdtx.average(gdtx.sgd(1.0), start=1), jnp.array([4.0])
@@ -88,7 +99,7 @@ def average(
     >>> gdtx.eval_params(tx, state, params)  # the mean of 2 and 1
     Array([1.5], dtype=float32)
     """
-    statistic = ema(decays(decay, start))
+    statistic = ema(decays(decay, start, bias_correction))
 
     def init(params: PyTree) -> AverageState:
         return AverageState(statistic.init(params), inner.init(params))
@@ -109,23 +120,34 @@ def average(
 
 @formula_of(average, decay=r"\beta")
 def _(
-    u: Expression, reader: Reader, inner: GradientTransformation, decay: Any, start: int
-) -> Expression:
+    u: Expression, reader: Reader, inner: GradientTransformation, decay: Any, start: int,
+    bias_correction: bool,
+) -> Expression:  # fmt: skip
     out = reader.step(reader.read(inner, u))
     count = apply("\\max", t - start, 1) if start else t
-    weight = 1 / count if decay is None else (1 - decay) / (1 - decay**count)
+    if decay is None:
+        weight = 1 / count
+    elif bias_correction:
+        weight = (1 - decay) / (1 - decay**count)
+    else:
+        weight = apply("cases", 1 - decay, apply("greater", t, start + 1), 1)
+        weight = reader.define((Symbol(r"\alpha", time=t),), weight)
     mean = (1 - weight) * MEMORY + weight * (PARAMETERS + out)
     reader.remember((r"\bar{\theta}",), mean, PARAMETERS.at(0))
     return out
 
 
-def decays(decay: Any, start: int) -> Callable[[jax.Array], jax.Array]:
+def decays(
+    decay: Any, start: int, bias_correction: bool = True
+) -> Callable[[jax.Array], jax.Array]:
     """The decay at each step with which :func:`ema` is the average itself, and no bias is left."""
 
     def at(step: jax.Array) -> jax.Array:
         before = jnp.maximum(step - start, 0).astype(jnp.result_type(float))
         if decay is None:
             return before / (before + 1)
+        if not bias_correction:
+            return jnp.where(before > 0, decay, 0)
         # From 1 - β without cancellation, so that the weight of the new value is precise.
         return jnp.where(before > 0, 1 - (1 - decay) / one_minus_power(decay, before + 1), 0)
 

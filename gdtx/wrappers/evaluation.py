@@ -19,9 +19,10 @@ def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> Py
     """The parameters to evaluate with: averages, slow weights, or those that are trained.
 
     Some transformations train one set of parameters for the sake of another, which their state
-    keeps: :func:`average`, :func:`lookahead`, :func:`schedule_free`. This finds it anywhere in the
-    state: in chains, groups and wrappers, gdtx's and Optax's, or a flax `TrainState`'s `opt_state`.
-    Of one inside of another the outer one counts. flax's nnx keeps states in containers of its own:
+    keeps: :func:`average`, :func:`lookahead`, :func:`schedule_free`, :func:`displaced`. This finds
+    it anywhere in the state: in chains, groups and wrappers, gdtx's and Optax's, or a flax
+    `TrainState`'s `opt_state`. Of one inside of another the outer one counts. flax's nnx keeps
+    states in containers of its own:
     `eval_params(tx, nnx.as_pure(optimizer.opt_state), nnx.as_pure(params))`.
 
     A state class of your own takes part if it has a method `eval_params(self, params)` that returns
@@ -62,9 +63,14 @@ def eval_params(tx: GradientTransformation, state: PyTree, params: PyTree) -> Py
                 "call eval_params(tx, state, params)",
             )
         check_arrays(params, "params")
-        parts = jax.tree.leaves(state, is_leaf=_has_eval_params)
-        parts = list(filter(_has_eval_params, parts))
-        return _found(parts, params) if parts else params
+        return evaluated(state, params)
+
+
+def evaluated(state: PyTree, params: PyTree) -> PyTree:
+    """The parameters, with those in their places that a state keeps to evaluate with."""
+    parts = jax.tree.leaves(state, is_leaf=_has_eval_params)
+    parts = list(filter(_has_eval_params, parts))
+    return _found(parts, params) if parts else params
 
 
 @one_program
