@@ -31,4 +31,6 @@ from .wrappers.remember import RememberState as RememberState
 from .wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
 from .wrappers.sharpness_aware import PerturbedState as PerturbedState
 from .wrappers.skip import SkipState as SkipState
+from .wrappers.sometimes import EveryState as EveryState
+from .wrappers.sometimes import WhenState as WhenState
 from .wrappers.tunable import TunableState as TunableState

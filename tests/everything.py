@@ -42,7 +42,10 @@ def extras(name, params):
         measured = kfac.value_grad_and_curvature(linear, kfac.squared_error, gradient=True)
         value, _, curvature = measured(params, batch, jax.random.key(0))
         return {"curvature": curvature, "value_fn": lambda params: value}
-    return {"value": jnp.float32(0.5), "grad_fn": partial(jax.tree.map, jnp.sin), "tree": params}
+    return {
+        "value": jnp.float32(0.5), "grad_fn": partial(jax.tree.map, jnp.sin), "tree": params,
+        "flag": True,
+    }  # fmt: skip
 
 
 KINDS = {
@@ -152,6 +155,7 @@ KINDS = {
         "accumulate_gradients": gdtx.accumulate_gradients(INNER, 2),
         "average": gdtx.average(INNER),
         "displaced": gdtx.displaced(INNER, gdtx.scale(0.5), from_point=True),
+        "every": gdtx.every(2, INNER),
         "lookahead": gdtx.lookahead(INNER, 2),
         "master_weights": gdtx.master_weights(INNER),
         "polyak_step": gdtx.polyak_step(INNER),
@@ -162,6 +166,7 @@ KINDS = {
         "skip_nonfinite": gdtx.skip_nonfinite(INNER, 2),
         "skip_large": gdtx.skip_large(INNER, 1e6),
         "tunable": gdtx.tunable(INNER, "learning_rate"),
+        "when": gdtx.when("flag", INNER),
         "from_optax": gdtx.interop.from_optax(
             optax.chain(optax.adam(0.1), optax.add_decayed_weights(0.1))
         ),

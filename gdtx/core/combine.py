@@ -168,7 +168,7 @@ def feedback(
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
-        emitted = _emitted(statistic, state)
+        emitted = emitted_last(statistic, state)
         if readout is not None:
             emitted, memory = readout.update(emitted, readout.init(emitted), params, **extra_args)
             if jax.tree.leaves(memory):
@@ -203,7 +203,7 @@ def previous(statistic: TransformationLike) -> GradientTransformation:
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         leaves, structure = jax.tree.flatten(updates)
-        emitted = leaves_as(structure, _emitted(statistic, state), "state", "updates")
+        emitted = leaves_as(structure, emitted_last(statistic, state), "state", "updates")
         _, state = statistic.update(updates, state, params, **extra_args)
 
         def past(u: jax.Array, a: jax.Array) -> jax.Array:
@@ -221,7 +221,7 @@ def _merged(merge: Any, *trees: PyTree) -> PyTree:
     return structure.unflatten(each_leaf(merge, structure, first, *others, what="merge"))
 
 
-def _emitted(tx: GradientTransformation, state: PyTree) -> PyTree:
+def emitted_last(tx: GradientTransformation, state: PyTree) -> PyTree:
     """What the transformation with this state emitted last: the buffer of its last link."""
     while isinstance(state, tuple):
         last = next(iter(parts(tx, state)[::-1]), None)

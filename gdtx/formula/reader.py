@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.outermost import nested
 from ..core.transformation import GradientTransformation
-from .expression import Apply, Expression, Hyperparameter, Symbol, expression, leading
+from .expression import Apply, Expression, Hyperparameter, Symbol, apply, expression, leading
 from .hyperparameters import Hyperparameters
 from .notation import letters
 from .rewriting import Definition, contains, rewrite, shifted, t
@@ -78,6 +78,13 @@ def formula(tx: GradientTransformation, values: bool = False) -> Formula:
     return Formula(reader.definitions, update, downhill, reader.hyperparameters.given)
 
 
+class Sometimes(NamedTuple):
+    """When something is done, and how many times that is."""
+
+    conditions: tuple[Expression, ...]
+    times: Expression
+
+
 class Reader:
     """Walks an expression of transformations down to the links that state their formulas."""
 
@@ -90,6 +97,7 @@ class Reader:
         self.origin: Any = None
         """The factory that returned the link being read."""
         self.hyperparameters = Hyperparameters(self, values)
+        self._sometimes: list[Sometimes] = []
         self._meanings: dict[Symbol, Any] = {
             symbol: symbol for symbol in (t, GRADIENT, PARAMETERS.at(t), Symbol("u", time=t))
         }
@@ -117,8 +125,31 @@ class Reader:
         yield
         self.branches.pop()
 
+    @contextlib.contextmanager
+    def sometimes(
+        self, conditions: Sequence[Expression], count: Expression | None = None
+    ) -> Iterator[None]:
+        """What is read inside is done under conditions, and what it remembers stays else. Where it
+        says t, it means `count`, the number of times that it is done, if that is given."""
+        outer = self._sometimes
+        conditions = tuple(map(self.counted, conditions))
+        self._sometimes = [*outer, Sometimes(conditions, t if count is None else count)]
+        yield
+        self._sometimes = outer
+
+    def counted(self, value: Expression) -> Expression:
+        """The value with what t counts where it is read; symbols at a time stay at theirs."""
+        for _, count in reversed(self._sometimes):
+
+            def change(part: Expression, count: Expression = count) -> Expression | None:
+                return count if part == t else part if isinstance(part, Symbol) else None
+
+            value = rewrite(value, change)
+        return value
+
     def define(self, candidates: tuple[Symbol, ...], value: Expression) -> Symbol:
         """A symbol for a value; the one it has, if it has one."""
+        value = self.counted(value)
         for known in self.definitions:
             if known.symbol in candidates and known[1:] == (value, None):
                 return known.symbol
@@ -138,6 +169,7 @@ class Reader:
         initials: Mapping[Symbol, Any],
     ) -> tuple[dict[Symbol, Symbol], Callable[[Expression], Expression]]:
         """The same for several, and what puts their symbols in place of them."""
+        values = {last: self._kept(value, last) for last, value in values.items()}
         # Of a schedule it is the first value that things start from.
         starts = {last: shifted(expression(initials[last]), 1) for last in values}
         meaning = (tuple(values.items()), tuple(starts.items()))
@@ -156,6 +188,13 @@ class Reader:
             if definition not in self.definitions:
                 self.definitions.append(definition)
         return names, named
+
+    def _kept(self, value: Expression, last: Symbol) -> Expression:
+        value = self.counted(value)
+        for conditions, _ in reversed(self._sometimes):
+            for condition in reversed(conditions):
+                value = apply("cases", value, condition, last)
+        return value
 
     def claim(self, candidates: tuple[Symbol, ...], meaning: Any) -> Symbol:
         """The first of the symbols that is free, or has this meaning already."""

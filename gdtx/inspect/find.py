@@ -14,6 +14,7 @@ from ..core.memory import CountState, RecurState
 from ..core.scheduled import ScheduledState
 from ..core.transformation import GradientTransformation
 from ..core.trees.tree import PyTree
+from ..wrappers.sometimes import EveryState, WhenState
 
 
 class Buffer(NamedTuple):
@@ -99,13 +100,26 @@ def count_steps(state: PyTree) -> jax.Array:
 
 def steps_counted(state: PyTree) -> Any:
     """The number of updates done, None where nothing counts them."""
-    counts = [
-        buffer.tree for buffer in buffers(state)
-        if buffer.is_count and buffer.path.split(".")[-1] in ("step", "count")
-    ]  # fmt: skip
+    # What runs on some of the steps counts these alone.
+    counts = _counts(jax.tree.map(_outside, state, is_leaf=_is_sometimes)) or _counts(state)
     # All count the same updates, but for those inside of a wrapper that does not always run them:
     # these are fewer, and they are the updates.
     return functools.reduce(jnp.minimum, counts) if counts else None
+
+
+def _counts(state: PyTree) -> list[PyTree]:
+    return [
+        buffer.tree for buffer in buffers(state)
+        if buffer.is_count and buffer.path.split(".")[-1] in ("step", "count")
+    ]  # fmt: skip
+
+
+def _is_sometimes(state: PyTree) -> bool:
+    return isinstance(state, EveryState | WhenState)
+
+
+def _outside(state: PyTree) -> PyTree:
+    return state._replace(inner=()) if _is_sometimes(state) else state
 
 
 def buffers(state: PyTree) -> Iterator[Buffer]:

@@ -12,3 +12,5 @@ from ..wrappers.sharpness_aware import sharpness_aware as sharpness_aware
 from ..wrappers.skip import skip_large as skip_large
 from ..wrappers.skip import skip_nonfinite as skip_nonfinite
 from ..wrappers.skip import skip_when as skip_when
+from ..wrappers.sometimes import every as every
+from ..wrappers.sometimes import when as when

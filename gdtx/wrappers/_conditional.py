@@ -15,14 +15,14 @@ from ..core.trees.tree import PyTree
 def update_if(
     run: jax.Array,
     update: Callable[[], tuple[PyTree, PyTree]],
-    updates: PyTree,
+    otherwise: Callable[[PyTree], PyTree],
     state: PyTree,
-    fill: jax.Array | None = None,
 ) -> tuple[PyTree, PyTree]:
-    """Run `update` in a conditional of the program; else there is no change and the old state.
+    """Run `update` in a conditional of the program; else emit what `otherwise` does, and keep the
+    state.
 
-    No change is -0.0, because x + -0.0 is x to the bit for every x, while -0.0 + 0.0 is not.
-    `updates` are like those that `update` returns, `fill` is to be emitted in place of no change.
+    `otherwise` is a function of shapes and dtypes, those of what `update` emits, which are to be
+    its own.
     """
 
     marks: list[list[bool]] = []
@@ -36,19 +36,24 @@ def update_if(
         return emitted, jax.tree.map(_as_before, new_state, state)
 
     emitted, _ = jax.eval_shape(new)
-
-    def old() -> tuple[PyTree, PyTree]:
-        def nothing(u: jax.Array, like: Any) -> jax.Array:
-            # A first link may have made one of many: then it does not have the shape of `u`.
-            shape = None if u.shape == like.shape else like.shape
-            zero = jnp.zeros_like(u, dtype=like.dtype, shape=shape)
-            return -zero if fill is None else -(zero + fill.astype(like.dtype))
-
-        return jax.tree.map(nothing, updates, emitted), state
-
-    emitted, state = jax.lax.cond(run, new, old)
+    emitted, state = jax.lax.cond(run, new, lambda: (otherwise(emitted), state))
     exact([u for u, marked in zip(jax.tree.leaves(emitted), marks[0], strict=True) if marked])
     return emitted, state
+
+
+def no_change(updates: PyTree, fill: jax.Array | None = None) -> Callable[[PyTree], PyTree]:
+    """Zeros where `updates` are, or `fill`.
+
+    No change is -0.0, because x + -0.0 is x to the bit for every x, while -0.0 + 0.0 is not.
+    """
+
+    def nothing(u: jax.Array, like: Any) -> jax.Array:
+        # A first link may have made one of many: then it does not have the shape of `u`.
+        shape = None if u.shape == like.shape else like.shape
+        zero = jnp.zeros_like(u, dtype=like.dtype, shape=shape)
+        return -zero if fill is None else -(zero + fill.astype(like.dtype))
+
+    return lambda emitted: jax.tree.map(nothing, updates, emitted)
 
 
 def _as_before(new: Any, old: Any) -> Any:

@@ -24,7 +24,7 @@ from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, Symbol, apply, expression, formula_of, t
 from ..links.moments import running_sum
-from ._conditional import update_if
+from ._conditional import no_change, update_if
 
 
 def _is_every(value: Any) -> bool:
@@ -116,7 +116,7 @@ def accumulate_gradients(inner: TransformationLike, every: Every) -> GradientTra
             emitted, inner_state = inner.update(mean, state.inner, params, **extra_args)
             return emitted, (jax.tree.map(jnp.zeros_like, kept), inner_state)
 
-        updates, (kept, inner_state) = update_if(emits, emit, total, (kept, state.inner))
+        updates, (kept, inner_state) = update_if(emits, emit, no_change(total), (kept, state.inner))
         return updates, AccumulateState(
             step=jnp.where(emits, increment(state.step), state.step),
             micro_step=jnp.where(emits, 0, count),

@@ -21,7 +21,7 @@ from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, statistic_like
 from ..formula import Expression, Reader, apply, formula_of, opaque
 from ..links.clipping import global_norm
-from ._conditional import update_if
+from ._conditional import no_change, update_if
 
 
 @in_short
@@ -86,9 +86,8 @@ def skip_when(
         updates, inner_state = update_if(
             ~bad,
             lambda: inner.update(updates, state.inner, params, **extra_args),
-            updates,
+            no_change(updates, fill),
             state.inner,
-            fill,
         )
         skipped = jnp.where(bad, increment(state.skipped), state.skipped)
         return updates, SkipState(skipped, consecutive, inner_state)

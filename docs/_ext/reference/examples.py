@@ -82,6 +82,7 @@ _calls = {
     "in_eigenbasis": "blockwise(in_eigenbasis(first_moment(0.9), second_moment(0.99), ema(0.99)))",
     "inverse_sqrt_schedule": "inverse_sqrt_schedule(0.0, 1.0, 20)",
     "inverse_time_decay": "inverse_time_decay(1.0, 20, 0.5)",
+    "every": 'every(4, sgd(0.5), otherwise="zero")',
     "exponential_decay": "exponential_decay(1.0, 20, 0.5)",
     "join": "join(divide, mu=ema(0.9), nu=chain(square(), ema(0.99), root(1e-8)))",
     "join_schedules": "join_schedules([linear_schedule(0.0, 1.0, 20), "
@@ -130,6 +131,7 @@ _calls = {
     "warmup_stable_decay_schedule": "warmup_stable_decay_schedule(0.0, 1.0, 20, 40, 40)",
     "warmup_cosine_decay_schedule": "warmup_cosine_decay_schedule(0.0, 1.0, 20, 100)",
     "warmup_exponential_decay_schedule": "warmup_exponential_decay_schedule(0.0, 1.0, 20, 20, 0.5)",
+    "when": 'when("flag", sgd(0.5), otherwise="zero")',
     "with_params": "with_params(lambda u, p: u + 0.1 * p)",
 }
 

@@ -62,8 +62,9 @@ def outputs(entry: Entry, given: np.ndarray) -> np.ndarray:
     def step(state: Any, u: jax.Array) -> Any:
         updates = {"b": u[None, None].astype(dtype(entry))}
         new, state = tx.update(
-            updates, state, params, value=jnp.float32(1.0), grad=updates, curvature=jnp.eye(1)
-        )
+            updates, state, params, value=jnp.float32(1.0), grad=updates, curvature=jnp.eye(1),
+            flag=u > 0,
+        )  # fmt: skip
         return state, new["b"][0, 0]
 
     return np.asarray(jax.lax.scan(step, tx.init(params), jnp.asarray(given))[1])
