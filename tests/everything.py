@@ -146,7 +146,9 @@ KINDS = {
         "blockwise": gdtx.blockwise(gdtx.trace(0.9), gdtx.Blocks(2)),
         "precondition": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.running_sum())),
         "in_eigenbasis": gdtx.blockwise(
-            gdtx.in_eigenbasis(gdtx.identity(), gdtx.add(1.0), gdtx.ema(0.9))
+            gdtx.in_eigenbasis(
+                gdtx.scale_by_lion(), gdtx.ema(0.9), values=gdtx.ema(0.9), rotated="**"
+            )
         ),
         "packed": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.packed(gdtx.ema(0.9)))),
         "orthogonalize": gdtx.masked(gdtx.orthogonalize(), ["w"]),

@@ -38,7 +38,9 @@ def packed_or_not(wrap):
     size = gdtx.chain(gdtx.square(), gdtx.ema(0.9), gdtx.sqrt(), gdtx.add(1e-3))
     return {
         "shampoo": gdtx.precondition(mean, wrap(gdtx.running_sum()), 1e-3, roots=gdtx.Roots(3)),
-        "soap": gdtx.in_eigenbasis(mean, size, wrap(gdtx.ema(0.9)), gdtx.Bases(3, start=6)),
+        "soap": gdtx.in_eigenbasis(
+            size, wrap(gdtx.ema(0.9)), gdtx.Bases(3, start=6), direction=mean, merge=gdtx.divide
+        ),
     }
 
 

@@ -198,12 +198,14 @@ TABLE = {
         "step",
     ),
     "in_eigenbasis": (
-        gdtx.blockwise(gdtx.in_eigenbasis(gdtx.trace(STEP), CHAIN, EMA)),
+        gdtx.blockwise(
+            gdtx.in_eigenbasis(CHAIN, EMA, direction=gdtx.trace(STEP), merge=gdtx.divide)
+        ),
         "step failures direction.step direction.value magnitude.1.step magnitude.1.value "
         "statistic.step statistic.value basis",
-        "inner.direction.decay@2 inner.direction.nesterov inner.magnitude.1.decay@5 "
-        "inner.magnitude.1.initial inner.statistic.decay@8 inner.statistic.initial "
-        "inner.bases.every inner.bases.start inner.bases.stale inner.bases.batch_size blocks.size "
+        "inner.inner.1.decay@5 inner.inner.1.initial inner.statistic.decay@8 "
+        "inner.statistic.initial inner.bases.every inner.bases.start inner.bases.stale "
+        "inner.bases.batch_size inner.direction.decay@2 inner.direction.nesterov blocks.size "
         "blocks.merge_size blocks.stacked",
         "step",
     ),

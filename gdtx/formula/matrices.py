@@ -13,7 +13,7 @@ from ..core.numbers.values import is_zero
 from ..core.transformation import GradientTransformation
 from .expression import Apply, Expression, Symbol, apply, expression, total
 from .reader import Reader
-from .rewriting import Definition, t
+from .rewriting import Definition, rewrite, shifted, t
 
 IDENTITY = Symbol("I")
 _INDEX = Symbol("i")
@@ -25,13 +25,25 @@ def inverse_root(second: Expression, eps: Any) -> Expression:
 
 
 def statistics_of_sides(
-    reader: Reader, u: Expression, statistic: GradientTransformation
+    reader: Reader, u: Expression, statistic: GradientTransformation, whitened: bool = False
 ) -> list[Expression]:
-    """What a statistic makes of the second moments of the rows and of the columns."""
+    """What a statistic makes of the second moments of the rows and of the columns, each with what
+    the other was before divided out if they are whitened."""
+    others = [Symbol(rf"\bullet {side}", time=t) for side in "RL"]
+    rows, columns = u * u.T, u.T * u
+    if whitened:
+        n_out, n_in = (Symbol("n", rf"\mathrm{{{side}}}") for side in ("out", "in"))
+        rows, columns = u * others[0] ** -1 * u.T / n_out, u.T * others[1] ** -1 * u / n_in
+    before = len(reader.definitions)
     found = []
-    for side, moment in (("left", u * u.T), ("right", u.T * u)):
+    for side, moment in (("left", rows), ("right", columns)):
         with reader.branch(side):
             found.append(reader.read(statistic, moment))
+    past: dict[Expression, Expression] = {
+        other: shifted(second, t - 1) for other, second in zip(others, reversed(found), strict=True)
+    }
+    for i, each in enumerate(reader.definitions[before:], before):
+        reader.definitions[i] = each._replace(value=rewrite(each.value, past.get))
     return found
 
 

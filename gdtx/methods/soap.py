@@ -6,7 +6,7 @@ from typing import Any
 
 from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.calls.types import TransformationLike
-from ..core.combine import chain
+from ..core.combine import chain, divide
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
 from ..links.arithmetic import scale_by_learning_rate
@@ -72,7 +72,7 @@ def scale_by_soap(
     """
     statistic = ema(b2 if b3 is None else b3, dtype=statistic_dtype)
     magnitude = chain(second_moment(b2), root(eps))
-    turned = in_eigenbasis(first_moment(b1), magnitude, statistic, bases)
+    turned = in_eigenbasis(magnitude, statistic, bases, direction=first_moment(b1), merge=divide)
     return blockwise(turned, blocks)
 
 

@@ -79,7 +79,7 @@ _calls = {
     "elementwise": "elementwise(jnp.tanh)",
     "feedback": "feedback(subtract, ema(0.9))",
     "graft": "graft(direction=scale_by_adam(), magnitude=trace(0.9))",
-    "in_eigenbasis": "blockwise(in_eigenbasis(first_moment(0.9), second_moment(0.99), ema(0.99)))",
+    "in_eigenbasis": "blockwise(in_eigenbasis(scale_by_adam(), ema(0.99), rotated=['mu/**']))",
     "inverse_sqrt_schedule": "inverse_sqrt_schedule(0.0, 1.0, 20)",
     "inverse_time_decay": "inverse_time_decay(1.0, 20, 0.5)",
     "every": 'every(4, sgd(0.5), otherwise="zero")',

@@ -1,4 +1,4 @@
-"""The link under SOAP: magnitudes in the eigenbasis of what gradients are along each axis."""
+"""The link under SOAP: any elementwise transformation in the eigenbasis of second moments."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core.calls.kinds import FloatDType, PositiveCount, one_of
+from ...core.calls.kinds import FloatDType, PositiveCount, TwoArraysFunction, one_of
 from ...core.calls.options import Options
 from ...core.calls.types import TransformationLike
+from ...core.combine import emitted_last
 from ...core.factory import transformation
 from ...core.numbers.numerics import increment
+from ...core.rules import identity
 from ...core.transformation import GradientTransformation
 from ...core.trees.layout import holding
+from ...core.trees.paths import leaf_paths, matched
 from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, scalar_like, statistic_like
 from ...formula import (
@@ -23,6 +26,7 @@ from ...formula import (
     Symbol,
     apply,
     formula_of,
+    result,
     shifted,
     statistics_of_sides,
     t,
@@ -30,7 +34,7 @@ from ...formula import (
 from ...linalg.batches import recompute
 from ...linalg.eigenvectors import turned_basis
 from ...linalg.roots import checked_dtype
-from .blocks import Stacks, order
+from .blocks import Stacks
 from .statistics import (
     Factors,
     is_due,
@@ -39,12 +43,14 @@ from .statistics import (
     square_matrices,
     without_nonfinite,
 )
+from .turning import carried_over, diagonals, products, whitened_moments
 
 
 @in_short
 class EigenbasisState(NamedTuple):
-    """State of a magnitude in an eigenbasis: updates done, bases that failed, the states of its
-    direction, of its magnitude and of its statistic, and the basis, eigenvectors as columns."""
+    """State of a transformation in an eigenbasis: updates done, bases that failed, the states of
+    the direction, of what acts in the basis (a magnitude, most often) and of the statistic, and
+    the basis, eigenvectors as columns."""
 
     step: jax.Array
     failures: jax.Array
@@ -82,14 +88,19 @@ class Bases(Options):
 
 @transformation
 def in_eigenbasis(
-    direction: TransformationLike,
-    magnitude: TransformationLike,
+    inner: TransformationLike,
     statistic: TransformationLike,
     bases: Bases = Bases(),
+    *,
+    direction: TransformationLike | None = None,
+    merge: TwoArraysFunction | None = None,
+    values: TransformationLike | None = None,
+    rotated: Any = None,
 ) -> GradientTransformation:
-    r"""Divide by a magnitude in the eigenbasis of second moments, and turn back.
+    r"""Any elementwise transformation in the eigenbasis of second moments, and back.
 
-    $$u_t = Q\,\frac{Q^\top m_t}{\mathrm{magnitude}(Q^\top g_t)},$$
+    $$u_t = Q\,\mathrm{inner}(Q^\top m_t), \quad \text{or with a merge} \quad
+    u_t = Q\,\mathrm{merge}\bigl(Q^\top m_t,\ \mathrm{inner}(Q^\top g_t)\bigr),$$
 
     where $Q$ and $Q^\top$ act along every axis of a block, with the eigenvectors of the `statistic`
     of $G_{(i)} G_{(i)}^\top$, the gradient unfolded along axis $i$, and $m$ is the `direction` of
@@ -98,27 +109,45 @@ def in_eigenbasis(
     Eigenvectors are found at the steps `bases.start`, `bases.start + bases.every`, ... in a
     conditional, the largest eigenvalue first: at the first of them by an eigendecomposition, later
     by a step of orthogonal iteration from the old ones, which are sorted before by what their
-    eigenvalues are now; every buffer of the magnitude is sorted with them. A basis that is not
-    finite is not taken: the last good one stays, the identity at first, and is counted. Blocks of
-    the gradient whose sum of squares is not finite count as zero. For derivatives the basis is a
-    constant.
+    eigenvalues are now. Every buffer of `inner` is sorted with them, which is right for magnitudes;
+    what has signs, such as a momentum, belongs into `direction`, or is `rotated`. A basis that is
+    not finite is not taken: the last good one stays, the identity at first, and is counted. Blocks
+    of the gradient whose sum of squares is not finite count as zero. For derivatives the basis is
+    a constant.
+
+    With `values` each side's statistic sees the others' (Lin et al. 2025): of axis $i$ it is that
+    of $G_{(i)} \bigl(\bigotimes_{j \ne i} S_j\bigr)^{-1} G_{(i)}^\top$ by the number of columns,
+    with $S_j = Q_j D_j Q_j^\top$, where $D_j$ is what `values` makes of the diagonal of $Q_j^\top$
+    times the same times $Q_j$. Eigenvalues far below the largest, by the precision of the dtype,
+    count as that far below. The products of $D_j$ are what `inner` reads as
+    `value_of("eigenvalues")`.
 
     Args:
-        direction: transformation of the gradient to what is divided.
-        magnitude: transformation of the turned gradient to what divides, with every number by
-            itself, such as the root of an average of squares.
+        inner: transformation of the turned gradient, with every number by itself. It sees no
+            parameters.
         statistic: transformation of second moments to what has the eigenvectors.
         bases: when and how eigenvectors are found, see :class:`Bases`.
+        direction: transformation of the gradient to $m$; None is the gradient.
+        merge: function of the turned direction and of what `inner` makes of the turned gradient,
+            such as :func:`divide`; None lets `inner` see the turned direction instead.
+        values: transformation of diagonals, whose last link emits its own buffer, such as
+            `ema(0.95, initial=1.0)`; None lets each side's statistic see its own side only.
+        rotated: patterns of paths in the state of `inner`, such as `["mu/**"]` for
+            :func:`scale_by_adam`, of buffers that turn with the basis as gradients do.
 
     Returns:
         A transformation whose state holds two matrices for each axis of a block.
 
     Raises:
-        ValueError: if float64 is asked for where 64-bit types are not enabled.
+        ValueError: if float64 is asked for where 64-bit types are not enabled; from `init`, if a
+            pattern matches no path.
+
+    References:
+        Lin et al. 2025, Understanding and Improving Shampoo and SOAP via Kullback-Leibler
+        Minimization, arXiv:2509.03378.
 
     >>> import gdtx, jax.numpy as jnp
-    >>> size = gdtx.chain(gdtx.square(), gdtx.ema(0.0), gdtx.sqrt(), gdtx.add(1e-3))
-    >>> tx = gdtx.blockwise(gdtx.in_eigenbasis(gdtx.identity(), size, gdtx.ema(0.9)))
+    >>> tx = gdtx.blockwise(gdtx.in_eigenbasis(gdtx.sign(), gdtx.ema(0.9)))
     >>> g = jnp.array([[1.0, 2.0], [2.0, 1.0]])
     >>> _, state = tx.update(g, tx.init(g))
     >>> u, _ = tx.update(jnp.array([[5.0, 1.0], [1.0, 5.0]]), state)  # the same eigenvectors
@@ -126,36 +155,60 @@ def in_eigenbasis(
     Array([1., 1.], dtype=float32)
     """
     working = checked_dtype("in_eigenbasis", bases.dtype)
+    means = identity() if direction is None else direction
+    patterns = (rotated,) if isinstance(rotated, str) else tuple(rotated or ())
 
     def init(params: Stacks) -> EigenbasisState:
+        turned_state = inner.init(params)
+        for pattern in patterns:
+            matched(pattern, leaf_paths(turned_state))
+        statistic_state = statistic.init(square_matrices(params, identity=False))
+        if values is not None:
+            statistic_state = {
+                "moments": statistic_state,
+                "values": values.init(diagonals(params)),
+            }
         return EigenbasisState(
             scalar_like(params, 0, jnp.int32),
             statistic_like(params, 0, jnp.int32),
-            direction.init(params),
-            magnitude.init(params),
-            statistic.init(square_matrices(params, identity=False)),
+            means.init(params),
+            turned_state,
+            statistic_state,
             square_matrices(params, identity=True),
         )
 
     def refreshed(
-        step: jax.Array, statistics: Factors, basis: Factors, state: PyTree, failures: jax.Array
+        step: jax.Array, statistics: Factors, basis: Factors, kept: PyTree, failures: jax.Array
     ) -> tuple[Factors, PyTree, jax.Array]:
         matrices, structure = jax.tree.flatten(statistics)
         turn = functools.partial(turned_basis, step == bases.start, bases.method, working)
         found, failures = recompute(
             turn, bases.batch_size, failures, matrices, jax.tree.leaves(basis)
         )
-        new, places, _ = ([each[i] for each in found] for i in range(3))
-        return structure.unflatten(new), _sorted(state, structure.unflatten(places)), failures
+        new, places, _ = (structure.unflatten([each[i] for each in found]) for i in range(3))
+        moved = [
+            carried_over(state, basis, new, places, each)
+            for state, each in zip(kept, (patterns, ()), strict=True)
+        ]
+        return new, tuple(moved), failures
+
+    def measured(updates: Stacks, basis: Factors, state: PyTree) -> tuple[Factors, PyTree, PyTree]:
+        """The statistics, and the states of what made them and of the eigenvalues."""
+        if values is None:
+            return *statistic.update(second_moments(updates), state), ()
+        last = emitted_last(values, state["values"])
+        moments, squares = whitened_moments(updates, basis, last)
+        statistics, moments_state = statistic.update(moments, state["moments"])
+        return statistics, moments_state, values.update(squares, state["values"])[1]
 
     def update(
         updates: Stacks, state: EigenbasisState, params: PyTree = None, **extra_args: Any
     ) -> tuple[Stacks, EigenbasisState]:
         step = increment(state.step)
         updates = without_nonfinite(updates)
-        statistics, statistic_state = statistic.update(second_moments(updates), state.statistic)
+        statistics, statistic_state, new_values = measured(updates, state.basis, state.statistic)
 
-        def refresh(sizes_state: PyTree) -> tuple[Factors, PyTree, jax.Array]:
+        def refresh(turned_state: PyTree) -> tuple[Factors, PyTree, jax.Array]:
             return jax.lax.cond(
                 is_due(step, bases.start, bases.every),
                 refreshed,
@@ -163,38 +216,56 @@ def in_eigenbasis(
                 step,
                 jax.lax.stop_gradient(statistics),
                 state.basis,
-                sizes_state,
+                (turned_state, new_values),
                 state.failures,
             )
 
-        basis, sizes_state, failures = state.basis, state.magnitude, state.failures
+        basis, turned_state, failures = state.basis, state.magnitude, state.failures
+        known = state.statistic["values"] if values is not None else ()
         if not bases.stale:
-            basis, sizes_state, failures = refresh(sizes_state)
-        means, direction_state = direction.update(updates, state.direction, params, **extra_args)
-        turned_updates = multiply_axes(basis, updates, transposed=True)
-        sizes, sizes_state = magnitude.update(turned_updates, sizes_state)
-        turned_means = multiply_axes(basis, means, transposed=True)
-        quotients = {name: turned_means[name] / sizes[name] for name in updates}
-        updates = multiply_axes(basis, quotients)
+            basis, (turned_state, new_values), failures = refresh(turned_state)
+            known = new_values
+        if values is not None:
+            eigenvalues = products(emitted_last(values, known), updates)
+            extra_args = {**extra_args, "eigenvalues": eigenvalues}
+        means_now, means_state = means.update(updates, state.direction, params, **extra_args)
+        if merge is None:
+            turned = multiply_axes(basis, means_now, transposed=True)
+            turned, turned_state = inner.update(turned, turned_state, **extra_args)
+        else:
+            turned = multiply_axes(basis, updates, transposed=True)
+            sizes, turned_state = inner.update(turned, turned_state, **extra_args)
+            turned_means = multiply_axes(basis, means_now, transposed=True)
+            turned = {name: merge(turned_means[name], sizes[name]) for name in updates}
+        updates = multiply_axes(basis, turned)
         if bases.stale:
-            basis, sizes_state, failures = refresh(sizes_state)
+            basis, (turned_state, new_values), failures = refresh(turned_state)
+        if values is not None:
+            statistic_state = {"moments": statistic_state, "values": new_values}
         return updates, EigenbasisState(
-            step, failures, direction_state, sizes_state, statistic_state, basis
+            step, failures, means_state, turned_state, statistic_state, basis
         )
 
-    parts = {"direction": direction, "magnitude": magnitude, "statistic": statistic}
-    return GradientTransformation(init, update, holding(EigenbasisState, **parts))
+    layout = holding(
+        EigenbasisState,
+        direction=means,
+        magnitude=inner,
+        statistic=statistic if values is None else {"moments": statistic, "values": values},
+    )
+    return GradientTransformation(init, update, layout)
 
 
 @formula_of(in_eigenbasis)
 def _(
-    u: Expression, reader: Reader, direction: GradientTransformation,
-    magnitude: GradientTransformation, statistic: GradientTransformation, bases: Bases,
+    u: Expression, reader: Reader, inner: GradientTransformation, statistic: GradientTransformation,
+    bases: Bases, direction: GradientTransformation | None, merge: Any,
+    values: GradientTransformation | None,
 ) -> Expression:  # fmt: skip
     u = reader.atom(u)
-    mean = reader.read(direction, u)
+    mean = u if direction is None else reader.read(direction, u)
+    seconds = statistics_of_sides(reader, u, statistic, whitened=values is not None)
     sides = []
-    for side, second in zip("LR", statistics_of_sides(reader, u, statistic), strict=True):
+    for side, second in zip("LR", seconds, strict=True):
         second = shifted(second, t - 1) if bases.stale else second
         basis = Symbol("Q", side, time=t)
         sides.append(reader.define((basis,), apply("eigenvectors", second)))
@@ -204,25 +275,9 @@ def _(
         symbol = Symbol(letter, time=t).accented("tilde")
         return reader.define((symbol,), left.T * value * right)
 
+    if merge is None:
+        return left * reader.read(inner, turned("g" if mean == u else "m", mean)) * right.T
     gradient = turned("g", u)
     with reader.branch("nu"):
-        size = reader.read(magnitude, gradient)
-    return left * (turned("m", mean) / size) * right.T
-
-
-def _sorted(state: PyTree, places: dict[str, tuple[jax.Array, ...]]) -> PyTree:
-    """Every buffer of blocks in a state, each of its axes in a new order."""
-
-    def take(x: jax.Array, *places: jax.Array) -> jax.Array:
-        return x.at[jnp.ix_(*places)].get(mode="promise_in_bounds")
-
-    def sort(path: Any, x: jax.Array) -> jax.Array:
-        name = getattr(path[-1], "key", None) if path else None
-        if name not in places or x.ndim == 0:
-            return x
-        of_stack = take
-        for _ in range(1 + order(x)):
-            of_stack = jax.vmap(of_stack)
-        return of_stack(x, *places[name])
-
-    return jax.tree_util.tree_map_with_path(sort, state)
+        size = reader.read(inner, gradient)
+    return left * result(merge, merge, turned("m", mean), size) * right.T

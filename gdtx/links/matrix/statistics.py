@@ -30,7 +30,7 @@ def without_nonfinite(blocks: Stacks) -> Stacks:
 def second_moments(blocks: Stacks) -> Factors:
     r"""$\sum g g^\top$ over the fibres along each axis: of a matrix, $G G^\top$ and $G^\top G$."""
     return {
-        name: tuple(_second_moment(x, axis) for axis in range(order(x)))
+        name: tuple(second_moment(x, axis) for axis in range(order(x)))
         for name, x in blocks.items()
     }
 
@@ -62,7 +62,7 @@ def multiply_axes(factors: Factors, blocks: Stacks, transposed: bool = False) ->
 def square_matrices(blocks: Stacks, identity: bool) -> Factors:
     """A matrix for each axis of each block, zero or the identity, where the block is."""
     return {
-        name: tuple(_square_matrix(x, axis, identity) for axis in range(order(x)))
+        name: tuple(square_matrix(x, axis, identity) for axis in range(order(x)))
         for name, x in blocks.items()
     }
 
@@ -72,14 +72,14 @@ def is_due(step: jax.Array, start: int, every: int) -> jax.Array:
     return (step >= start) & ((step - start) % every == 0)
 
 
-def _second_moment(x: jax.Array, axis: int) -> jax.Array:
+def second_moment(x: jax.Array, axis: int) -> jax.Array:
     k = order(x)
     batch = tuple(range(1 + k))
     others = tuple(1 + k + i for i in range(k) if i != axis)
     return jax.lax.dot_general(x, x, ((others, others), (batch, batch)))
 
 
-def _square_matrix(x: jax.Array, axis: int, identity: bool) -> Any:
+def square_matrix(x: jax.Array, axis: int, identity: bool) -> Any:
     k = order(x)
     d = x.shape[1 + k + axis]
     shape = (*x.shape[: 1 + k], d, d)
