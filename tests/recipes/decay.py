@@ -4,18 +4,74 @@ from itertools import count
 
 import numpy as np
 
-from .problem import Peer, per_array
+from .problem import Adam, Peer, per_array
 
 PEERS: list[Peer] = []
 
 
 @per_array
 def independent_decay(x, gradient):
-    m = v = 0.0
+    adam = Adam()
+    for t in count(1):
+        x = x - 1e-3 * adam(gradient(x, t), t) - 1e-4 * x
+        yield x
+
+
+@per_array
+def adam_l2(x, gradient):
+    adam = Adam()
+    for t in count(1):
+        x = x - 1e-3 * adam(gradient(x, t) + 0.01 * x, t)
+        yield x
+
+
+@per_array
+def adamc(x, gradient):
+    adam = Adam()
+    for t in count(1):
+        rate = 1e-3 * (1 + np.cos(np.pi * (t - 1) / 100)) / 2
+        x = x - rate * adam(gradient(x, t), t) - rate**2 / 1e-3 * 0.1 * x
+        yield x
+
+
+@per_array
+def cautious_weight_decay(x, gradient):
+    adam = Adam()
+    for t in count(1):
+        u = adam(gradient(x, t), t)
+        x = x - 1e-3 * (u + 0.1 * (u * x >= 0) * x)
+        yield x
+
+
+@per_array
+def adamp(x, gradient):
+    adam = Adam()
     for t in count(1):
         g = gradient(x, t)
-        m = 0.9 * m + 0.1 * g
-        v = 0.999 * v + 0.001 * g**2
-        step = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-        x = x - 1e-3 * step - 1e-4 * x
+        u = adam(g, t)
+        cosine = np.abs(np.vdot(x, g)) / (np.linalg.norm(x) * np.linalg.norm(g))
+        if cosine < 0.1 / np.sqrt(x.size):
+            unit = x / np.linalg.norm(x)
+            u = u - np.vdot(unit, u) * unit
+        x = x - 1e-3 * u
+        yield x
+
+
+@per_array
+def l2_sp(x, gradient):
+    start, v = x, 0.0
+    for t in count(1):
+        v = 0.9 * v + gradient(x, t) + 0.1 * (x - start)
+        x = x - 0.01 * v
+        yield x
+
+
+@per_array
+def radial_brake(x, gradient):
+    adam = Adam()
+    for t in count(1):
+        new = x - 1e-2 * adam(gradient(x, t), t)
+        before, after = np.linalg.norm(x), np.linalg.norm(new)
+        braked = before + (0.5 if after > before else 1.0) * (after - before)
+        x = new * braked / after
         yield x

@@ -1,5 +1,72 @@
 """Recipes that change the denominator."""
 
-from .problem import Peer
+from itertools import count
+
+import numpy as np
+
+from .problem import Peer, per_array
 
 PEERS: list[Peer] = []
+
+
+@per_array
+def adamaxw(x, gradient):
+    m = n = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        m = 0.9 * m + 0.1 * g
+        n = np.maximum(0.999 * n, np.abs(g) + 1e-8)
+        x = x - 2e-3 * (m / (1 - 0.9**t) / n + 0.01 * x)
+        yield x
+
+
+@per_array
+def padam(x, gradient):
+    m = v = largest = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        largest = np.maximum(largest, v)
+        x = x - 0.1 * m / largest**0.125
+        yield x
+
+
+@per_array
+def adamod(x, gradient):
+    m = v = s = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        rate = 1e-3 / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        s = 0.999 * s + 0.001 * rate
+        x = x - np.minimum(rate, s) * m / (1 - 0.9**t)
+        yield x
+
+
+@per_array
+def adabound(x, gradient):
+    m = v = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        lower, upper = 0.1 - 0.1 / (0.001 * t + 1), 0.1 + 0.1 / (0.001 * t)
+        x = x - np.clip(1e-3 / np.sqrt(v), lower, upper) / np.sqrt(t) * m
+        yield x
+
+
+@per_array
+def adashift(x, gradient):
+    v, seen = 0.0, []
+    weights = 0.9 ** np.arange(10)
+    for t in count(1):
+        g = gradient(x, t)
+        seen.append(g)
+        if t > 10:
+            v = 0.999 * v + 0.001 * seen[-11] ** 2
+            recent = zip(weights, seen[::-1], strict=False)
+            m = sum(weight * g for weight, g in recent) / weights.sum()
+            x = x - 1e-3 * m / (np.sqrt(v / (1 - 0.999 ** (t - 10))) + 1e-10)
+        yield x

@@ -82,6 +82,18 @@ def per_array(rule: Callable[..., Any]) -> Callable[..., Any]:
     return lifted
 
 
+class Adam:
+    """Steps of Adam (arXiv:1412.6980, algorithm 1) at the rate 1, for rules that do more."""
+
+    def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8):
+        self.b1, self.b2, self.eps, self.m, self.v = b1, b2, eps, 0.0, 0.0
+
+    def __call__(self, g: Any, t: int) -> Any:
+        self.m = self.b1 * self.m + (1 - self.b1) * g
+        self.v = self.b2 * self.v + (1 - self.b2) * g**2
+        return self.m / (1 - self.b1**t) / (np.sqrt(self.v / (1 - self.b2**t)) + self.eps)
+
+
 class Peer(NamedTuple):
     """A recipe in pytorch_optimizer: their class and its settings.
 

@@ -132,7 +132,8 @@ def _uses(source: Path) -> dict[str, dict[str, str]]:
     known = {entry.path for entry in entries()}
     for path in sorted(source.rglob("*.md")):
         document = path.relative_to(source).with_suffix("").as_posix()
-        if document.startswith(("reference/", "_")) or document == "methods":  # it has all names
+        # Parts of a page are no page, and the methods page has all names.
+        if document.startswith(("reference/", "recipes/", "_")) or document == "methods":
             continue
         text = path.read_text()
         title = re.search(r"^# (.+)$", text, re.M)
