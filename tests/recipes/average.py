@@ -4,10 +4,67 @@ from itertools import count
 
 import numpy as np
 
-from .problem import FLOAT32_STEP, Adam, Peer, per_array
+from .problem import EARLY_EPS, FLOAT32, Adam, Peer, per_array
 
 PEERS = [
-    Peer("laprop", "LaProp", {}, rtol=1e-7, because=FLOAT32_STEP),
+    Peer("laprop", "LaProp", {}, rtol=1e-7, because=FLOAT32),
+    Peer("qhm", "QHM", {"lr": 0.1, "momentum": 0.999, "nu": 0.7}),
+    Peer(
+        "qhadam",
+        "QHAdam",
+        {"betas": (0.995, 0.999), "nus": (0.7, 0.9)},
+        rtol=1e-7,
+        because=FLOAT32,
+    ),
+    Peer("aggmo", "AggMo", {"lr": 0.1}),
+    Peer("pnm", "PNM", {"lr": 0.1}),
+    Peer("grams", "Grams", {"eps": 1e-8}),
+    Peer(
+        "diffgrad",
+        "DiffGrad",
+        {},
+        EARLY_EPS,
+        """chain(
+            join(
+                multiply,
+                step=join(
+                    divide,
+                    m=first_moment(0.9),
+                    v=chain(
+                        square(),
+                        ema(0.999),
+                        root(1e-8),
+                        counted(lambda t: lambda v: v / (1 - 0.999**t) ** 0.5),
+                    ),
+                ),
+                friction=chain(
+                    join(subtract, last=previous(latest()), g=identity()),
+                    absolute(),
+                    elementwise(jax.nn.sigmoid),
+                ),
+            ),
+            scale_by_learning_rate(1e-3),
+        )""",
+    ),
+    Peer(
+        "madgrad",
+        "MADGRAD",
+        {"lr": 0.01},
+        "they and the authors' program add eps to the rate, of which the paper says nothing",
+        """chain(
+            counted(lambda t: lambda g: 0.010001 * t**0.5 * g),
+            recur(
+                lambda u, s, v, x, params, step: (
+                    0.1 * (x - (s + u) / ((v + u**2 / (0.010001 * step**0.5)) ** (1 / 3) + 1e-6))
+                    - 0.1 * params,
+                    {"s": s + u, "v": v + u**2 / (0.010001 * step**0.5), "x": x},
+                ),
+                s=0.0,
+                v=0.0,
+                x=lambda p: p,
+            ),
+        )""",
+    ),
 ]
 
 

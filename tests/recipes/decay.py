@@ -4,9 +4,28 @@ from itertools import count
 
 import numpy as np
 
-from .problem import Adam, Peer, per_array
+from .problem import EARLY_EPS, Adam, Peer, per_array
 
-PEERS: list[Peer] = []
+# With constant rates their AdamC is AdamW, in all ways to decay.
+_ADAM = {"betas": (0.9, 0.999)}
+
+PEERS = [
+    Peer(
+        "independent_decay",
+        "AdamC",
+        _ADAM | {"weight_decay": 1e-4, "fixed_decay": True},
+        rtol=1e-6,
+        because=EARLY_EPS,
+    ),
+    Peer(
+        "adam_l2",
+        "AdamC",
+        _ADAM | {"weight_decay": 0.01, "weight_decouple": False},
+        rtol=1e-6,
+        because=EARLY_EPS,
+    ),
+    Peer("adamp", "AdamP", {}, rtol=1e-6, because="they add eps to the norm of the weights"),
+]
 
 
 @per_array

@@ -6,7 +6,55 @@ import numpy as np
 
 from .problem import Peer, per_array
 
-PEERS: list[Peer] = []
+_RATE = """chain(
+    square(),
+    ema(0.999),
+    root(1e-8),
+    counted(lambda t: lambda v: 1e-3 * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t) / v),
+)"""
+
+PEERS = [
+    Peer("adamaxw", "AdaMax", {"lr": 2e-3, "weight_decay": 0.01, "weight_decouple": True}),
+    Peer(
+        "adamod",
+        "AdaMod",
+        {"betas": (0.9, 0.999, 0.999)},
+        "they and the authors' program have the correction of m in the rate that is bounded",
+        f"""chain(
+            join(
+                multiply,
+                m=ema(0.9),
+                rate=let(
+                    join(jnp.minimum, n=value_of("n"), s=chain(value_of("n"), ema(0.999))),
+                    n={_RATE},
+                ),
+            ),
+            scale(-1.0),
+        )""",
+    ),
+    Peer(
+        "adabound",
+        "AdaBound",
+        {},
+        "they and the authors' program correct biases, in the rate, and leave out the root of t",
+        f"""chain(
+            join(
+                multiply,
+                m=ema(0.9),
+                rate=chain(
+                    {_RATE},
+                    counted(
+                        lambda t: lambda u: jnp.clip(
+                            u, 0.1 * (1 - 1 / (0.001 * t + 1)), 0.1 * (1 + 1 / (0.001 * t))
+                        )
+                    ),
+                ),
+            ),
+            scale(-1.0),
+        )""",
+    ),
+    Peer("adashift", "AdaShift", {"reduce_func": None}),
+]
 
 
 @per_array

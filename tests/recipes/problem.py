@@ -110,4 +110,5 @@ class Peer(NamedTuple):
     because: str = ""
 
 
-FLOAT32_STEP = "they compute the length of a step in float32"
+FLOAT32 = "they compute a coefficient in float32"
+EARLY_EPS = "they add eps before the bias is corrected"

@@ -6,7 +6,10 @@ import numpy as np
 
 from .problem import Adam, Peer, per_array
 
-PEERS: list[Peer] = []
+PEERS = [
+    Peer("fromage", "Fromage", {}),
+    Peer("sign_sgd", "SignSGD", {"lr": 1e-3, "momentum": 0.0}),
+]
 
 
 @per_array
