@@ -227,7 +227,7 @@ TYPES = [
 
 NAMES = [
     bad(TypeError, "adam: unknown argument 'lr', did you mean 'learning_rate'?; adam takes "
-        "(learning_rate, b1, b2, eps, eps_root)", adam, lr=0.1),
+        "(learning_rate, b1, b2, eps, eps_root, mu_dtype, *, nu_dtype)", adam, lr=0.1),
     bad(TypeError, "adam: unknown argument 'betas', did you mean 'b1' and 'b2'?",
         adam, 0.1, betas=(0.9, 0.99)),
     bad(TypeError, "adam: unknown argument 'beta1', did you mean 'b1'?", adam, 0.1, beta1=0.9),
@@ -249,7 +249,7 @@ NAMES = [
     bad(TypeError, "linear_schedule: missing a required argument: 'transition_steps'",
         linear_schedule, 1.0, 0.0),
     bad(TypeError, "adam: too many positional arguments; adam takes",
-        adam, 0.1, 0.9, 0.99, 0.0, 0.0, 1),
+        adam, 0.1, 0.9, 0.99, 0.0, 0.0, None, 1),
     bad(TypeError, "adam: multiple values for argument 'learning_rate'",
         adam, 0.1, learning_rate=0.1),
     bad(TypeError, "join: too many positional arguments; join takes (merge, **branches)",

@@ -332,6 +332,13 @@ def test_narrow_moments_become_wide():
     chex.assert_trees_all_equal(gdtx.find(state, "mu"), jax.tree.map(jnp.float32, theirs[0].mu))
 
 
+def test_narrow_moments_stay_narrow_if_asked_to():
+    theirs = begun(optax.adam(0.1, mu_dtype=jnp.bfloat16))
+    state = load_optax_state(gdtx.adam(0.1, mu_dtype=jnp.bfloat16), theirs)
+    chex.assert_trees_all_equal(gdtx.find(state, "mu"), theirs[0].mu)
+    assert gdtx.find(state, "nu")["w"].dtype == jnp.float32
+
+
 @pytest.mark.parametrize("params", [{}, {"a": None, "b": jnp.zeros((0, 2)), "c": jnp.ones(())}])
 def test_loads_any_tree(params):
     state = load_optax_state(gdtx.adam(0.1), optax.adam(0.1).init(params))

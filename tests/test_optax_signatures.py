@@ -95,6 +95,6 @@ def test_what_comes_by_name_is_shown():
         "scale_by_sm3: too many positional arguments; scale_by_sm3 takes (*, b2, eps)"
     )):  # fmt: skip
         gdtx.scale_by_sm3(0.9, 0.999)  # pyright: ignore[reportCallIssue]
-    message = "adamw takes (learning_rate, b1, b2, eps, eps_root, *, weight_decay, mask)"
+    message = "lion takes (learning_rate, b1, b2, mu_dtype, *, weight_decay, mask)"
     with pytest.raises(TypeError, match=re.escape(message)):
-        gdtx.adamw(0.1, 0.9, 0.99, 1e-8, 0.0, jnp.bfloat16)  # pyright: ignore[reportCallIssue]
+        gdtx.lion(0.1, 0.9, 0.99, None, 0.1)  # pyright: ignore[reportCallIssue]

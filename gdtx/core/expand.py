@@ -40,7 +40,7 @@ def expand(tx: GradientTransformation, depth: int | None = 1) -> GradientTransfo
 
     >>> import gdtx
     >>> gdtx.expand(gdtx.adamax(0.1, eps=0.0))  # doctest: +NORMALIZE_WHITESPACE
-    chain(scale_by_adamax(b1=0.9, b2=0.999, eps=0.0),
+    chain(scale_by_adamax(b1=0.9, b2=0.999, eps=0.0, mu_dtype=None, nu_dtype=None),
           scale_by_learning_rate(learning_rate=0.1, flip_sign=True))
     >>> gdtx.expand(gdtx.sgd(0.1, momentum=0.9), depth=None)
     chain(trace(decay=0.9, nesterov=False, dtype=None), scale(factor=-0.1))

@@ -35,10 +35,8 @@ def replace(call: C, changes: Mapping[str, Any]) -> C:
 
     >>> import gdtx
     >>> tx = gdtx.chain(gdtx.clip(1.0), gdtx.adamax(gdtx.constant_schedule(0.1)))
-    >>> gdtx.replace(tx, {"0.max_delta": 2.0, "1.learning_rate.value": 0.5})
-    ... # doctest: +NORMALIZE_WHITESPACE
-    chain(clip(max_delta=2.0),
-          adamax(learning_rate=constant_schedule(value=0.5), b1=0.9, b2=0.999, eps=1e-08))
+    >>> print(gdtx.replace(tx, {"0.max_delta": 2.0, "1.learning_rate.value": 0.5}))
+    chain(clip(2.0), adamax(constant_schedule(0.5)))
     """
     return call.replace(**changes)
 
@@ -63,10 +61,10 @@ def as_arrays(tx: C, *names: str) -> C:
 
     >>> import gdtx, jax
     >>> tx = gdtx.as_arrays(gdtx.adam(1e-3), "learning_rate")
-    >>> tx
-    adam(learning_rate=Array(0.001, dtype=float32), b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
-    >>> tx.replace(learning_rate=1e-4)
-    adam(learning_rate=Array(0.0001, dtype=float32), b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
+    >>> print(tx)
+    adam(Array(0.001, dtype=float32))
+    >>> print(tx.replace(learning_rate=1e-4))
+    adam(Array(0.0001, dtype=float32))
     """
     return replace(tx, numbers(tx, *names))
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain
 from ..core.factory import transformation
 from ..core.numbers import numerics as _numerics
@@ -21,7 +21,7 @@ from .moments import ema
 
 
 @transformation
-def first_moment(decay: Decay) -> GradientTransformation:
+def first_moment(decay: Decay, dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Average of the updates, without the bias of its start at 0:
     $\hat m_t = m_t / (1 - \beta^t)$ with $m_t = \beta m_{t-1} + (1 - \beta) u_t$.
 
@@ -29,6 +29,7 @@ def first_moment(decay: Decay) -> GradientTransformation:
 
     Args:
         decay: $\beta$, share of the average that stays at each update.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
 
     Returns:
         A transformation whose state holds one buffer per array and a count.
@@ -44,11 +45,11 @@ def first_moment(decay: Decay) -> GradientTransformation:
     >>> tx.update(jnp.array([-5.0]), tx.init(jnp.zeros(1)))[0].round(5)
     Array([-5.], dtype=float32)
     """
-    return chain(ema(decay), bias_correction(decay))
+    return chain(ema(decay, dtype=dtype), bias_correction(decay))
 
 
 @transformation
-def second_moment(decay: Decay) -> GradientTransformation:
+def second_moment(decay: Decay, dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Average of the squared updates, without the bias of its start at 0:
     $\hat v_t = v_t / (1 - \beta^t)$ with $v_t = \beta v_{t-1} + (1 - \beta) |u_t|^2$.
 
@@ -56,6 +57,7 @@ def second_moment(decay: Decay) -> GradientTransformation:
 
     Args:
         decay: $\beta$, share of the average that stays at each update.
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
 
     Returns:
         A transformation whose state holds one buffer per array and a count. It emits real numbers
@@ -72,7 +74,7 @@ def second_moment(decay: Decay) -> GradientTransformation:
     >>> tx.update(jnp.array([-5.0]), tx.init(jnp.zeros(1)))[0]
     Array([25.], dtype=float32)
     """
-    return chain(square(), ema(decay), bias_correction(decay))
+    return chain(square(), ema(decay, dtype=dtype), bias_correction(decay))
 
 
 @transformation

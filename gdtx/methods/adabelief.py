@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain, divide, join, subtract
 from ..core.factory import transformation
 from ..core.let import let, value_of
@@ -20,6 +20,9 @@ def scale_by_belief(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-16,
     eps_root: NonNegative = 1e-16,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""First moment over root of the mean square distance to it.
 
@@ -35,6 +38,8 @@ def scale_by_belief(
         b2: $\beta_2$, decay of the second.
         eps: $\epsilon$, outside the root.
         eps_root: $\epsilon_{root}$, inside the recurrence.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g - m|^2$.
@@ -53,8 +58,10 @@ def scale_by_belief(
     """
     mean = chain(value_of("mu"), bias_correction(b1))
     distance = chain(join(subtract, g=identity(), mu=value_of("mu")), square())
-    power = chain(distance, scale(1 - b2), add(eps_root), trace(b2), bias_correction(b2))
-    return let(join(divide, mu=mean, nu=chain(power, root(eps))), mu=ema(b1))
+    power = chain(
+        distance, scale(1 - b2), add(eps_root), trace(b2, dtype=nu_dtype), bias_correction(b2)
+    )
+    return let(join(divide, mu=mean, nu=chain(power, root(eps))), mu=ema(b1, dtype=mu_dtype))
 
 
 @transformation
@@ -64,6 +71,9 @@ def adabelief(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-16,
     eps_root: NonNegative = 1e-16,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""AdaBelief.
 
@@ -77,6 +87,8 @@ def adabelief(
         b2: $\beta_2$, decay of the squared distance to the first moment.
         eps: $\epsilon$, added outside the root.
         eps_root: $\epsilon_{root}$, added to the distance in every update.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array.
@@ -88,7 +100,10 @@ def adabelief(
         Zhuang et al. 2020, see :func:`scale_by_belief`.
 
     >>> import gdtx
-    >>> gdtx.adabelief(1e-3)
-    adabelief(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-16, eps_root=1e-16)
+    >>> print(gdtx.adabelief(1e-3))
+    adabelief(0.001)
     """
-    return chain(scale_by_belief(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+    return chain(
+        scale_by_belief(b1, b2, eps, eps_root, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
@@ -15,7 +15,13 @@ from ..links.fraction import first_moment, root, second_moment
 
 @transformation
 def scale_by_adam(
-    b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: FloatDType | None = None,
+    *,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""First moment over root of second moment.
 
@@ -29,6 +35,8 @@ def scale_by_adam(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, outside the root.
         eps_root: $\epsilon_{root}$, inside the root.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$, so real
@@ -45,7 +53,11 @@ def scale_by_adam(
     >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0].round(3)
     Array([-1.,  1.], dtype=float32)
     """
-    return join(divide, mu=first_moment(b1), nu=chain(second_moment(b2), root(eps, eps_root)))
+    return join(
+        divide,
+        mu=first_moment(b1, mu_dtype),
+        nu=chain(second_moment(b2, nu_dtype), root(eps, eps_root)),
+    )
 
 
 @transformation
@@ -55,6 +67,9 @@ def adam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    mu_dtype: FloatDType | None = None,
+    *,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""Adam.
 
@@ -68,6 +83,8 @@ def adam(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, added outside the root.
         eps_root: $\epsilon_{root}$, added inside the root.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array.
@@ -79,10 +96,14 @@ def adam(
         Kingma & Ba 2015, see :func:`scale_by_adam`.
 
     >>> import gdtx
-    >>> gdtx.adam(1e-3)
-    adam(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
+    >>> gdtx.adam(1e-3)  # doctest: +NORMALIZE_WHITESPACE
+    adam(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, mu_dtype=None,
+         nu_dtype=None)
     """
-    return chain(scale_by_adam(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+    return chain(
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype),
+        scale_by_learning_rate(learning_rate),
+    )
 
 
 @transformation
@@ -92,7 +113,9 @@ def adamw(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    mu_dtype: FloatDType | None = None,
     *,
+    nu_dtype: FloatDType | None = None,
     weight_decay: NonNegative = 1e-4,
     mask: Any = None,
 ) -> GradientTransformation:
@@ -109,6 +132,8 @@ def adamw(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, added outside the root.
         eps_root: $\epsilon_{root}$, added inside the root.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
 
@@ -128,7 +153,7 @@ def adamw(
     Array([-0.1], dtype=float32)
     """
     return chain(
-        scale_by_adam(b1, b2, eps, eps_root),
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain, divide, join, plus
 from ..core.factory import transformation
 from ..core.let import let, value_of
@@ -27,6 +27,9 @@ def scale_by_adan(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
     ahead: NonNegative | None = None,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""Averages of gradients and of their differences, over root of a second moment.
 
@@ -45,6 +48,9 @@ def scale_by_adan(
         eps_root: $\epsilon_{root}$, inside the root.
         ahead: $\alpha$, how far the gradient is continued along its difference. None for
             $\beta_2$, as in the paper; Optax takes $1 - \beta_2$.
+        mu_dtype, nu_dtype: in which the averages of gradients and differences, and of squares, are
+            kept, by default that of the parameter, at least float32; in fewer bits they are rounded
+            by chance, see :func:`recur`. The last gradient is kept in at least float32.
 
     Returns:
         A transformation whose state holds four buffers per array: three averages and the last
@@ -65,9 +71,13 @@ def scale_by_adan(
     Array([-1.,  1.], dtype=float32)
     """
     ahead = b2 if ahead is None else ahead
-    mean = join(plus, mu=first_moment(b1), d=chain(value_of("d"), first_moment(b2), scale(ahead)))
+    mean = join(
+        plus,
+        mu=first_moment(b1, mu_dtype),
+        d=chain(value_of("d"), first_moment(b2, mu_dtype), scale(ahead)),
+    )
     continued = join(plus, g=identity(), d=chain(value_of("d"), scale(ahead)))
-    power = chain(continued, second_moment(b3))
+    power = chain(continued, second_moment(b3, nu_dtype))
     return let(join(divide, mu=mean, nu=chain(power, root(eps, eps_root))), d=difference())
 
 
@@ -86,6 +96,9 @@ def adan(
     mask: Any = None,
     ahead: NonNegative | None = None,
     proximal: bool = True,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""Adan, with weight decay as a proximal step.
 
@@ -104,6 +117,9 @@ def adan(
         eps_root: $\epsilon_{root}$, added inside the root.
         ahead: $\alpha$, how far the gradient is continued along its difference. None for $\beta_2$,
             as in the paper; Optax takes $1 - \beta_2$.
+        mu_dtype, nu_dtype: in which the averages of gradients and differences, and of squares, are
+            kept, by default that of the parameter, at least float32; in fewer bits they are rounded
+            by chance, see :func:`recur`. The last gradient is kept in at least float32.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
         proximal: whether weights decay in the paper's way; Optax has the other.
@@ -124,7 +140,7 @@ def adan(
     Array([-0.4], dtype=float32)
     """
     step = chain(
-        scale_by_adan(b1, b2, b3, eps, eps_root, ahead),
+        scale_by_adan(b1, b2, b3, eps, eps_root, ahead, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
@@ -14,7 +14,13 @@ from ..links.moments import ema, running_max
 
 @transformation
 def scale_by_amsgrad(
-    b1: Decay = 0.9, b2: Decay = 0.999, eps: NonNegative = 1e-8, eps_root: NonNegative = 0.0
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: NonNegative = 1e-8,
+    eps_root: NonNegative = 0.0,
+    mu_dtype: FloatDType | None = None,
+    *,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""First moment over root of the largest second moment so far.
 
@@ -29,6 +35,8 @@ def scale_by_amsgrad(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, added outside the root.
         eps_root: $\epsilon_{root}$, added inside the root.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds three buffers per array. Complex updates: $|g|^2$.
@@ -44,8 +52,10 @@ def scale_by_amsgrad(
     >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0].round(3)
     Array([-1.,  1.], dtype=float32)
     """
-    largest = chain(square(), ema(b2), running_max(), bias_correction(b2))
-    return join(divide, mu=first_moment(b1), nu=chain(largest, root(eps, eps_root)))
+    largest = chain(
+        square(), ema(b2, dtype=nu_dtype), running_max(dtype=nu_dtype), bias_correction(b2)
+    )
+    return join(divide, mu=first_moment(b1, mu_dtype), nu=chain(largest, root(eps, eps_root)))
 
 
 @transformation
@@ -55,6 +65,9 @@ def amsgrad(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    mu_dtype: FloatDType | None = None,
+    *,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""AMSGrad.
 
@@ -68,6 +81,8 @@ def amsgrad(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, added outside the root.
         eps_root: $\epsilon_{root}$, added inside the root.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds three buffers per array.
@@ -79,7 +94,11 @@ def amsgrad(
         Reddi, Kale & Kumar 2018, see :func:`scale_by_amsgrad`.
 
     >>> import gdtx
-    >>> gdtx.amsgrad(1e-3)
-    amsgrad(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0)
+    >>> gdtx.amsgrad(1e-3)  # doctest: +NORMALIZE_WHITESPACE
+    amsgrad(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, mu_dtype=None,
+            nu_dtype=None)
     """
-    return chain(scale_by_amsgrad(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+    return chain(
+        scale_by_amsgrad(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype),
+        scale_by_learning_rate(learning_rate),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
@@ -24,6 +24,9 @@ def lamb(
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
     trust_mask: Any = None,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""LAMB, Adam for large batches.
 
@@ -47,6 +50,8 @@ def lamb(
         mask: which parameters decay, in any form of :func:`masked`; all by default.
         trust_mask: which parameters have a ratio, in any form of :func:`masked`; the others take
             the step of Adam.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array.
@@ -67,7 +72,7 @@ def lamb(
     Array(0.5, dtype=float32)
     """
     return chain(
-        scale_by_adam(b1, b2, eps, eps_root),
+        scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nu_dtype=nu_dtype),
         add_decayed_weights(weight_decay, mask),
         scale_by_trust_ratio(mask=trust_mask),
         scale_by_learning_rate(learning_rate),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain, join, plus, previous
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
@@ -14,7 +14,9 @@ from ..links.moments import ema
 
 
 @transformation
-def scale_by_lion(b1: Decay = 0.9, b2: Decay = 0.99) -> GradientTransformation:
+def scale_by_lion(
+    b1: Decay = 0.9, b2: Decay = 0.99, mu_dtype: FloatDType | None = None
+) -> GradientTransformation:
     r"""The sign of the average before this gradient and of this gradient, mixed.
 
     $u_t = \operatorname{sign}(\beta_1 m_{t-1} + (1 - \beta_1) g_t)$, and only then
@@ -23,6 +25,8 @@ def scale_by_lion(b1: Decay = 0.9, b2: Decay = 0.99) -> GradientTransformation:
     Args:
         b1: $\beta_1$, share of the average in the mixture.
         b2: $\beta_2$, decay of the average.
+        mu_dtype: in which the average is kept; by default that of the parameter, at least float32.
+            In fewer bits it is rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds one buffer per array. Complex updates: $u / |u|$ for the
@@ -39,7 +43,7 @@ def scale_by_lion(b1: Decay = 0.9, b2: Decay = 0.99) -> GradientTransformation:
     >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0]
     Array([-1.,  1.], dtype=float32)
     """
-    mixture = join(plus, mu=chain(previous(ema(b2)), scale(b1)), g=scale(1 - b1))
+    mixture = join(plus, mu=chain(previous(ema(b2, dtype=mu_dtype)), scale(b1)), g=scale(1 - b1))
     return chain(mixture, sign())
 
 
@@ -48,6 +52,7 @@ def lion(
     learning_rate: NonNegative,
     b1: Decay = 0.9,
     b2: Decay = 0.99,
+    mu_dtype: FloatDType | None = None,
     *,
     weight_decay: NonNegative = 1e-3,
     mask: Any = None,
@@ -65,6 +70,8 @@ def lion(
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
         b1: $\beta_1$, share of the average in the mixture whose sign is taken.
         b2: $\beta_2$, decay of the average.
+        mu_dtype: in which the average is kept; by default that of the parameter, at least float32.
+            In fewer bits it is rounded by chance, see :func:`recur`.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
 
@@ -84,7 +91,7 @@ def lion(
     Array([-0.], dtype=float32)
     """
     return chain(
-        scale_by_lion(b1, b2),
+        scale_by_lion(b1, b2, mu_dtype),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain, divide, join, plus
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
@@ -19,7 +19,7 @@ from ..links.moments import ema
 from ._parts import nesterov_mean
 
 
-def _warmed_nesterov_mean(b1: Any, momentum_decay: Any) -> GradientTransformation:
+def _warmed_nesterov_mean(b1: Any, momentum_decay: Any, dtype: Any) -> GradientTransformation:
     r"""The same with $\mu_t$ in place of $\beta_1$ but in the average."""
 
     def mu(step: jax.Array) -> jax.Array:
@@ -33,7 +33,9 @@ def _warmed_nesterov_mean(b1: Any, momentum_decay: Any) -> GradientTransformatio
 
     return join(
         plus,
-        ahead=chain(ema(b1), scheduled_bias_correction(mu, ahead=1), scale_by_schedule(next_mu)),
+        ahead=chain(
+            ema(b1, dtype=dtype), scheduled_bias_correction(mu, ahead=1), scale_by_schedule(next_mu)
+        ),
         now=chain(scheduled_bias_correction(mu), scale_by_schedule(one_minus_mu)),
     )
 
@@ -45,6 +47,9 @@ def scale_by_nadam(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
     momentum_decay: NonNegative | None = None,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""Adam's step with the first moment looked ahead.
 
@@ -60,6 +65,8 @@ def scale_by_nadam(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, added outside the root.
         eps_root: $\epsilon_{root}$, added inside the root.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
         momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
             momentum.
 
@@ -79,10 +86,11 @@ def scale_by_nadam(
     >>> tx.update(jnp.array([-3.0, 1.0]), tx.init(jnp.zeros(2)))[0].round(3)
     Array([-1.,  1.], dtype=float32)
     """
-    mean = (
-        nesterov_mean(b1) if momentum_decay is None else _warmed_nesterov_mean(b1, momentum_decay)
-    )
-    return join(divide, mu=mean, nu=chain(second_moment(b2), root(eps, eps_root)))
+    if momentum_decay is None:
+        mean = nesterov_mean(b1, mu_dtype)
+    else:
+        mean = _warmed_nesterov_mean(b1, momentum_decay, mu_dtype)
+    return join(divide, mu=mean, nu=chain(second_moment(b2, nu_dtype), root(eps, eps_root)))
 
 
 letters(scale_by_nadam, momentum_decay=r"\psi")
@@ -95,7 +103,9 @@ def nadam(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    mu_dtype: FloatDType | None = None,
     *,
+    nu_dtype: FloatDType | None = None,
     momentum_decay: NonNegative | None = None,
 ) -> GradientTransformation:
     r"""NAdam.
@@ -110,6 +120,8 @@ def nadam(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, added outside the root.
         eps_root: $\epsilon_{root}$, added inside the root.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
         momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
             momentum.
 
@@ -123,11 +135,11 @@ def nadam(
         Dozat 2016, see :func:`scale_by_nadam`.
 
     >>> import gdtx
-    >>> gdtx.nadam(2e-3).replace(momentum_decay=0.004)
-    nadam(learning_rate=0.002, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, momentum_decay=0.004)
+    >>> print(gdtx.nadam(2e-3).replace(momentum_decay=0.004))
+    nadam(0.002, momentum_decay=0.004)
     """
     return chain(
-        scale_by_nadam(b1, b2, eps, eps_root, momentum_decay),
+        scale_by_nadam(b1, b2, eps, eps_root, momentum_decay, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
         scale_by_learning_rate(learning_rate),
     )
 
@@ -139,7 +151,9 @@ def nadamw(
     b2: Decay = 0.999,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
+    mu_dtype: FloatDType | None = None,
     *,
+    nu_dtype: FloatDType | None = None,
     weight_decay: NonNegative = 1e-4,
     mask: Any = None,
     momentum_decay: NonNegative | None = None,
@@ -157,6 +171,8 @@ def nadamw(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, added outside the root.
         eps_root: $\epsilon_{root}$, added inside the root.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
         momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
             momentum.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
@@ -179,7 +195,7 @@ def nadamw(
     Array([-0.1], dtype=float32)
     """
     return chain(
-        scale_by_nadam(b1, b2, eps, eps_root, momentum_decay),
+        scale_by_nadam(b1, b2, eps, eps_root, momentum_decay, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )

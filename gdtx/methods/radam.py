@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.calls.kinds import Decay, LengthThreshold, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, LengthThreshold, NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
@@ -18,6 +18,9 @@ def scale_by_radam(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
     threshold: LengthThreshold = 4.0,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""Adam with the variance of its adaptive step rectified.
 
@@ -33,6 +36,8 @@ def scale_by_radam(
         eps_root: $\epsilon_{root}$, added inside the root.
         threshold: $\tau$, shortest equivalent average, in steps, at which the variance counts as
             tractable; at least 4.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
@@ -49,8 +54,8 @@ def scale_by_radam(
     >>> tx.update(jnp.array([-3.0]), tx.init(jnp.zeros(1)))[0].round(5)
     Array([-3.], dtype=float32)
     """
-    denominator = chain(second_moment(b2), root(eps, eps_root), rectify(b2, threshold))
-    return join(divide, mu=first_moment(b1), nu=denominator)
+    denominator = chain(second_moment(b2, nu_dtype), root(eps, eps_root), rectify(b2, threshold))
+    return join(divide, mu=first_moment(b1, mu_dtype), nu=denominator)
 
 
 @transformation
@@ -61,6 +66,9 @@ def radam(
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
     threshold: LengthThreshold = 4.0,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""Rectified Adam.
 
@@ -77,6 +85,8 @@ def radam(
         eps_root: $\epsilon_{root}$, added inside the root.
         threshold: $\tau$, shortest equivalent average, in steps, at which the variance counts as
             tractable; at least 4.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array.
@@ -88,9 +98,10 @@ def radam(
         Liu et al. 2020, see :func:`scale_by_radam`.
 
     >>> import gdtx
-    >>> gdtx.radam(1e-3, threshold=5.0)
-    radam(learning_rate=0.001, b1=0.9, b2=0.999, eps=1e-08, eps_root=0.0, threshold=5.0)
+    >>> print(gdtx.radam(1e-3, threshold=5.0))
+    radam(0.001, threshold=5.0)
     """
     return chain(
-        scale_by_radam(b1, b2, eps, eps_root, threshold), scale_by_learning_rate(learning_rate)
+        scale_by_radam(b1, b2, eps, eps_root, threshold, mu_dtype=mu_dtype, nu_dtype=nu_dtype),
+        scale_by_learning_rate(learning_rate),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.kinds import Decay, FloatDType, NonNegative
 from ..core.combine import chain
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
@@ -29,7 +29,11 @@ def scale_by_sign() -> GradientTransformation:
 
 
 @transformation
-def signum(learning_rate: NonNegative, momentum: Decay | None = 0.9) -> GradientTransformation:
+def signum(
+    learning_rate: NonNegative,
+    momentum: Decay | None = 0.9,
+    accumulator_dtype: FloatDType | None = None,
+) -> GradientTransformation:
     r"""Signum: descent along the sign of the average gradient.
 
     $m_t = \mu m_{t-1} + (1 - \mu) g_t$,
@@ -41,13 +45,16 @@ def signum(learning_rate: NonNegative, momentum: Decay | None = 0.9) -> Gradient
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
         momentum: $\mu$, decay of the average; None is signSGD, which keeps no state.
+        accumulator_dtype: in which the momentum is kept; by default that of the parameter, at
+            least float32. In fewer bits it is rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds one buffer per array, none without momentum. Complex
         updates: $m / |m|$ for the sign.
 
     Raises:
-        ValueError: if a hyperparameter is out of its range.
+        ValueError: if a hyperparameter is out of its range, or `accumulator_dtype` is asked for
+            without momentum.
 
     References:
         Bernstein et al. 2018, see :func:`scale_by_sign`, algorithm 2.
@@ -58,4 +65,10 @@ def signum(learning_rate: NonNegative, momentum: Decay | None = 0.9) -> Gradient
     Array([ 0.1, -0.1], dtype=float32)
     """
     step = chain(scale_by_sign(), scale_by_learning_rate(learning_rate))
-    return step if momentum is None else chain(ema(momentum), step)
+    if momentum is not None:
+        return chain(ema(momentum, dtype=accumulator_dtype), step)
+    if accumulator_dtype is not None:
+        raise ValueError(
+            f"signum: accumulator_dtype={accumulator_dtype} needs a momentum, got momentum=None"
+        )
+    return step

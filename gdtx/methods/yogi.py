@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.calls.kinds import Decay, NonNegative, Scalar
+from ..core.calls.kinds import Decay, FloatDType, NonNegative, Scalar
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
@@ -21,6 +21,9 @@ def scale_by_yogi(
     eps_root: NonNegative = 0.0,
     initial_accumulator_value: NonNegative = 1e-6,
     initial_mean: Scalar = 0.0,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""First moment over root of an additive second moment.
 
@@ -37,6 +40,8 @@ def scale_by_yogi(
         eps_root: $\epsilon_{root}$, inside the root.
         initial_accumulator_value: $v_0$, the second moment at first.
         initial_mean: $m_0$, 0 in the paper; Optax starts it at $v_0$ too.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
@@ -52,9 +57,11 @@ def scale_by_yogi(
     >>> tx.update(jnp.array([-3.0, 1e-4]), tx.init(jnp.zeros(2)))[0].round(3)
     Array([-1.,  1.], dtype=float32)
     """
-    mean = chain(ema(b1, initial=initial_mean), bias_correction(b1))
+    mean = chain(ema(b1, dtype=mu_dtype, initial=initial_mean), bias_correction(b1))
     power = chain(
-        square(), additive_ema(b2, initial=initial_accumulator_value), bias_correction(b2)
+        square(),
+        additive_ema(b2, nu_dtype, initial_accumulator_value),
+        bias_correction(b2),
     )
     return join(divide, mu=mean, nu=chain(power, root(eps, eps_root)))
 
@@ -71,6 +78,9 @@ def yogi(
     eps_root: NonNegative = 0.0,
     initial_accumulator_value: NonNegative = 1e-6,
     initial_mean: Scalar = 0.0,
+    *,
+    mu_dtype: FloatDType | None = None,
+    nu_dtype: FloatDType | None = None,
 ) -> GradientTransformation:
     r"""Yogi.
 
@@ -86,6 +96,8 @@ def yogi(
         eps_root: $\epsilon_{root}$, added inside the root.
         initial_accumulator_value: $v_0$, the second moment at first.
         initial_mean: $m_0$, 0 in the paper; Optax starts it at $v_0$ too.
+        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
+            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array.
@@ -101,6 +113,15 @@ def yogi(
     yogi(0.01)
     """
     return chain(
-        scale_by_yogi(b1, b2, eps, eps_root, initial_accumulator_value, initial_mean),
+        scale_by_yogi(
+            b1,
+            b2,
+            eps,
+            eps_root,
+            initial_accumulator_value,
+            initial_mean,
+            mu_dtype=mu_dtype,
+            nu_dtype=nu_dtype,
+        ),
         scale_by_learning_rate(learning_rate),
     )

@@ -216,7 +216,7 @@ def checked(label: str, value: Any, kind: Kind | None, optional: bool, schedules
             expected = f"{number}{kind.expected}{alternatives}"
             came = brief(value)
             if came.startswith("the dtype"):  # where Optax takes the dtype of its moments
-                came += " (moments are in float32; links such as ema take a dtype)"
+                came += " (that of a moment has an argument of its own, such as mu_dtype or dtype)"
             raise TypeError(f"{label} must be {expected}, got {came}")
     if not kind.accepts(value):
         is_number = isinstance(value, Real) and (kind.scalar or kind.integer)
