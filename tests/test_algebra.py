@@ -197,6 +197,33 @@ def test_counts_saturate():
         assert all(count == last for count in jax.tree.leaves(state))
 
 
+OF_THE_STEP = {
+    "schedule": gdtx.scale(lambda t: (t + 1) / 7),
+    "counted": gdtx.counted(lambda t: lambda u: u * (t / 7)),
+    "randomized": gdtx.randomized(lambda t: lambda key, u: u * (t / 7)),
+    "recur": gdtx.recur(lambda u, step: (u * (step / 7), {})),
+    "scheduled_bias_correction": gdtx.chain(
+        gdtx.scale(1 / 7), gdtx.scheduled_bias_correction(lambda t: (t + 1) / (t + 2))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OF_THE_STEP)
+def test_quotients_of_the_step_are_exact_in_64_bits(name, x64):
+    """Functions of the step get 64 bits; the state counts in 32, and updates keep their dtype."""
+    tx = OF_THE_STEP[name]
+    params = {"narrow": jnp.ones(2, "float32"), "wide": jnp.ones(2)}
+    state = tx.init(params)
+    with counted_compilations() as compilations:
+        for t in (1, 2, 3):
+            updates, state = tx.update(params, state)
+            want = (t + 1) / t / 7 if name == "scheduled_bias_correction" else t / 7
+            np.testing.assert_allclose(updates["wide"], want, rtol=1e-15)
+            assert updates["narrow"].dtype == jnp.float32
+            assert all(x.dtype in (jnp.int32, float) for x in jax.tree.leaves(state))
+    assert len(compilations) <= 1
+
+
 def test_masked_leaves_hold_no_state_and_pass():
     mask = {"a": False, "b": True}
     tx = gdtx.masked(gdtx.adam(0.1), mask)

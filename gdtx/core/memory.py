@@ -177,7 +177,7 @@ def counted(f: StepFunction) -> GradientTransformation:
     once.
 
     Args:
-        f: function of the step, an int32 scalar that is 1 on the first update, that returns a
+        f: function of the step, an integer scalar that is 1 on the first update, that returns a
             function of one array.
 
     Returns:
@@ -207,7 +207,7 @@ def counted(f: StepFunction) -> GradientTransformation:
 def rule_at(f: Any, count: jax.Array) -> Any:
     """The rule on one array at this step, which `f` must return."""
     with calling("f, of the step"):
-        rule = f(count)
+        rule = f(seen_by_rules(count))
     if not callable(rule):
         fail(TypeError, f"f must return a function of one array, got {summarize(rule)}")
     return rule

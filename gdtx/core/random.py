@@ -28,7 +28,7 @@ def randomized(
     Two such transformations with one seed draw from the same keys; give each its own.
 
     Args:
-        f: function of the step, an int32 scalar that is 1 on the first update, that runs once per
+        f: function of the step, an integer scalar that is 1 on the first update, that runs once per
             update and returns a function of a key and an array, in at least float32.
         seed: an integer, or an integer array to change or to map over with `jax.vmap`.
         needs_params: whether that function takes the parameter as well, third, in its own dtype.

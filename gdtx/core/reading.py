@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from .calls.call import Call
 from .calls.options import Options
 from .errors import at_work, summarize
+from .numbers.numerics import seen_by_rules
 from .outermost import nested
 from .states import check_fits, within
 from .transformation import GradientTransformation
@@ -67,7 +68,7 @@ def _values(tx: GradientTransformation, state: PyTree, ago: int) -> dict[str, An
         for part in within(tx, state, given):
             places.setdefault(id(part.tx), []).append(part)
         if schedules := tx.signature.scheduled(tx.arguments):
-            step = jnp.maximum(state.step - ago, 0)
+            step = seen_by_rules(jnp.maximum(state.step - ago, 0))
             current = {name: jnp.asarray(rule(step)) for name, rule in schedules.items()}
     for path, name, value in tx.parts():
         if isinstance(value, GradientTransformation):

@@ -12,6 +12,7 @@ import numpy as np
 from .calls.kinds import below_one
 from .calls.signature import Signature
 from .errors import calling, fail, summarize
+from .numbers.numerics import seen_by_rules
 from .numbers.values import is_array, within_int32
 from .trees.short import in_short
 from .trees.tree import PyTree
@@ -30,7 +31,7 @@ class ScheduledState(NamedTuple):
 
 def values_at(step: jax.Array, schedules: Schedules, signature: Signature) -> dict[str, jax.Array]:
     """The hyperparameters with schedules, as scalars, at this step."""
-    values = {}
+    values, step = {}, seen_by_rules(step)
     for name, schedule in schedules.items():
         with calling(f"the schedule of {name}"):
             value = within_int32(schedule(step))

@@ -20,6 +20,7 @@ from ..core.numbers.numerics import (
     final_average_length,
     increment,
     one_minus_power,
+    seen_by_rules,
     sqrt,
 )
 from ..core.rules import each_leaf
@@ -108,7 +109,8 @@ def scheduled_bias_correction(schedule: StepFunction, ahead: Count = 0) -> Gradi
         updates: PyTree, state: ProductState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, ProductState]:
         with calling("schedule"):
-            decay, *later = (schedule(state.step + i) for i in range(ahead + 1))
+            now = seen_by_rules(state.step)
+            decay, *later = (schedule(now + i) for i in range(ahead + 1))
         product = cast(state.product * decay, state.product.dtype)
         seen = math.prod(later, start=product)
         leaves, structure = jax.tree.flatten(updates)

@@ -16,7 +16,7 @@ from ..core.calls.types import NumPyValue, ScheduleLike, TransformationLike
 from ..core.errors import calling, fail, summarize
 from ..core.factory import transformation
 from ..core.memory import RecurState
-from ..core.numbers.numerics import increment
+from ..core.numbers.numerics import increment, seen_by_rules
 from ..core.numbers.values import at_hand, is_array, within_int32
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
@@ -151,7 +151,7 @@ def _at(every: Any, step: jax.Array) -> Any:
         value = every
     else:
         with calling("every"):
-            value = within_int32(every(step))
+            value = within_int32(every(seen_by_rules(step)))
     if jnp.shape(value) != ():
         fail(ValueError, f"every must be a scalar, got {summarize(value)}")
     return value
