@@ -64,7 +64,12 @@ KINDS = {
     "combinator": {
         "chain": gdtx.chain(gdtx.trace(0.9), gdtx.scale(-1.0)),
         "join": gdtx.join(gdtx.plus, a=gdtx.identity(), b=gdtx.ema(0.9)),
-        "feedback": gdtx.feedback(gdtx.subtract, gdtx.running_sum()),
+        "feedback": gdtx.feedback(
+            gdtx.subtract,
+            gdtx.running_sum(),
+            name="s",
+            then=gdtx.join(gdtx.plus, u=gdtx.identity(), s=gdtx.value_of("s")),
+        ),
         "previous": gdtx.previous(gdtx.ema(0.9)),
         "let": gdtx.let(
             gdtx.join(gdtx.plus, u=gdtx.identity(), m=gdtx.value_of("m")), m=gdtx.ema(0.9)
@@ -90,11 +95,13 @@ KINDS = {
         "clip_by_norm": gdtx.clip_by_norm(1.0),
         "difference": gdtx.difference(),
         "ema": gdtx.ema(0.9),
+        "first": gdtx.first(),
         "first_moment": gdtx.first_moment(0.9),
         "infinite_at_zero": gdtx.infinite_at_zero(),
         "keep_nonnegative": gdtx.keep_nonnegative(),
         "latest": gdtx.latest(),
         "normalize_by_global_norm": gdtx.normalize_by_global_norm(),
+        "project": gdtx.project(lambda p: p / 2),
         "rank_one": gdtx.rank_one(gdtx.ema(0.9), 2),
         "rectify": gdtx.rectify(0.99),
         "reduce_on_plateau": gdtx.reduce_on_plateau(),

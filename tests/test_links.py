@@ -127,6 +127,10 @@ AS_NUMPY = {
     "running_sum": (gdtx.running_sum(0.5), lambda g: 0.5 + np.cumsum(g, axis=0)),
     "variance": (gdtx.variance(0.9), lambda g: oracles.variance(g, 0.9, 0.0)),
     "difference": (gdtx.difference(), lambda g: np.diff(g, axis=0, prepend=g[:1])),
+    "first": (
+        gdtx.chain(gdtx.scale(2.0), gdtx.first()),
+        lambda g: np.broadcast_to(2 * g[0], g.shape),
+    ),
     "wait": (gdtx.wait(3), lambda g: np.where(np.arange(len(g))[:, None] < 3, 0, g)),
 }
 
@@ -202,15 +206,24 @@ LAWS = {
         gdtx.join(
             gdtx.subtract,
             now=gdtx.identity(),
-            # The first update, held: the sum of all that came while t = 1.
-            first=gdtx.chain(
-                gdtx.counted(lambda t: lambda u: jnp.where(t == 1, u, 0)), gdtx.running_sum()
-            ),
+            first=gdtx.first(),
         ),
     ),
     "the past of a sum": (
         gdtx.previous(gdtx.running_sum()),
         gdtx.join(gdtx.subtract, now=gdtx.running_sum(), u=gdtx.identity()),
+    ),
+    "feedback with nothing after it": (
+        gdtx.feedback(gdtx.subtract, gdtx.ema(0.9), name="m", then=gdtx.identity()),
+        gdtx.feedback(gdtx.subtract, gdtx.ema(0.9)),
+    ),
+    "what feedback keeps is the statistic of what it emits": (
+        gdtx.feedback(
+            gdtx.subtract, gdtx.ema(0.9), gdtx.scale(0.5), name="m", then=gdtx.value_of("m")
+        ),
+        gdtx.chain(
+            gdtx.feedback(gdtx.subtract, gdtx.ema(0.9), gdtx.scale(0.5)), gdtx.ema(0.9)
+        ),
     ),
     "let names what is computed": (
         gdtx.let(gdtx.join(gdtx.multiply, a=gdtx.value_of("x"), b=gdtx.value_of("x")),

@@ -11,13 +11,12 @@ from .calls.functions import accepts_arguments, with_arguments
 from .calls.kinds import Function, TwoArraysFunction
 from .calls.making import is_written_by_a_user
 from .calls.types import TransformationLike
-from .errors import fail, running, summarize
+from .emitted import emitted_last
+from .errors import fail, running
 from .factory import transformation
-from .memory import RecurState
 from .numbers.numerics import cast, compute_dtype, real_like
 from .outermost import is_outermost
 from .rules import each_leaf
-from .states import parts
 from .transformation import GradientTransformation
 from .trees.tree import PyTree, leaves_as
 
@@ -144,6 +143,9 @@ def feedback(
     merge: TwoArraysFunction,
     statistic: TransformationLike,
     readout: TransformationLike | None = None,
+    *,
+    name: str | None = None,
+    then: TransformationLike | None = None,
 ) -> GradientTransformation:
     r"""Merge the update with a statistic of the transformation's own past outputs.
 
@@ -154,9 +156,16 @@ def feedback(
         statistic: what to keep of the outputs; its last link must emit its own buffer, as
             :func:`ema` and the other links made by :func:`accumulate` do.
         readout: stateless transformation of that buffer, none by default.
+        name: by which `then` reads $s_t$, with :func:`value_of`.
+        then: transformation of the output $y_t$ that needs the statistic too, and so need not keep
+            it again.
 
     Returns:
-        A transformation whose state is the statistic's and nothing more.
+        A transformation whose state is the statistic's and nothing more; with `then` a dict of
+        that and of the other's, by `name` and `"then"`.
+
+    Raises:
+        TypeError: if one of `name` and `then` is given and not the other.
 
     >>> import gdtx, jax.numpy as jnp
     >>> tx = gdtx.feedback(gdtx.subtract, gdtx.running_sum())
@@ -164,20 +173,33 @@ def feedback(
     >>> tx.update(jnp.array(2.0), state)[0]
     Array(0., dtype=float32)
     """
+    if (name is None) != (then is None) or name == "then":
+        raise TypeError(f"feedback: needs name, of the statistic, with then, got name={name!r}")
 
     def update(
-        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
+        updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
-        emitted = emitted_last(statistic, state)
+        past = state if name is None else state[name]
+        emitted = emitted_last(statistic, past)
         if readout is not None:
             emitted, memory = readout.update(emitted, readout.init(emitted), params, **extra_args)
             if jax.tree.leaves(memory):
                 fail(TypeError, f"the readout must be stateless, got {readout!r}")
         updates = _merged(merge, updates, emitted)
-        _, state = statistic.update(updates, state, params, **extra_args)
-        return updates, state
+        emitted, kept = statistic.update(updates, past, params, **extra_args)
+        if name is None or then is None:
+            return updates, kept
+        extra_args[name] = emitted
+        with running("then"):
+            updates, after = then.update(updates, state["then"], params, **extra_args)
+        return updates, {name: kept, "then": after}
 
-    return GradientTransformation(statistic.init, update, statistic)
+    if name is None:
+        return GradientTransformation(statistic.init, update, statistic)
+    parts = {name: statistic, "then": then}
+    return GradientTransformation(
+        lambda params: {key: tx.init(params) for key, tx in parts.items()}, update, parts
+    )
 
 
 @transformation(quiet=True)
@@ -219,19 +241,3 @@ def _merged(merge: Any, *trees: PyTree) -> PyTree:
     first, structure = jax.tree.flatten(trees[0])
     others = [leaves_as(structure, tree, "a branch", "the first") for tree in trees[1:]]
     return structure.unflatten(each_leaf(merge, structure, first, *others, what="merge"))
-
-
-def emitted_last(tx: GradientTransformation, state: PyTree) -> PyTree:
-    """What the transformation with this state emitted last: the buffer of its last link."""
-    while isinstance(state, tuple):
-        last = next(iter(parts(tx, state)[::-1]), None)
-        if last is None or not (last.state is state or last.state is state[-1]):
-            break
-        tx, state = last.used, last.state
-    if not isinstance(state, RecurState) or list(state.buffers) != ["value"]:
-        fail(
-            TypeError,
-            "the last link of the statistic must emit its buffer (ema, running_sum, ...), "
-            f"its state is {summarize(state)}",
-        )
-    return state.buffers["value"]

@@ -10,7 +10,7 @@ from .calls.types import TransformationLike
 from .errors import call_with, fail
 from .factory import transformation
 from .transformation import GradientTransformation
-from .trees.tree import PyTree, check_shapes, leaves_as
+from .trees.tree import PyTree, check_shapes, full_like, is_scalar, leaves_as
 
 
 @transformation(quiet=True)
@@ -60,19 +60,21 @@ def value_of(name: str) -> GradientTransformation:
     """Replace the updates by a value that has a name.
 
     Args:
-        name: of a value of the :func:`let` around it, or of an extra argument of `update` that is
-            a tree like the updates.
+        name: of a value of the :func:`let` around it, or of an extra argument of `update`: a tree
+            like the updates, or a real scalar, which is that number everywhere.
 
     Returns:
         A stateless transformation.
 
     Raises:
         TypeError: from `update`, if nothing has that name.
-        ValueError: from `update`, if it is no tree like the updates.
+        ValueError: from `update`, if it is neither a scalar nor a tree like the updates.
 
     >>> import gdtx, jax.numpy as jnp
     >>> gdtx.value_of("noise").update(jnp.zeros(2), (), noise=jnp.array([0.5, -0.5]))[0]
     Array([ 0.5, -0.5], dtype=float32)
+    >>> gdtx.value_of("value").update(jnp.zeros(2), (), value=3.0)[0]
+    Array([3., 3.], dtype=float32)
     """
 
     def update(
@@ -83,8 +85,11 @@ def value_of(name: str) -> GradientTransformation:
                 TypeError,
                 f"nothing is called {name!r}: name it in let(..., {name}=...) or {call_with(name)}",
             )
+        value = extra_args[name]
+        if is_scalar(value):
+            return jax.tree.map(lambda u: full_like(u, value), updates), state
         structure = jax.tree.structure(updates)
-        values = leaves_as(structure, extra_args[name], name, "updates")
+        values = leaves_as(structure, value, name, "updates")
         check_shapes(updates, values, name)
         return structure.unflatten(values), state
 

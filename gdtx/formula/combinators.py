@@ -37,7 +37,7 @@ def _(u: Expression, reader: Reader, f: Any) -> Expression:
 
 @formula_of(with_params)
 def _(u: Expression, reader: Reader, f: Any) -> Expression:
-    return result(reader.origin or f, f, u, PARAMETERS)
+    return reader.merged(reader.origin or f, f, u, PARAMETERS)
 
 
 @formula_of(treewise)
@@ -119,16 +119,17 @@ def _(
     for name, branch in branches.items():
         with reader.branch(name):
             outputs.append(reader.read(branch, u))
-    return result(merge, merge, *outputs)
+    return reader.merged(merge, merge, *outputs)
 
 
 @formula_of(feedback)
 def _(
-    u: Expression, reader: Reader, merge: Any, statistic: GradientTransformation, readout: Any
-) -> Expression:
+    u: Expression, reader: Reader, merge: Any, statistic: GradientTransformation, readout: Any,
+    name: str | None, then: GradientTransformation | None,
+) -> Expression:  # fmt: skip
     out = reader.claim(tuple(Symbol(letter, time=t) for letter in "xyz"), (u, statistic))
     before = len(reader.definitions)
-    with reader.branch("past"):
+    with reader.branch(name or "past"):
         emitted = reader.read(statistic, out)
     # What is kept of an output is computed after it.
     after = reader.definitions[before:]
@@ -136,9 +137,12 @@ def _(
     past = shifted(emitted, t - 1)
     if readout is not None:
         past = reader.read(readout, past)
-    merged = result(merge, merge, u, past)
+    merged = reader.merged(merge, merge, u, past)
     reader.definitions += [Definition(out, merged), *after]
-    return out
+    if name is None or then is None:
+        return out
+    with reader.naming({name: emitted}):
+        return reader.read(then, out)
 
 
 @formula_of(previous)
@@ -151,17 +155,15 @@ def _(
     u: Expression, reader: Reader, /, body: GradientTransformation, **values: GradientTransformation
 ) -> Expression:
     u = reader.atom(u)
-    outer = dict(reader.values)
-    for name, value in values.items():
-        with reader.branch(name):
-            out = reader.read(value, u)
-        is_letter = len(name) == 1 and not isinstance(out, Symbol)
-        reader.values[name] = (
-            reader.define((Symbol(name, time=t),), out) if is_letter else reader.atom(out)
-        )
-    out = reader.read(body, u)
-    reader.values = outer
-    return out
+    with reader.naming({}):
+        for name, value in values.items():
+            with reader.branch(name):
+                out = reader.read(value, u)
+            is_letter = len(name) == 1 and not isinstance(out, Symbol)
+            reader.values[name] = (
+                reader.define((Symbol(name, time=t),), out) if is_letter else reader.atom(out)
+            )
+        return reader.read(body, u)
 
 
 @formula_of(value_of)

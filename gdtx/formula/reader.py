@@ -25,18 +25,19 @@ _rules: dict[Any, Callable[..., Expression]] = {}
 def formula_of(
     factory: Any, plain: str = "", **names: str
 ) -> Callable[[Callable[..., Expression]], Callable[..., Expression]]:
-    r"""State the formula of a transformation, where its code is not its formula.
+    r"""State the formula of a transformation, or of a merge, where its code is not its formula.
 
         @formula_of(clip, max_delta=r"\delta")
         def _(u, max_delta):
             return apply("\\min", apply("\\max", u, -max_delta), max_delta)
 
     The decorated function is one of what comes in, then of the reader, if it asks for one by that
-    name, and of those arguments of the transformation that it names. It returns what goes out.
+    name, and of those arguments of the transformation that it names; of a merge, one of all that
+    comes in, then of the reader. It returns what goes out.
     What a maker's rule says in plain arithmetic needs no formula beside it.
 
     Args:
-        factory: the transformation.
+        factory: the transformation or the merge.
         plain, **names: its letters, as in :func:`letters`.
     """
     letters(factory, plain=plain, **names)
@@ -118,6 +119,11 @@ class Reader:
             return opaque(tx.factory, u)
         return self.read(inner, u, tx.factory)
 
+    def merged(self, name: Any, f: Any, *inputs: Expression) -> Expression:
+        """What a function of arrays makes of them: as it is stated, or else its `result`."""
+        rule = _rules.get(f)
+        return result(name, f, *inputs) if rule is None else rule(*inputs, self)
+
     @contextlib.contextmanager
     def branch(self, name: str) -> Iterator[None]:
         """Symbols introduced inside are those that suit a branch of this name."""
@@ -146,6 +152,13 @@ class Reader:
 
             value = rewrite(value, change)
         return value
+
+    @contextlib.contextmanager
+    def naming(self, values: Mapping[str, Expression]) -> Iterator[None]:
+        """Inside, quantities have these names beside those that they have around it."""
+        outer, self.values = self.values, {**self.values, **values}
+        yield
+        self.values = outer
 
     def define(self, candidates: tuple[Symbol, ...], value: Expression) -> Symbol:
         """A symbol for a value; the one it has, if it has one."""

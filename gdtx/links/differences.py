@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ..core.calls.kinds import Count, FloatDType
 from ..core.combine import chain, join, previous, subtract
 from ..core.factory import transformation
-from ..core.memory import accumulate, counted
+from ..core.memory import accumulate, counted, recur
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation
 from ..formula import Expression, Reader, apply, formula_of, shifted, t
@@ -33,6 +33,35 @@ def latest(dtype: FloatDType | None = None) -> GradientTransformation:
     Array(5., dtype=float32)
     """
     return accumulate(lambda u, a: u, dtype=dtype)
+
+
+@transformation
+def first(dtype: FloatDType | None = None) -> GradientTransformation:
+    r"""Keep the first update, and emit it from then on: $u_1$.
+
+    Args:
+        dtype: in which the buffer is kept; by default that of the parameter, at least float32.
+
+    Returns:
+        A transformation whose state holds one buffer per array, and one count.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.first()
+    >>> u, state = tx.update(jnp.array(5.0), tx.init(jnp.zeros(())))
+    >>> tx.update(jnp.array(7.0), state)[0]
+    Array(5., dtype=float32)
+    """
+
+    def rule(u: jax.Array, value: jax.Array, step: jax.Array):
+        value = jnp.where(step == 1, u, value)
+        return value, {"value": value}
+
+    return recur(rule, dtype, value=0.0)
+
+
+@formula_of(first)
+def _(u: Expression, reader: Reader) -> Expression:
+    return shifted(reader.atom(u), 1)
 
 
 @transformation

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from ..core.calls.kinds import ArrayFunction
 from ..core.errors import LeafError
 from ..core.factory import transformation
 from ..core.rules import elementwise, with_params
 from ..core.transformation import GradientTransformation
-from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
+from ..formula import PARAMETERS, Expression, Reader, apply, formula_of, result
 
 
 @transformation
@@ -55,10 +58,42 @@ def _(u: Expression) -> Expression:
 
 
 @transformation
+def project(f: ArrayFunction) -> GradientTransformation:
+    r"""Go to a point of a set: $u \leftarrow f(\theta + u) - \theta$, for $f$ a projection onto it.
+
+    It belongs last, where the updates are those that are added. The sum of the parameter and what
+    is emitted is $f(\theta + u)$ up to rounding.
+
+    Args:
+        f: function of one array that returns one of the same shape, such as
+            `lambda p: jnp.clip(p, 0, 1)`.
+
+    Returns:
+        A stateless transformation.
+
+    Raises:
+        ValueError: from `update`, if it is called without the parameters.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.chain(gdtx.sgd(1.0), gdtx.project(lambda p: jnp.clip(p, 0, 1)))
+    >>> p = jnp.array([0.25, 0.5])
+    >>> p + tx.update(jnp.array([-3.0, 0.25]), tx.init(p), p)[0]
+    Array([1.  , 0.25], dtype=float32)
+    """
+    return with_params(lambda u, p: f(p + u) - p)
+
+
+@formula_of(project)
+def _(u: Expression, f: Any) -> Expression:
+    return result(f, f, PARAMETERS + u) - PARAMETERS
+
+
+@transformation
 def keep_nonnegative() -> GradientTransformation:
     r"""Shorten updates so that no parameter becomes negative: $u \leftarrow \max(u, -\theta)$.
 
-    A parameter stops at 0 exactly; one that is negative goes there. It belongs last, where the
+    Of :func:`project` the case $f(\theta) = \max(\theta, 0)$, without its rounding:
+    a parameter stops at 0 exactly; one that is negative goes there. It belongs last, where the
     updates are those that are added.
 
     Raises:

@@ -18,11 +18,15 @@ from ..links.correction import rectify as rectify
 from ..links.correction import scheduled_bias_correction as scheduled_bias_correction
 from ..links.decay import add_decayed_weights as add_decayed_weights
 from ..links.differences import difference as difference
+from ..links.differences import first as first
 from ..links.differences import latest as latest
 from ..links.differences import wait as wait
 from ..links.fraction import first_moment as first_moment
 from ..links.fraction import root as root
 from ..links.fraction import second_moment as second_moment
+from ..links.merges import arctan2 as arctan2
+from ..links.merges import cautious as cautious
+from ..links.merges import hyperball as hyperball
 from ..links.moments import additive_ema as additive_ema
 from ..links.moments import ema as ema
 from ..links.moments import running_max as running_max
@@ -38,6 +42,7 @@ from ..links.rank_one import Margins as Margins
 from ..links.rank_one import rank_one as rank_one
 from ..links.repair import infinite_at_zero as infinite_at_zero
 from ..links.repair import keep_nonnegative as keep_nonnegative
+from ..links.repair import project as project
 from ..links.repair import zero_nans as zero_nans
 from ..links.rounding import stochastic_rounding as stochastic_rounding
 from ..links.trust import scale_by_lars as scale_by_lars

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ..core.calls.kinds import PositiveCount, one_of
 from ..core.calls.types import TransformationLike
-from ..core.combine import emitted_last
+from ..core.emitted import emitted_last
 from ..core.errors import LeafError, call_with, fail, summarize
 from ..core.factory import transformation
 from ..core.numbers.numerics import cast, increment

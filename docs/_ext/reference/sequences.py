@@ -20,10 +20,10 @@ _of_sequences = {
     "identity", "set_to_zero", "treewise", "with_params", "absolute", "add", "clip", "scale",
     "scale_by_learning_rate", "scale_by_schedule", "sign", "sqrt", "square", "clip_by_norm",
     "clip_by_block_rms", "clip_by_global_norm", "adaptive_grad_clip", "bias_correction", "rectify",
-    "scheduled_bias_correction", "difference", "latest", "wait", "first_moment", "root",
+    "scheduled_bias_correction", "difference", "first", "latest", "wait", "first_moment", "root",
     "second_moment", "additive_ema", "ema", "running_max", "running_sum", "trace", "variance",
     "add_noise", "scale_by_param_block_rms", "reduce_on_plateau", "infinite_at_zero",
-    "keep_nonnegative", "zero_nans", "scale_by_natural_gradient", "skip_large", "skip_nonfinite",
+    "keep_nonnegative", "project", "zero_nans", "scale_by_natural_gradient", "skip_large", "skip_nonfinite",
     "skip_when", "running_cover", "stochastic_rounding", "add_decayed_weights",
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from ..errors import fail, summarize
 from ..numbers.numerics import compute_dtype, is_computable
-from ..numbers.values import within_int32
+from ..numbers.values import is_array, within_int32
 
 PyTree = Any
 
@@ -194,6 +194,20 @@ def real_scalar(name: str, value: Any) -> jax.Array:
     if value.shape != () or jnp.iscomplexobj(value):
         fail(ValueError, f"{name} must be a real scalar, got {summarize(value)}")
     return value
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether this is a single real number, or an array of one."""
+    if isinstance(value, bool | np.bool_ | complex):
+        return False
+    return isinstance(value, int | float | np.number) or (
+        is_array(value) and value.shape == () and not jnp.iscomplexobj(value)
+    )
+
+
+def full_like(u: jax.Array, value: Any) -> jax.Array:
+    """A scalar in the shape of an array, cut as that, in the real numbers that its rules see."""
+    return jnp.full_like(u, value, dtype=jnp.finfo(compute_dtype(u.dtype)).dtype)
 
 
 def in_jax(tree: PyTree) -> PyTree:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ...core.calls.kinds import FloatDType, PositiveCount, TwoArraysFunction, one_of
 from ...core.calls.options import Options
 from ...core.calls.types import TransformationLike
-from ...core.combine import emitted_last
+from ...core.emitted import emitted_last
 from ...core.factory import transformation
 from ...core.numbers.numerics import increment
 from ...core.rules import identity
