@@ -25,8 +25,8 @@ from .reader import MEMORY as MEMORY
 from .reader import PARAMETERS as PARAMETERS
 from .reader import Reader as Reader
 from .reader import formula_of as formula_of
-from .reader import opaque as opaque
-from .reader import result as result
+from .results import opaque as opaque
+from .results import result as result
 from .rewriting import Definition as Definition
 from .rewriting import contains as contains
 from .rewriting import shifted as shifted

@@ -16,7 +16,8 @@ from ..core.select import masked, partition
 from ..core.transformation import GradientTransformation
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .notation import escaped, remembered, word
-from .reader import MEMORY, PARAMETERS, Reader, formula_of, opaque, result, symbolic
+from .reader import MEMORY, PARAMETERS, Reader, formula_of
+from .results import opaque, result, symbolic
 from .rewriting import Definition, contains, rewrite, shifted, t
 
 

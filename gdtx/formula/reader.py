@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from ..core.outermost import nested
 from ..core.transformation import GradientTransformation
-from .expression import Apply, Expression, Hyperparameter, Symbol, apply, expression, leading
+from .expression import Expression, Hyperparameter, Symbol, apply, expression, leading
 from .hyperparameters import Hyperparameters
 from .notation import letters
+from .results import opaque, result
 from .rewriting import Definition, contains, rewrite, shifted, t
 
 GRADIENT = Symbol("g", time=t)
@@ -248,23 +249,3 @@ def _opened(tx: GradientTransformation, arguments: Mapping[str, Any]) -> Any:
         with contextlib.suppress(TypeError, ValueError):
             return tx.body(known)
     return None
-
-
-def opaque(f: Any, *inputs: Expression) -> Expression:
-    """The name of a function, for what it makes of its inputs."""
-    name = getattr(f, "__name__", "f")
-    return Apply("f" if name == "<lambda>" else name, inputs)
-
-
-def symbolic(f: Callable[..., Any], *inputs: Expression) -> Expression | None:
-    """What a function makes of symbols, if it does nothing but arithmetic."""
-    try:
-        return expression(f(*inputs))
-    except Exception:  # every function has its own way to refuse what is no array
-        return None
-
-
-def result(name: Any, f: Any, *inputs: Expression) -> Expression:
-    """What a function makes of its inputs: its arithmetic, or else a name."""
-    value = symbolic(f, *inputs)
-    return opaque(name, *inputs) if value is None else value

@@ -1,0 +1,28 @@
+"""What functions of arrays make of expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .expression import Apply, Expression, expression
+
+
+def opaque(f: Any, *inputs: Expression) -> Expression:
+    """The name of a function, for what it makes of its inputs."""
+    name = getattr(f, "__name__", "f")
+    return Apply("f" if name == "<lambda>" else name, inputs)
+
+
+def symbolic(f: Callable[..., Any], *inputs: Expression) -> Expression | None:
+    """What a function makes of symbols, if it does nothing but arithmetic."""
+    try:
+        return expression(f(*inputs))
+    except Exception:  # every function has its own way to refuse what is no array
+        return None
+
+
+def result(name: Any, f: Any, *inputs: Expression) -> Expression:
+    """What a function makes of its inputs: its arithmetic, or else a name."""
+    value = symbolic(f, *inputs)
+    return opaque(name, *inputs) if value is None else value
