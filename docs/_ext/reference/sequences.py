@@ -23,8 +23,8 @@ _of_sequences = {
     "scheduled_bias_correction", "difference", "first", "latest", "wait", "first_moment", "root",
     "second_moment", "additive_ema", "ema", "running_max", "running_sum", "trace", "variance",
     "add_noise", "scale_by_param_block_rms", "reduce_on_plateau", "infinite_at_zero",
-    "keep_nonnegative", "project", "zero_nans", "scale_by_natural_gradient", "skip_large", "skip_nonfinite",
-    "skip_when", "running_cover", "stochastic_rounding", "add_decayed_weights",
+    "keep_nonnegative", "project", "zero_nans", "scale_by_natural_gradient", "skip_large",
+    "skip_nonfinite", "skip_when", "running_cover", "stochastic_rounding", "add_decayed_weights",
 }  # fmt: skip
 
 
