@@ -20,6 +20,7 @@ from .links.matrix.cover import CoverState as CoverState
 from .links.matrix.eigenbasis import EigenbasisState as EigenbasisState
 from .links.matrix.full_matrix import FullMatrixState as FullMatrixState
 from .links.matrix.precondition import PreconditionState as PreconditionState
+from .links.matrix.whiten import WhitenState as WhitenState
 from .links.matrix.window import WindowState as WindowState
 from .links.plateau import PlateauState as PlateauState
 from .wrappers.accumulate_gradients import AccumulateState as AccumulateState

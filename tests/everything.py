@@ -159,6 +159,7 @@ KINDS = {
         ),
         "packed": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.packed(gdtx.ema(0.9)))),
         "orthogonalize": gdtx.masked(gdtx.orthogonalize(), ["w"]),
+        "whiten": gdtx.blockwise(gdtx.whiten(gdtx.ema(0.9), gdtx.Whitening(2, max_skew=2))),
     },
     "wrapper": {
         "accumulate_gradients": gdtx.accumulate_gradients(INNER, 2),
@@ -207,6 +208,7 @@ KINDS = {
         "muon": gdtx.muon(0.1, MASK, INNER),
         "nadam": gdtx.nadam(0.1, momentum_decay=0.004),
         "nadamw": gdtx.nadamw(0.1),
+        "psgd": gdtx.psgd(0.1, weight_decay=0.1, mask=MASK),
         "radam": gdtx.radam(0.1),
         "rmsprop": gdtx.rmsprop(0.1, centered=True),
         "rprop": gdtx.rprop(0.1),

@@ -138,3 +138,73 @@ def soap(
         if stale and due(t, start, every):
             v = refresh(t, v)
     return descend(out.reshape(np.shape(gradients)), theta, learning_rate, weight_decay)
+
+
+def psgd(
+    gradients, theta, learning_rate, b1=0.9, max_rms=2.0, weight_decay=0.0, every=1, rate=0.1,
+    decay=0.9, damping=1e-9, max_skew=1, initial_scale=1.0, noise=None,
+):  # fmt: skip
+    """Li 2018, arXiv:1512.04202, and Pooladzandi & Li 2024, arXiv:2402.11858, with the steps on
+    the factors that the authors' program takes by default, dQ = Q^(1/2) E Q^(3/2).
+
+    Of the gradient, with noise of size `damping`, h is what the last factors make: every fibre
+    along axis i times Q_i^T Q_i. Then Q_i = Q_i - rate / l_i (H_i H_i^T - c_i I) Q_i, with H_i of
+    c_i columns, turned by (I + a R + (a R)^2 / 2), R = Q_i^T - Q_i, toward a symmetric matrix.
+    l_i is the larger of |H_i H_i^T| + c_i and its average. The norms are bounds from below: the
+    longest row, twice times the matrix. A long axis has a diagonal. The update is what the new
+    factors make of the average of gradients, at most `max_rms` in root mean square.
+    """
+    g = np.squeeze(series(gradients), tuple(1 + i for i, n in enumerate(np.shape(theta)) if n == 1))
+    g = g if g.ndim > 1 else g[:, None]
+    k = g.ndim - 1
+    m = mean(g, b1) if b1 else g
+    is_matrix = [n > 1 and (max_skew is None or n * n <= max_skew * g[0].size)
+                 for n in g.shape[1:]]  # fmt: skip
+    start = initial_scale ** (1 / k)
+    q = [start * (np.eye(n) if full else np.ones(n))
+         for n, full in zip(g.shape[1:], is_matrix, strict=True)]  # fmt: skip
+    bounds = [0.0] * k
+    out = np.empty_like(g)
+
+    def whitened(tensor):
+        for axis, factor in enumerate(q):
+            whole = factor if factor.ndim == 2 else np.diag(factor)
+            tensor = times(tensor, whole.T @ whole, axis)
+        return tensor
+
+    for t in range(1, len(g) + 1):
+        if due(t, 1, every):
+            h = whitened(g[t - 1] + (damping * noise[t - 1].reshape(g[0].shape) if damping else 0))
+            for axis in range(k):
+                columns = g[0].size / g.shape[1 + axis]
+                moments = unfolded(h, axis) @ unfolded(h, axis).T
+                diagonal = np.diag(moments)
+                size = columns + (norm_from_below(moments) if is_matrix[axis] else diagonal.max())
+                bounds[axis] = max(decay * bounds[axis] + (1 - decay) * size, size)
+                share = rate / bounds[axis]
+                if is_matrix[axis]:
+                    step = share * (moments - columns * np.eye(len(moments))) @ q[axis]
+                    q[axis] = turned_to_symmetric(q[axis] - step)
+                else:
+                    q[axis] = q[axis] * (1 - share * (diagonal - columns))
+        out[t - 1] = whitened(m[t - 1])
+        rms = np.sqrt(np.mean(out[t - 1] ** 2))
+        out[t - 1] /= max(1.0, rms / max_rms)
+    return descend(out.reshape(np.shape(gradients)), theta, learning_rate, weight_decay)
+
+
+def norm_from_below(matrix):
+    row = matrix[np.argmax(np.linalg.norm(matrix, axis=1))] @ matrix
+    length = np.linalg.norm(row)
+    return np.linalg.norm(row / length @ matrix) if length > 0 else 0.0
+
+
+def turned_to_symmetric(q):
+    r = q.T - q
+    size = norm_from_below(r)
+    if size == 0:
+        return q
+    r = r / size
+    slope, curvature = np.trace(r @ q), np.trace(r @ r @ q)
+    a = min(-slope / curvature, 1 / 8) if curvature < 0 else 1 / 8
+    return (np.eye(len(q)) + a * r + a**2 / 2 * r @ r) @ q

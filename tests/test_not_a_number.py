@@ -113,6 +113,7 @@ HIDDEN = {
     # Documented: blocks whose sum of squares is not finite count as zero.
     **dict.fromkeys(["scale_by_shampoo", "shampoo", "precondition", "packed"], "counts as zero"),
     **dict.fromkeys(["scale_by_soap", "soap", "in_eigenbasis"], "counts as zero"),
+    **dict.fromkeys(["whiten", "psgd"], "counts as zero"),
 }
 # An infinity in a row leaves of it that the others are small, and what is divided by it large.
 # And one of the squares that additive_ema averages counts as the largest number, as documented.

@@ -16,6 +16,8 @@ from ..links.matrix.packed import packed as packed
 from ..links.matrix.polynomials import Polar as Polar
 from ..links.matrix.precondition import Roots as Roots
 from ..links.matrix.precondition import precondition as precondition
+from ..links.matrix.whiten import Whitening as Whitening
+from ..links.matrix.whiten import whiten as whiten
 from ..links.matrix.window import scale_by_window as scale_by_window
 from ..methods.full_matrix_adagrad import full_matrix_adagrad as full_matrix_adagrad
 from ..methods.muon import scale_by_muon as scale_by_muon

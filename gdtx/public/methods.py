@@ -15,6 +15,7 @@ from ..methods.lion import lion as lion
 from ..methods.muon import muon as muon
 from ..methods.nadam import nadam as nadam
 from ..methods.nadam import nadamw as nadamw
+from ..methods.psgd import psgd as psgd
 from ..methods.radam import radam as radam
 from ..methods.rmsprop import rmsprop as rmsprop
 from ..methods.rprop import rprop as rprop

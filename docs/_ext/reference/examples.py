@@ -132,6 +132,7 @@ _calls = {
     "warmup_cosine_decay_schedule": "warmup_cosine_decay_schedule(0.0, 1.0, 20, 100)",
     "warmup_exponential_decay_schedule": "warmup_exponential_decay_schedule(0.0, 1.0, 20, 20, 0.5)",
     "when": 'when("flag", sgd(0.5), otherwise="zero")',
+    "whiten": "blockwise(whiten(ema(0.9)))",
     "with_params": "with_params(lambda u, p: u + 0.1 * p)",
 }
 
