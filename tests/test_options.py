@@ -15,6 +15,7 @@ OPTIONS = {
     gdtx.Bases: gdtx.Bases(every=2, stale=False),
     gdtx.Blocks: gdtx.Blocks(2, stacked=False),
     gdtx.Polar: gdtx.Polar([(1.0, 2.0), (3.0,)], dtype="bfloat16"),
+    gdtx.Whitening: gdtx.Whitening(every=2, max_skew=None),
 }
 by_class = pytest.mark.parametrize("cls", OPTIONS)
 
