@@ -27,6 +27,18 @@ def linear(params, x):
     return x @ params["w"] + params["b"][None]
 
 
+def two_examples(updates, state, params=None):
+    """Updates with an axis of examples before those of their parameter."""
+    return jax.tree.map(lambda u: jnp.stack([u, u]), updates), state
+
+
+def no_state(params):
+    return ()
+
+
+EXAMPLES = gdtx.GradientTransformation(no_state, two_examples, ())
+
+
 def pulled(u, last, params, step):
     """A rule that sees all that a rule of `recur` may see."""
     return (u - last) / step + 0.1 * params, {"last": u}
@@ -94,6 +106,9 @@ KINDS = {
         "clip_by_global_norm": gdtx.clip_by_global_norm(1.0),
         "clip_by_norm": gdtx.clip_by_norm(1.0),
         "difference": gdtx.difference(),
+        "differentially_private_aggregate": gdtx.chain(
+            EXAMPLES, gdtx.differentially_private_aggregate(1.0, 0.01, seed=0)
+        ),
         "ema": gdtx.ema(0.9),
         "first": gdtx.first(),
         "first_moment": gdtx.first_moment(0.9),

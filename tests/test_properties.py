@@ -231,7 +231,10 @@ SCHEDULE = type(gdtx.constant_schedule(0.0))
 def has_function(tx):
     """Of the user: two of these are not equal, though they be written alike."""
     functions = (x for x in tx.arguments.values() if callable(x) and not isinstance(x, SCHEDULE))
-    return any(vars(gdtx).get(getattr(f, "__name__", "")) is not f for f in functions)
+    inside = (x for _, _, x in tx.parts() if isinstance(x, gdtx.GradientTransformation))
+    return any(vars(gdtx).get(getattr(f, "__name__", "")) is not f for f in functions) or any(
+        map(has_function, inside)
+    )
 
 
 @by_link

@@ -60,7 +60,7 @@ def randomized(
             dtype = compute_dtype(*(x.dtype for x in (u, *param)))
             return checked_result(rule(key, cast(u, dtype), *param), u, dtype)
 
-        columns = [leaves, _keys(seed, count, len(leaves))]
+        columns = [leaves, keys(seed, count, len(leaves))]
         if needs_params:
             columns.append(beside(updates, params))
         return structure.unflatten(walk(drawn, structure, *columns)), CountState(count)
@@ -68,7 +68,7 @@ def randomized(
     return GradientTransformation(init, update, CountState)
 
 
-def _keys(seed: Any, step: jax.Array, number: int) -> list[jax.Array]:
+def keys(seed: Any, step: jax.Array, number: int) -> list[jax.Array]:
     """A key for each array at this step; the i-th is the same whatever the number of others."""
     if jnp.shape(seed) != ():
         fail(

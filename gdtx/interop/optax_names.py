@@ -20,6 +20,8 @@ _instead = {
     " gdtx.scale_by_learning_rate(...))",
     "apply_every": "gdtx.accumulate_gradients(tx, every), which takes the mean and not the sum",
     "apply_if_finite": "gdtx.skip_nonfinite(tx, max_consecutive)",
+    "dpsgd": "gdtx.chain(gdtx.differentially_private_aggregate(l2_norm_clip, noise_multiplier, "
+    "seed), gdtx.sgd(...))",
     "incremental_update": "gdtx.average(tx, decay) and gdtx.eval_params; optax.incremental_update "
     "takes parameters from gdtx as they are",
     "init_empty_state": "the empty tuple, ()",
@@ -36,7 +38,7 @@ _instead = {
     "normalize": "gdtx.normalize_by_global_norm()",
     "normalize_by_update_norm": "gdtx.normalize_by_global_norm()",
     "polyak_sgd": "gdtx.polyak_step(gdtx.sgd(...))",
-    "sam": "gdtx.sharpness_aware(tx, rho)",
+    "sam": "gdtx.sharpness_aware(tx, rho, perturbation)",
     "scale_by_polyak": "gdtx.polyak_step(tx)",
     "schedule_free_eval_params": "gdtx.eval_params(tx, state, params)",
     "selective_transform": "gdtx.freeze(tx, mask)",
@@ -86,7 +88,7 @@ _of_many = {
     """,
     "use optax.contrib.{name}, which gdtx.chain takes and gdtx.interop.from_optax makes "
     "gdtx's own": """
-        acprop ademamix adopt cocob dadapt_adamw differentially_private_aggregate dog dowg dpsgd
+        acprop ademamix adopt cocob dadapt_adamw dog dowg
         galore hutchinson_estimator_diag_hessian madgrad mechanize momo momo_adam prodigy
         scale_by_acprop scale_by_ademamix scale_by_adopt scale_by_cocob scale_by_galore
         scale_by_madgrad scale_by_simplified_ademamix simplified_ademamix sophia

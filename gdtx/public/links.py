@@ -38,6 +38,9 @@ from ..links.normalizing import centralize as centralize
 from ..links.normalizing import normalize_by_global_norm as normalize_by_global_norm
 from ..links.normalizing import scale_by_param_block_rms as scale_by_param_block_rms
 from ..links.plateau import reduce_on_plateau as reduce_on_plateau
+from ..links.private import (
+    differentially_private_aggregate as differentially_private_aggregate,
+)
 from ..links.rank_one import Margins as Margins
 from ..links.rank_one import rank_one as rank_one
 from ..links.repair import infinite_at_zero as infinite_at_zero

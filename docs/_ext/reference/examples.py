@@ -75,6 +75,7 @@ _calls = {
     "clip_schedule": "clip_schedule(exponential_decay(1.0, 20, 0.5), 0.1)",
     "counted": "counted(lambda t: lambda u: u / jnp.sqrt(t))",
     "cyclic_schedule": "cyclic_schedule(0.1, 1.0, 25)",
+    "differentially_private_aggregate": "differentially_private_aggregate(1.0, 1.1, 0)",
     "displaced": "displaced(sgd(0.1), scale(0.9), from_point=True)",
     "elementwise": "elementwise(jnp.tanh)",
     "feedback": "feedback(subtract, ema(0.9))",
