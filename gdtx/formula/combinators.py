@@ -17,8 +17,9 @@ from ..core.transformation import GradientTransformation
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .notation import escaped, remembered, word
 from .reader import MEMORY, PARAMETERS, Reader, formula_of
-from .results import opaque, result, symbolic
+from .results import is_nameless, opaque, result, symbolic
 from .rewriting import Definition, contains, rewrite, shifted, t
+from .tracing import traced
 
 
 @formula_of(identity)
@@ -33,7 +34,7 @@ def _(u: Expression) -> Expression:
 
 @formula_of(elementwise)
 def _(u: Expression, reader: Reader, f: Any) -> Expression:
-    return result(reader.origin or f, f, u)
+    return reader.merged(reader.origin or f, f, u)
 
 
 @formula_of(with_params)
@@ -53,7 +54,11 @@ def _(u: Expression, reader: Reader, f: Any) -> Expression:
 
 @formula_of(counted)
 def _(u: Expression, reader: Reader, f: Any) -> Expression:
-    return result(reader.origin or f, lambda u: f(t)(u), u)
+    name = reader.origin or f
+    value = symbolic(lambda u: f(t)(u), u)
+    if value is None and is_nameless(name):
+        return reader.merged(name, lambda step, u: f(step)(u), t, u)
+    return opaque(name, u) if value is None else value
 
 
 @formula_of(accumulate, plain="initial")
@@ -79,12 +84,18 @@ def _past_first(value: Expression) -> Expression:
 def _(u: Expression, reader: Reader, /, rule: Any, dtype: Any, **initial: Any) -> Expression:
     last = {name: Symbol(rf"\bullet {name}", time=t - 1) for name in initial}
     seen = {"params": PARAMETERS, "step": t}
+    given = {name: seen[name] for name in named_by(rule, *seen)} | last
     u = reader.atom(u)
     try:
-        out, new = rule(u, **{name: seen[name] for name in named_by(rule, *seen)} | last)
+        out, new = rule(u, **given)
         out, values = expression(out), {last[name]: expression(new[name]) for name in initial}
     except Exception:  # as of any function that is no arithmetic, see `symbolic`
-        return opaque(reader.origin or rule, u)
+        found = is_nameless(reader.origin or rule) and traced(
+            lambda u, *rest: rule(u, **dict(zip(given, rest, strict=True))), u, *given.values()
+        )
+        if not found:
+            return opaque(reader.origin or rule, u)
+        out, values = found[0], {last[name]: found[1][name] for name in initial}
     starts = {
         last[name]: result(value, value, PARAMETERS) if is_function(value) else expression(value)
         for name, value in initial.items()

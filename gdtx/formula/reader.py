@@ -12,8 +12,9 @@ from ..core.transformation import GradientTransformation
 from .expression import Expression, Hyperparameter, Symbol, apply, expression, leading
 from .hyperparameters import Hyperparameters
 from .notation import letters
-from .results import opaque, result
-from .rewriting import Definition, contains, rewrite, shifted, t
+from .results import is_nameless, opaque, result, symbolic
+from .rewriting import Definition, contains, occurrences, rewrite, shifted, t
+from .tracing import traced
 
 GRADIENT = Symbol("g", time=t)
 PARAMETERS = Symbol(r"\theta", time=t - 1)
@@ -121,9 +122,23 @@ class Reader:
         return self.read(inner, u, tx.factory)
 
     def merged(self, name: Any, f: Any, *inputs: Expression) -> Expression:
-        """What a function of arrays makes of them: as it is stated, or else its `result`."""
+        """What a function of arrays makes of them: as it is stated, or else its `result`, or if it
+        is more than arithmetic and has no name, what its program does."""
         rule = _rules.get(f)
-        return result(name, f, *inputs) if rule is None else rule(*inputs, self)
+        if rule is not None:
+            return rule(*inputs, self)
+        if not is_nameless(name) or symbolic(f, *inputs) is not None:
+            return result(name, f, *inputs)
+        places = [each if each == t else Symbol(f"place {i}") for i, each in enumerate(inputs)]
+        value = traced(f, *places)
+        if value is None:
+            return opaque(name, *inputs)
+        # What is read more than once has a symbol.
+        given: dict[Expression, Expression] = {
+            place: self.atom(each) if occurrences(value, place) > 1 else each
+            for place, each in zip(places, inputs, strict=True)
+        }
+        return rewrite(value, lambda part: given.get(part))
 
     @contextlib.contextmanager
     def branch(self, name: str) -> Iterator[None]:

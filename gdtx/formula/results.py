@@ -10,8 +10,11 @@ from .expression import Apply, Expression, expression
 
 def opaque(f: Any, *inputs: Expression) -> Expression:
     """The name of a function, for what it makes of its inputs."""
-    name = getattr(f, "__name__", "f")
-    return Apply("f" if name == "<lambda>" else name, inputs)
+    return Apply("f" if is_nameless(f) else getattr(f, "__name__", "f"), inputs)
+
+
+def is_nameless(f: Any) -> bool:
+    return getattr(f, "__name__", "") == "<lambda>"
 
 
 def symbolic(f: Callable[..., Any], *inputs: Expression) -> Expression | None:

@@ -29,6 +29,13 @@ def contains(value: Expression, test: Callable[[Expression], bool]) -> bool:
     return test(value) or any(contains(part, test) for part in parts)
 
 
+def occurrences(value: Expression, part: Expression) -> int:
+    """How often a part is there."""
+    if value == part:
+        return 1
+    return sum(occurrences(arg, part) for arg in (value.args if isinstance(value, Apply) else ()))
+
+
 t = Symbol("t")
 
 
