@@ -169,7 +169,7 @@ KINDS = {
         "precondition": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.running_sum())),
         "in_eigenbasis": gdtx.blockwise(
             gdtx.in_eigenbasis(
-                gdtx.scale_by_lion(), gdtx.ema(0.9), values=gdtx.ema(0.9), rotated="**"
+                gdtx.scale_by_lion(), gdtx.ema(0.9), values=gdtx.ema(0.9), rotated=["**"]
             )
         ),
         "packed": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.packed(gdtx.ema(0.9)))),

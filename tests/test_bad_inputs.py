@@ -179,7 +179,7 @@ def called(factory: str, name: str, value):
         return tx
     if isinstance(tx, gdtx.Schedule):
         return tx(3)
-    if factory in ("precondition", "in_eigenbasis"):
+    if factory in ("precondition", "in_eigenbasis", "whiten"):
         tx = gdtx.blockwise(tx)  # whose blocks they are for
 
     def first(params):

@@ -46,7 +46,7 @@ def test_lion_in_a_basis_is_the_sign_of_its_turned_mean(x64):
         g=gdtx.scale(1 - 0.9),
     )
     want = updates(gdtx.sign(), direction=mean)
-    np.testing.assert_allclose(updates(gdtx.scale_by_lion(), rotated="**"), want, atol=1e-9)
+    np.testing.assert_allclose(updates(gdtx.scale_by_lion(), rotated=["**"]), want, atol=1e-9)
 
 
 def test_a_merge_is_a_join_with_a_branch_that_is_turned_after(x64):

@@ -12,8 +12,9 @@ from ..core.transformation import GradientTransformation
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment, root, second_moment
+from ..links.matrix.bases import Bases
 from ..links.matrix.blockwise import Blocks, blockwise
-from ..links.matrix.eigenbasis import Bases, in_eigenbasis
+from ..links.matrix.eigenbasis import in_eigenbasis
 from ..links.matrix.vectors import with_others
 from ..links.moments import ema
 

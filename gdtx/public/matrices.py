@@ -4,10 +4,10 @@ from ..curvature.ekfac import scale_by_ekfac as scale_by_ekfac
 from ..curvature.fisher import clip_by_fisher_norm as clip_by_fisher_norm
 from ..curvature.kfac import scale_by_kfac as scale_by_kfac
 from ..curvature.natural_gradient import scale_by_natural_gradient as scale_by_natural_gradient
+from ..links.matrix.bases import Bases as Bases
 from ..links.matrix.blockwise import Blocks as Blocks
 from ..links.matrix.blockwise import blockwise as blockwise
 from ..links.matrix.cover import running_cover as running_cover
-from ..links.matrix.eigenbasis import Bases as Bases
 from ..links.matrix.eigenbasis import in_eigenbasis as in_eigenbasis
 from ..links.matrix.full_matrix import scale_by_full_matrix as scale_by_full_matrix
 from ..links.matrix.orthogonal import orthogonalize as orthogonalize

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ...core.calls.kinds import FloatDType, PositiveCount, TwoArraysFunction, one_of
-from ...core.calls.options import Options
+from ...core.calls.kinds import Kind, TwoArraysFunction
 from ...core.calls.types import TransformationLike
 from ...core.emitted import emitted_last
 from ...core.factory import transformation
 from ...core.numbers.numerics import increment
 from ...core.rules import identity
 from ...core.transformation import GradientTransformation
+from ...core.trees.choice import is_patterns
 from ...core.trees.layout import holding
 from ...core.trees.paths import leaf_paths, matched
 from ...core.trees.short import in_short
@@ -34,6 +35,7 @@ from ...formula import (
 from ...linalg.batches import recompute
 from ...linalg.eigenvectors import turned_basis
 from ...linalg.roots import checked_dtype
+from .bases import Bases
 from .blocks import Stacks
 from .statistics import (
     Factors,
@@ -60,30 +62,9 @@ class EigenbasisState(NamedTuple):
     basis: Factors
 
 
-class Bases(Options):
-    """When and how eigenvectors of second moments are found.
-
-    Args:
-        every: how many steps apart the basis is turned.
-        start: the first step that does, counted from 1. Before it the basis is the identity.
-        stale: whether a step uses the basis as it was before it, as the paper of SOAP does: no
-            gradient is then measured in a basis of its own.
-        method: `"qr"`, an eigendecomposition at first and later a step of orthogonal iteration from
-            the old basis; or `"eigh"`, an eigendecomposition every time.
-        batch_size: about how many bases are computed at a time; on a CPU, one.
-        dtype: in which bases are computed; None is that of the statistic.
-
-    >>> import gdtx
-    >>> gdtx.soap(0.1, bases=gdtx.Bases(every=20)) == gdtx.soap(0.1).replace(**{"bases.every": 20})
-    True
-    """
-
-    every: PositiveCount = 10
-    start: PositiveCount = 1
-    stale: bool = True
-    method: Annotated[str, one_of("qr", "eigh")] = "qr"
-    batch_size: PositiveCount = 64
-    dtype: FloatDType | None = None
+_Patterns = Annotated[
+    Sequence[str], Kind("a list of patterns of paths, such as ['mu/**']", is_patterns)
+]
 
 
 @transformation
@@ -95,7 +76,7 @@ def in_eigenbasis(
     direction: TransformationLike | None = None,
     merge: TwoArraysFunction | None = None,
     values: TransformationLike | None = None,
-    rotated: Any = None,
+    rotated: _Patterns = (),
 ) -> GradientTransformation:
     r"""Any elementwise transformation in the eigenbasis of second moments, and back.
 
@@ -156,11 +137,10 @@ def in_eigenbasis(
     """
     working = checked_dtype("in_eigenbasis", bases.dtype)
     means = identity() if direction is None else direction
-    patterns = (rotated,) if isinstance(rotated, str) else tuple(rotated or ())
 
     def init(params: Stacks) -> EigenbasisState:
         turned_state = inner.init(params)
-        for pattern in patterns:
+        for pattern in rotated:
             matched(pattern, leaf_paths(turned_state))
         statistic_state = statistic.init(square_matrices(params, identity=False))
         if values is not None:
@@ -188,7 +168,7 @@ def in_eigenbasis(
         new, places, _ = (structure.unflatten([each[i] for each in found]) for i in range(3))
         moved = [
             carried_over(state, basis, new, places, each)
-            for state, each in zip(kept, (patterns, ()), strict=True)
+            for state, each in zip(kept, (rotated, ()), strict=True)
         ]
         return new, tuple(moved), failures
 
