@@ -37,6 +37,14 @@ RULES = {
         gdtx.counted(lambda t: lambda u: u * jnp.minimum(1, t / 10)),
         r"g_t \min\left( 1, \frac{t}{10} \right)",
     ),
+    "conditions": (
+        gdtx.recur(
+            lambda u, a, step: (jnp.where((step % 7 >= 2) & (u > a), a, u), {"a": u * jnp.exp(a)}),
+            a=0.0,
+        ),
+        r"\begin{cases} a_{t-1} & 2 \leq t \bmod 7 \text{ and } g_t > a_{t-1} \\ "
+        r"g_t & \text{otherwise} \end{cases}",
+    ),
     "memory": (
         gdtx.recur(
             lambda u, a, params: (jnp.sqrt(jnp.maximum(a, u * params)), {"a": jnp.tanh(a)}), a=0.5

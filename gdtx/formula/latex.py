@@ -205,6 +205,7 @@ _shapes: dict[str, Callable[..., str]] = {
     "divides": lambda one, other: rf"{show(one)} \mid {show(other)}",
     "finite": lambda value: rf"{show(value)} \text{{ is finite}}",
     "undefined": lambda value: rf"{show(value)} \text{{ is not a number}}",
+    "and": lambda one, other: rf"{show(one)} \text{{ and }} {show(other)}",
     "not": lambda condition: rf"\text{{not }} {show(condition)}",
     "kron": lambda a, b: rf"{_factor(a)} \otimes {_factor(b)}",
     "inner": lambda a, b: rf"\left\langle {show(a)}, {show(b)} \right\rangle",

@@ -9,7 +9,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from .expression import Apply, Expression, Number, apply, expression, product, quotient, total
+from .expression import (
+    Apply,
+    Expression,
+    Number,
+    Symbol,
+    apply,
+    expression,
+    product,
+    quotient,
+    total,
+)
 from .rewriting import t
 
 _CALLS = ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")
@@ -50,8 +60,7 @@ class _Program:
         known |= dict(zip(program.invars, inputs, strict=True))
 
         def value(variable: Any) -> Expression:
-            is_number = hasattr(variable, "val")
-            return expression(np.asarray(variable.val)) if is_number else known[variable]
+            return _number(variable.val) if hasattr(variable, "val") else known[variable]
 
         for step in program.eqns:
             found = self.step(step, [value(each) for each in step.invars])
@@ -61,6 +70,8 @@ class _Program:
     def step(self, step: Any, args: list[Expression]) -> list[Expression]:
         name = step.primitive.name
         if name in _CALLS:
+            if step.params.get("name") == "remainder":
+                return [apply("mod", *args)]
             inner = step.params.get("jaxpr") or step.params["call_jaxpr"]
             return self.run(inner.jaxpr, inner.consts, args)
         if name in _UNSEEN:
@@ -77,6 +88,11 @@ class _Program:
                 case Apply("power", (Apply("norm", (each,)), _)):
                     return [apply(r"\operatorname{mean}", apply("power", each, 2))]
         return [_notation[name](*args)]
+
+
+def _number(value: Any) -> Expression:
+    number = np.asarray(value)
+    return Symbol(r"\pi") if np.isclose(number, np.pi, rtol=1e-7, atol=0) else expression(number)
 
 
 _SUM = r"\operatorname{sum}"
@@ -128,6 +144,7 @@ _notation: dict[str, Callable[..., Expression]] = {
     "max": lambda one, other: apply(r"\max", one, other),
     "min": lambda one, other: apply(r"\min", one, other),
     "clamp": lambda low, u, high: apply(r"\min", apply(r"\max", u, low), high),
+    "and": lambda one, other: apply("and", one, other),
     "eq": lambda one, other: apply("equal", one, other),
     "gt": lambda one, other: apply("greater", one, other),
     "lt": lambda one, other: apply("less", one, other),

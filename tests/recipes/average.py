@@ -65,6 +65,21 @@ PEERS = [
             ),
         )""",
     ),
+    Peer(
+        "cautious_lion",
+        "Lion",
+        {"lr": 1e-3, "betas": (0.9, 0.99), "weight_decay": 0.1, "cautious": True},
+        "they count one number more than is left, as the paper does and the authors' program not",
+        """chain(
+            join(
+                lambda u, g: u * (u * g > 0) * u.size / (jnp.sum(u * g > 0) + 1),
+                u=scale_by_lion(),
+                g=identity(),
+            ),
+            add_decayed_weights(0.1),
+            scale_by_learning_rate(1e-3),
+        )""",
+    ),
 ]
 
 
@@ -175,4 +190,29 @@ def madgrad(x, gradient):
         v = v + weight * g**2
         z = start - s / (np.cbrt(v) + 1e-6)
         x = 0.9 * x + 0.1 * z
+        yield x
+
+
+@per_array
+def cautious_adamw(x, gradient):
+    adam = Adam()
+    for t in count(1):
+        g = gradient(x, t)
+        u = adam(g, t)
+        agrees = u * g > 0
+        u = u * agrees / max(np.mean(agrees), 1e-3)
+        x = x - 1e-3 * (u + 0.01 * x)
+        yield x
+
+
+@per_array
+def cautious_lion(x, gradient):
+    m = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        u = np.sign(0.9 * m + 0.1 * g)
+        m = 0.99 * m + 0.01 * g
+        agrees = u * g > 0
+        u = u * agrees / max(np.mean(agrees), 1e-3)
+        x = x - 1e-3 * (u + 0.1 * x)
         yield x

@@ -6,7 +6,14 @@ import numpy as np
 
 from .problem import Peer, per_array
 
-PEERS: list[Peer] = []
+PEERS = [
+    Peer("stable_adamw", "StableAdamW", {"betas": (0.9, 0.95), "eps": 1e-6, "weight_decay": 0.01}),
+    Peer(
+        "spam",
+        "SPAM",
+        {"warmup_epoch": 5, "threshold": 50, "grad_accu_steps": 5, "update_proj_gap": 25},
+    ),
+]
 
 
 def clipping_by_global_norm(params, gradients):
@@ -52,4 +59,38 @@ def acclip(x, gradient):
         m = 0.9 * m + 0.1 * g
         bound = 0.99 * bound + 0.01 * np.abs(g)
         x = x - 0.1 * np.minimum(bound / (np.abs(m) + 1e-8), 1.0) * m
+        yield x
+
+
+@per_array
+def stable_adamw(x, gradient):
+    m = v = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        m = 0.9 * m + 0.1 * g
+        v = 0.95 * v + 0.05 * g**2
+        corrected = v / (1 - 0.95**t)
+        rms = np.sqrt(np.mean(g**2 / np.maximum(corrected, 1e-6**2)))
+        rate = 1e-3 / max(1.0, rms)
+        x = x - rate * 0.01 * x - rate * (m / (1 - 0.9**t)) / (np.sqrt(corrected) + 1e-6)
+        yield x
+
+
+@per_array
+def spam(x, gradient):
+    m = v = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        since = t % 25  # the last reset
+        if since == 0:
+            m = v = np.zeros_like(x)
+        if since >= 5:
+            g = np.where(g**2 > 50 * v, np.sign(g) * np.sqrt(50 * v), g)
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g**2
+        warm = 1.0
+        if t >= 25 and since < 5:
+            warm = 1 - 0.99 * (1 + np.cos(np.pi * (since + 1) / 6)) / 2
+        rate = 1e-3 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        x = x - rate * warm * m / (np.sqrt(v) + 1e-6)
         yield x

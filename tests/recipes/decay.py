@@ -94,3 +94,21 @@ def radial_brake(x, gradient):
         braked = before + (0.5 if after > before else 1.0) * (after - before)
         x = new * braked / after
         yield x
+
+
+@per_array
+def hyperball_adam(x, gradient):
+    adam, radius = Adam(), np.linalg.norm(x)
+    for t in count(1):
+        u = adam(gradient(x, t), t)
+        x = x - 0.01 * radius * u / np.linalg.norm(u)
+        x = radius * x / np.linalg.norm(x)
+        yield x
+
+
+@per_array
+def projected_adam(x, gradient):
+    adam = Adam()
+    for t in count(1):
+        x = np.clip(x - 0.01 * adam(gradient(x, t), t), 0.2, 1.3)
+        yield x

@@ -53,6 +53,7 @@ PEERS = [
             scale(-1.0),
         )""",
     ),
+    Peer("came", "CAME", {"lr": 2e-4}),
     Peer("adashift", "AdaShift", {"reduce_func": None}),
 ]
 
@@ -117,4 +118,23 @@ def adashift(x, gradient):
             recent = zip(weights, seen[::-1], strict=False)
             m = sum(weight * g for weight, g in recent) / weights.sum()
             x = x - 1e-3 * m / (np.sqrt(v / (1 - 0.999 ** (t - 10))) + 1e-10)
+        yield x
+
+
+@per_array
+def came(x, gradient):
+    rows = columns = surprise_rows = surprise_columns = m = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        squares = g**2 + 1e-30
+        rows = 0.999 * rows + 0.001 * squares.sum(axis=1)
+        columns = 0.999 * columns + 0.001 * squares.sum(axis=0)
+        u = g / np.sqrt(np.outer(rows, columns) / rows.sum())
+        u = u / max(1.0, np.sqrt(np.mean(u**2)))
+        m = 0.9 * m + 0.1 * u
+        surprise = (u - m) ** 2 + 1e-16
+        surprise_rows = 0.9999 * surprise_rows + 0.0001 * surprise.sum(axis=1)
+        surprise_columns = 0.9999 * surprise_columns + 0.0001 * surprise.sum(axis=0)
+        s = np.outer(surprise_rows, surprise_columns) / surprise_rows.sum()
+        x = x - 2e-4 * m / np.sqrt(s)
         yield x

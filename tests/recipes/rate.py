@@ -8,6 +8,15 @@ from .problem import Adam, Peer, per_array
 
 PEERS = [
     Peer("fromage", "Fromage", {}),
+    Peer(
+        "lars_with_decay",
+        "LARS",
+        {"lr": 0.1, "weight_decay": 1e-2, "trust_coefficient": 0.01},
+        "they have ratio and decay for arrays of two axes and more only",
+        """lars(
+            0.1, weight_decay=1e-2, mask=["w"], trust_coefficient=0.01, trust_mask=["w"]
+        )""",
+    ),
     Peer("sign_sgd", "SignSGD", {"lr": 1e-3, "momentum": 0.0}),
 ]
 
@@ -46,3 +55,37 @@ def update_floor(x, gradient):
             u = u * 0.35 * np.linalg.norm(x) / np.linalg.norm(u)
         x = x - 0.01 * u
         yield x
+
+
+def polyak_sgd(params, gradients, value):
+    for t in count(1):
+        g = gradients(params, t)
+        slope = sum(np.sum(each**2) for each in g.values())
+        rate = min((value(params, t) + 100.0) / slope, 0.1)
+        params = {key: x - rate * g[key] for key, x in params.items()}
+        yield params
+
+
+@per_array
+def lars_with_decay(x, gradient):
+    v = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        size = np.linalg.norm(x)
+        ratio = 0.01 * size / (np.linalg.norm(g) + 1e-2 * size)
+        v = 0.9 * v + 0.1 * ratio * (g + 1e-2 * x)
+        x = x - v
+        yield x
+
+
+def nvlamb(params, gradients):
+    adams = {key: Adam(eps=1e-6) for key in params}
+    for t in count(1):
+        g = gradients(params, t)
+        norm = np.sqrt(sum(np.sum(each**2) for each in g.values()))
+        new = {}
+        for key, x in params.items():
+            r = adams[key](g[key] / norm, t) + 0.01 * x
+            new[key] = x - 0.01 * np.linalg.norm(x) / np.linalg.norm(r) * r
+        params = new
+        yield params
