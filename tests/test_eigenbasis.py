@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 from matrix_samples import STEPS, gradients_and_params, near, trajectory
+from test_sharding import described, draw, on_mesh
 
 import gdtx
 
@@ -94,3 +96,33 @@ def test_a_pattern_must_match_a_buffer():
     tx = gdtx.blockwise(gdtx.in_eigenbasis(gdtx.scale_by_adam(), gdtx.ema(0.9), rotated=["m/**"]))
     with pytest.raises(ValueError, match=r"pattern 'm/\*\*' matches no path; the paths are 'mu/0"):
         tx.init({"w": jnp.zeros((2, 3))})
+
+
+@pytest.mark.parametrize(
+    "axis_type",
+    [AxisType.Explicit, pytest.param(AxisType.Auto, marks=pytest.mark.slow)],
+    ids=lambda t: t.name,
+)
+def test_eigenvalues_and_rotated_buffers_are_where_the_blocks_are(axis_type):
+    """Blocks of 2 by 2; from step 4 on no eigenvector of the statistics is anyone's choice."""
+    tx = gdtx.blockwise(
+        gdtx.in_eigenbasis(
+            gdtx.scale_by_adam(eps=1e-3),
+            gdtx.ema(0.9),
+            gdtx.Bases(1, start=4),
+            values=gdtx.ema(0.9, initial=1.0),
+            rotated=["mu/**"],
+        ),
+        gdtx.Blocks(2),
+    )
+    params, *gradients = ({"w": draw(i)["w"]} for i in range(7))
+    state = tx.init(params)
+    for g in gradients:
+        want, state = tx.update(g, state, params)
+    with on_mesh(axis_type) as put:
+        state = tx.init(put(params))
+        born = described(state)
+        for g in gradients:
+            got, state = tx.update(put(g), state, put(params))
+            assert described(state) == born
+    np.testing.assert_allclose(got["w"], want["w"], rtol=5e-3, atol=5e-3)

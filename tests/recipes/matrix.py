@@ -4,7 +4,7 @@ from itertools import count
 
 import numpy as np
 
-from .problem import Peer, per_array
+from .problem import Adam, Peer, per_array
 
 PEERS = [
     Peer(
@@ -27,13 +27,9 @@ def _muon_of(x, gradient):
 
 
 def _adam_of(x, gradient, rate=1e-3, decay=0.0):
-    m = v = 0.0
+    adam = Adam()
     for t in count(1):
-        g = gradient(x, t)
-        m = 0.9 * m + 0.1 * g
-        v = 0.999 * v + 0.001 * g**2
-        step = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-        x = x - rate * (step + decay * x)
+        x = x - rate * (adam(gradient(x, t), t) + decay * x)
         yield x
 
 
@@ -180,6 +176,22 @@ def psgd(params, gradients):
             step = factors[key].whitened(means[key] / (1 - 0.9**t))
             step = step / max(1.0, np.sqrt(np.mean(step**2)) / 2)
             new[key] = params[key] - 1e-3 * step
+        params = new
+        yield params
+
+
+def qk_clip(params, gradients, max_logits):
+    """As if the matrix were of queries or of keys, each of which takes half of the share."""
+    v = 0.0
+    others = {key: Adam() for key in params if key != "w"}
+    for t in count(1):
+        g = gradients(params, t)
+        v = 0.95 * v + g["w"]
+        m = 0.2 * max(v.shape) ** 0.5 * _orthogonalized(v)
+        share = min(1.0, 100 / max_logits(params, t))
+        new = {"w": np.sqrt(share) * (params["w"] - 2e-3 * (m + 0.1 * params["w"]))}
+        for key, adam in others.items():
+            new[key] = params[key] - 2e-4 * (adam(g[key], t) + 1e-4 * params[key])
         params = new
         yield params
 

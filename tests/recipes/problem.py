@@ -60,6 +60,7 @@ EXTRA: dict[str, Callable[[dict[str, Any], Any, Any], Any]] = {
     "grad": gradient,
     "grad_fn": lambda params, t, xp: lambda at: gradient(at, t, xp),
     "value_fn": lambda params, t, xp: lambda at: loss(at, t, xp),
+    "max_logits": lambda params, t, xp: (40 + 20 * xp.sin(t)) * xp.sum(params["w"] ** 2),
 }
 
 

@@ -89,3 +89,12 @@ def nvlamb(params, gradients):
             new[key] = x - 0.01 * np.linalg.norm(x) / np.linalg.norm(r) * r
         params = new
         yield params
+
+
+@per_array
+def mup(x, gradient):
+    adam = Adam()
+    for t in count(1):
+        rate = 1e-3 * 2 / len(x) if x.ndim == 2 else 1e-3
+        x = x - rate * adam(gradient(x, t), t)
+        yield x
