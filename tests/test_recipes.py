@@ -23,18 +23,20 @@ MODULES = {name: importlib.import_module(f"recipes.{name}") for name in blocks.s
 ROWS = [peer for module in MODULES.values() for peer in module.PEERS]
 
 
-def path(code, extra=(), leaves=blocks.LEAVES):
+def path(recipe):
     """Parameters after each step of an expression."""
-    tx = blocks.Recipe("", "", "", code, "").transformation()
+    tx = recipe.transformation()
+    gradient = problem.examples if recipe.examples else problem.gradient
 
     def step(carry, t):
         params, state = carry
-        more = {name: problem.EXTRA[name](params, t, jnp) for name in extra}
-        updates, state = tx.update(problem.gradient(params, t, jnp), state, params, **more)
+        more = {name: problem.EXTRA[name](params, t, jnp) for name in recipe.extra}
+        updates, state = tx.update(gradient(params, t, jnp), state, params, **more)
         params = gdtx.apply_updates(params, updates)
-        return (params, state), params
+        seen = gdtx.eval_params(tx, state, params) if recipe.evaluated else params
+        return (params, state), seen
 
-    start = {key: jnp.asarray(problem.START[key]) for key in leaves}
+    start = {key: jnp.asarray(problem.START[key]) for key in recipe.leaves}
     assert all(leaf.dtype == "float64" for leaf in jax.tree.leaves(start))
     run = jax.jit(lambda start: jax.lax.scan(step, (start, tx.init(start)), steps)[1])
     steps = jnp.arange(1, problem.STEPS + 1)
@@ -43,8 +45,7 @@ def path(code, extra=(), leaves=blocks.LEAVES):
 
 @functools.cache
 def of_recipe(name):
-    recipe = RECIPES[name]
-    return path(recipe.code, recipe.extra, recipe.leaves)
+    return path(RECIPES[name])
 
 
 def of_rule(name):
@@ -54,7 +55,7 @@ def of_rule(name):
         name: lambda params, t, f=problem.EXTRA[name]: f(params, t, np) for name in recipe.extra
     }
     start = {key: problem.START[key].copy() for key in recipe.leaves}
-    steps = rule(start, problem.gradient, **extra)
+    steps = rule(start, problem.examples if recipe.examples else problem.gradient, **extra)
     return stacked([next(steps) for _ in range(problem.STEPS)])
 
 
@@ -108,7 +109,7 @@ def test_pytorch_optimizer(x64, row):
         return
     assert apart > 1e-9
     if row.theirs_is:
-        apart = distance(path(row.theirs_is), theirs)
+        apart = distance(path(RECIPES[row.recipe]._replace(code=row.theirs_is)), theirs)
         assert apart < row.rtol
 
 
@@ -130,7 +131,11 @@ def of_peer(row):
             for key, g in problem.gradient(at, t).items():
                 params[key].grad = torch.tensor(g)
             optimizer.step()
+            if RECIPES[row.recipe].evaluated:
+                optimizer.eval()
             steps.append({key: p.detach().numpy().copy() for key, p in params.items()})
+            if RECIPES[row.recipe].evaluated:
+                optimizer.train()
         return stacked(steps)
     finally:
         torch.set_default_dtype(default)

@@ -80,6 +80,13 @@ PEERS = [
             scale_by_learning_rate(1e-3),
         )""",
     ),
+    Peer(
+        "grokfast",
+        "GrokFastAdamW",
+        {"lr": 1e-3, "betas": (0.9, 0.98), "normalize_lr": False},
+        rtol=1e-6,
+        because="their denominator is the larger of root and eps",
+    ),
 ]
 
 
@@ -215,4 +222,26 @@ def cautious_lion(x, gradient):
         agrees = u * g > 0
         u = u * agrees / max(np.mean(agrees), 1e-3)
         x = x - 1e-3 * (u + 0.1 * x)
+        yield x
+
+
+@per_array
+def grokfast(x, gradient):
+    adam, slow = Adam(b2=0.98), None
+    for t in count(1):
+        g = gradient(x, t)
+        # It begins with the first gradient, as in the authors' program.
+        slow = g if slow is None else 0.98 * slow + 0.02 * g
+        x = x - 1e-3 * adam(g + 2.0 * slow, t)
+        yield x
+
+
+@per_array
+def grokfast_ma(x, gradient):
+    adam, window = Adam(b2=0.98), []
+    for t in count(1):
+        g = gradient(x, t)
+        window = [*window, g][-8:]
+        slow = sum(window) / 8 if len(window) == 8 else 0.0
+        x = x - 1e-3 * adam(g + 5.0 * slow, t)
         yield x

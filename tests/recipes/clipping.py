@@ -4,7 +4,7 @@ from itertools import count
 
 import numpy as np
 
-from .problem import Peer, per_array
+from .problem import Adam, Peer, norm, per_array, standard_normal
 
 PEERS = [
     Peer("stable_adamw", "StableAdamW", {"betas": (0.9, 0.95), "eps": 1e-6, "weight_decay": 0.01}),
@@ -94,3 +94,18 @@ def spam(x, gradient):
         rate = 1e-3 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
         x = x - rate * warm * m / (np.sqrt(v) + 1e-6)
         yield x
+
+
+def dp_adamw(params, gradients):
+    adam = {key: Adam() for key in params}
+    for t in count(1):
+        each, xi = gradients(params, t), standard_normal(params, t)
+        many = len(each["w"])
+        lengths = [norm({key: g[i] for key, g in each.items()}) for i in range(many)]
+        new = {}
+        for key, x in params.items():
+            total = sum(each[key][i] * min(1.0, 1.0 / lengths[i]) for i in range(many))
+            g = (total + 1.1 * 1.0 * xi[key]) / many
+            new[key] = x - 1e-3 * (adam[key](g, t) + 0.01 * x)
+        params = new
+        yield params

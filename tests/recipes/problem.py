@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 STEPS = 60
@@ -81,6 +82,36 @@ def per_array(rule: Callable[..., Any]) -> Callable[..., Any]:
             yield dict(zip(params, step, strict=True))
 
     return lifted
+
+
+def norm(tree: dict[str, Any]) -> Any:
+    """Of all numbers together."""
+    return np.sqrt(sum(np.sum(np.square(x)) for x in tree.values()))
+
+
+def standard_normal(params: dict[str, Any], t: int, seed: int = 0) -> dict[str, Any]:
+    """The dice that links with this seed throw at step t: not a rule's own, but given to it."""
+    return {key: _dice(seed)[key][t - 1] for key in params}
+
+
+@functools.cache
+def _dice(seed: int) -> dict[str, Any]:
+    def thrown(t: Any) -> dict[str, Any]:
+        now = jax.random.fold_in(jax.random.key(seed), t)
+        return {
+            key: jax.random.normal(jax.random.fold_in(now, i), SHAPES[key], float)
+            for i, key in enumerate(sorted(SHAPES))
+        }
+
+    return jax.device_get(jax.jit(jax.vmap(thrown))(np.arange(1, STEPS + 1)))
+
+
+def examples(params: dict[str, Any], t: Any, xp: Any = np) -> dict[str, Any]:
+    """Gradients of three examples, one behind the other: short, middling and long."""
+    return {
+        key: xp.stack([factor * g for factor in (0.1, 1.0, 3.0)])
+        for key, g in gradient(params, t, xp).items()
+    }
 
 
 class Adam:

@@ -15,7 +15,7 @@ import gdtx
 FOLDER = Path(__file__).parents[2] / "recipes"
 # What the paths in a recipe's masks may name: a matrix, a vector and a number.
 LEAVES = ("w", "b", "s")
-OPTIONS = ("paper", "differs", "extra", "leaves")
+OPTIONS = ("paper", "differs", "extra", "leaves", "evaluated", "examples")
 
 _block = re.compile(
     r"^### (?P<title>.+)\n+```\{recipe\} (?P<name>\w+)\n"
@@ -35,6 +35,8 @@ class Recipe(NamedTuple):
     differs: str = ""  # who differs from the paper, and how
     extra: tuple[str, ...] = ()  # further arguments of `update`
     leaves: tuple[str, ...] = LEAVES  # those of the tree that it is tried on
+    evaluated: str = ""  # whether what counts are the parameters to evaluate with
+    examples: str = ""  # whether its gradients are those of many examples
 
     def transformation(self) -> Any:
         """What the expression makes, with the public names and JAX's."""

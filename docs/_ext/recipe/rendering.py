@@ -34,6 +34,8 @@ def rendered(recipe: Recipe) -> str:
         if made != gdtx.tree(tx, 0):
             parts += [f"````{{dropdown}} Made of\n```{{code-block}} python\n{made}\n```\n````"]
     said = [f"**State:** {_state(recipe, tx)}.", f"**Source:** {_linked(recipe.paper)}."]
+    said += ["**Evaluate** at {any}`gdtx.eval_params`."] if recipe.evaluated else []
+    said += ["**Gradients** of each example."] if recipe.examples else []
     said += [f"**Differs:** {_linked(recipe.differs)}."] if recipe.differs else []
     return "\n\n".join([*parts, "\\\n".join(said)])
 
