@@ -28,6 +28,7 @@ from .core.calls.kinds import InnerDecay as InnerDecay
 from .core.calls.kinds import Kind as Kind
 from .core.calls.kinds import LengthThreshold as LengthThreshold
 from .core.calls.kinds import NonNegative as NonNegative
+from .core.calls.kinds import ParamsFunction as ParamsFunction
 from .core.calls.kinds import PathOfNumber as PathOfNumber
 from .core.calls.kinds import Positive as Positive
 from .core.calls.kinds import PositiveCount as PositiveCount

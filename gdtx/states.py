@@ -15,14 +15,20 @@ from .curvature.factors import Eigenbasis as Eigenbasis
 from .curvature.fisher import FisherNormState as FisherNormState
 from .curvature.kfac import KfacState as KfacState
 from .curvature.levenberg_marquardt import LevenbergMarquardtState as LevenbergMarquardtState
+from .linesearch.conditions import SearchEnd as SearchEnd
 from .links.correction import ProductState as ProductState
 from .links.matrix.cover import CoverState as CoverState
 from .links.matrix.eigenbasis import EigenbasisState as EigenbasisState
 from .links.matrix.full_matrix import FullMatrixState as FullMatrixState
+from .links.matrix.pairs import LbfgsState as LbfgsState
 from .links.matrix.precondition import PreconditionState as PreconditionState
 from .links.matrix.whiten import WhitenState as WhitenState
 from .links.matrix.window import WindowState as WindowState
 from .links.plateau import PlateauState as PlateauState
+from .links.search.backtracking import (
+    BacktrackingLinesearchState as BacktrackingLinesearchState,
+)
+from .links.search.zoom import ZoomLinesearchState as ZoomLinesearchState
 from .wrappers.accumulate_gradients import AccumulateState as AccumulateState
 from .wrappers.average import AverageState as AverageState
 from .wrappers.displaced import DisplacedState as DisplacedState

@@ -54,6 +54,18 @@ def extras(name, params):
         measured = kfac.value_grad_and_curvature(linear, kfac.squared_error, gradient=True)
         value, _, curvature = measured(params, batch, jax.random.key(0))
         return {"curvature": curvature, "value_fn": lambda params: value}
+    if any(part in name for part in ("lbfgs", "search")):
+
+        def wide(p):
+            return p.astype(jnp.float32) if p.dtype.itemsize < 4 else p
+
+        def value_fn(params):
+            terms = (jnp.sum(jnp.cosh(wide(p) / 4).real) for p in jax.tree.leaves(params))
+            return sum(term.astype(jnp.float32) for term in terms)
+
+        params = jax.tree.map(jnp.asarray, params)
+        grad = jax.tree.map(lambda p: (jnp.sinh(wide(p) / 4) / 4).astype(p.dtype), params)
+        return {"value": value_fn(params), "grad": grad, "value_fn": value_fn}
     return {
         "value": jnp.float32(0.5), "grad_fn": partial(jax.tree.map, jnp.sin), "tree": params,
         "flag": True,
@@ -160,6 +172,7 @@ KINDS = {
     },
     "matrix": {
         "scale_by_full_matrix": gdtx.scale_by_full_matrix(),
+        "scale_by_lbfgs": gdtx.scale_by_lbfgs(3),
         "scale_by_muon": gdtx.masked(gdtx.scale_by_muon(), ["w"]),
         "scale_by_shampoo": gdtx.scale_by_shampoo(),
         "scale_by_shape": gdtx.masked(gdtx.scale_by_shape(), ["w"]),
@@ -175,6 +188,10 @@ KINDS = {
         "packed": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.packed(gdtx.ema(0.9)))),
         "orthogonalize": gdtx.masked(gdtx.orthogonalize(), ["w"]),
         "whiten": gdtx.blockwise(gdtx.whiten(gdtx.ema(0.9), gdtx.Whitening(2, max_skew=2))),
+    },
+    "search": {
+        "backtracking_linesearch": gdtx.backtracking_linesearch(),
+        "zoom_linesearch": gdtx.zoom_linesearch(),
     },
     "wrapper": {
         "accumulate_gradients": gdtx.accumulate_gradients(INNER, 2),
@@ -219,6 +236,7 @@ KINDS = {
         "full_matrix_adagrad": gdtx.full_matrix_adagrad(0.1, window=2),
         "lamb": gdtx.lamb(0.1, weight_decay=0.1, mask=MASK),
         "lars": gdtx.lars(0.1, 0.1, mask=MASK),
+        "lbfgs": gdtx.lbfgs(memory_size=3),
         "lion": gdtx.lion(0.1),
         "muon": gdtx.muon(0.1, MASK, INNER),
         "nadam": gdtx.nadam(0.1, momentum_decay=0.004),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -93,6 +94,7 @@ def masked(inner: TransformationLike, mask: Any) -> GradientTransformation:
         selection = chosen(mask, _deciding(updates, params), "mask")
         given = _selected(updates, selection)
         if params is not None:
+            extra_args = _of_selected(extra_args, params, selection)
             params = _selected(params, selection)
         new, inner_state = inner.update(given, state.inner, params, **extra_args)
         return _merged(updates, [(given, new, selection)]), MaskedState(inner_state)
@@ -168,9 +170,12 @@ def partition(transforms: Groups, labels: Any) -> GradientTransformation:
         parts, states = [], {}
         for label, selection in groups(_deciding(updates, params)).items():
             given = _selected(updates, selection)
-            seen = None if params is None else _selected(params, selection)
+            seen, more = None, extra_args
+            if params is not None:
+                seen = _selected(params, selection)
+                more = _of_selected(extra_args, params, selection)
             tx, old = transforms[label], state.inner[label]
-            new, states[label] = tx.update(given, old, seen, **extra_args)
+            new, states[label] = tx.update(given, old, seen, **more)
             parts.append((given, new, selection))
         return _merged(updates, parts), PartitionState(states)
 
@@ -198,6 +203,32 @@ def _selected(tree: PyTree, selection: Sequence[bool]) -> PyTree:
     return structure.unflatten(
         [leaf if hit else None for leaf, hit in zip(leaves, selection, strict=True)]
     )
+
+
+def _of_selected(
+    extra_args: Mapping[str, Any], params: PyTree, selection: Sequence[bool]
+) -> dict[str, Any]:
+    """The extra arguments with gradients, and functions of the parameters, as those of the selected
+    leaves, while the others stay."""
+    leaves, structure = jax.tree.flatten(params)
+
+    def whole(selected: PyTree) -> PyTree:
+        given = structure.flatten_up_to(selected)
+        rows = zip(given, leaves, selection, strict=True)
+        return structure.unflatten(new if hit else old for new, old, hit in rows)
+
+    def of_selected(f: Any) -> Any:
+        # With its signature, by which a line search knows what else to call it with.
+        return functools.wraps(f)(lambda params, *args, **more: f(whole(params), *args, **more))
+
+    seen = dict(extra_args)
+    if callable(seen.get("value_fn")):
+        seen["value_fn"] = of_selected(seen["value_fn"])
+    if callable(grad_fn := seen.get("grad_fn")):
+        seen["grad_fn"] = lambda params: _selected(grad_fn(whole(params)), selection)
+    if "grad" in seen and jax.tree.structure(seen["grad"]) == structure:
+        seen["grad"] = _selected(seen["grad"], selection)
+    return seen
 
 
 def _merged(updates: PyTree, parts: Sequence[tuple[PyTree, PyTree, Sequence[bool]]]) -> PyTree:

@@ -16,6 +16,7 @@ _instead = {
     "MultiSteps": "gdtx.accumulate_gradients(tx, every)",
     "ReduceLROnPlateauState": "gdtx.states.PlateauState",
     "WrappedSchedule": "gdtx.Schedule, made by @gdtx.schedule",
+    "ZoomLinesearchInfo": "gdtx.states.ZoomLinesearchState, which has its numbers",
     "adamaxw": "gdtx.chain(gdtx.scale_by_adamax(...), gdtx.add_decayed_weights(weight_decay, mask),"
     " gdtx.scale_by_learning_rate(...))",
     "apply_every": "gdtx.accumulate_gradients(tx, every), which takes the mean and not the sum",
@@ -40,6 +41,8 @@ _instead = {
     "polyak_sgd": "gdtx.polyak_step(gdtx.sgd(...))",
     "sam": "gdtx.sharpness_aware(tx, rho, perturbation)",
     "scale_by_polyak": "gdtx.polyak_step(tx)",
+    "scale_by_backtracking_linesearch": "gdtx.backtracking_linesearch(max_backtracking_steps)",
+    "scale_by_zoom_linesearch": "gdtx.zoom_linesearch(max_linesearch_steps)",
     "schedule_free_eval_params": "gdtx.eval_params(tx, state, params)",
     "selective_transform": "gdtx.freeze(tx, mask)",
     "sign_sgd": "gdtx.chain(gdtx.sign(), gdtx.scale_by_learning_rate(...))",
@@ -71,20 +74,19 @@ _of_many = {
     "types are your own: trees of arrays are Any, a schedule is a function of the step": """
         GaLoreDimensionNumbers MaskOrFn MuonDimensionNumbers OptState Params ScalarOrSchedule
         ShouldSkipUpdateFunction TransformInitFn TransformUpdateExtraArgsFn TransformUpdateFn
-        Updates ZoomLinesearchInfo
+        Updates
     """,
     "utilities stay where they are: optax.{name}": """
         assignment contrib experimental losses matrix_inverse_pth_root microbatch microbatching
         multi_normal nnls periodic_update perturbations power_iteration projections safe_increment
         safe_int32_increment safe_norm safe_root_mean_squares scale_gradient second_order
-        transforms tree_utils value_and_grad_from_state
+        transforms tree_utils
     """,
     "use optax.{name}, which gdtx.chain takes and gdtx.interop.from_optax makes gdtx's own": """
-        conditionally_mask conditionally_transform flatten fromage lbfgs novograd optimistic_adam
+        conditionally_mask conditionally_transform flatten fromage novograd optimistic_adam
         optimistic_adam_v2 optimistic_gradient_descent per_example_global_norm_clip
-        per_example_layer_norm_clip scale_by_backtracking_linesearch
-        scale_by_distance_over_gradients scale_by_lbfgs scale_by_novograd
-        scale_by_optimistic_gradient scale_by_param_block_norm scale_by_zoom_linesearch
+        per_example_layer_norm_clip scale_by_distance_over_gradients
+        scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm
     """,
     "use optax.contrib.{name}, which gdtx.chain takes and gdtx.interop.from_optax makes "
     "gdtx's own": """

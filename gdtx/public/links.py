@@ -48,6 +48,8 @@ from ..links.repair import keep_nonnegative as keep_nonnegative
 from ..links.repair import project as project
 from ..links.repair import zero_nans as zero_nans
 from ..links.rounding import stochastic_rounding as stochastic_rounding
+from ..links.search.backtracking import backtracking_linesearch as backtracking_linesearch
+from ..links.search.zoom import zoom_linesearch as zoom_linesearch
 from ..links.trust import scale_by_lars as scale_by_lars
 from ..links.trust import scale_by_trust_ratio as scale_by_trust_ratio
 from ..methods.adabelief import scale_by_belief as scale_by_belief

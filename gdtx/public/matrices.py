@@ -10,6 +10,7 @@ from ..links.matrix.blockwise import blockwise as blockwise
 from ..links.matrix.cover import running_cover as running_cover
 from ..links.matrix.eigenbasis import in_eigenbasis as in_eigenbasis
 from ..links.matrix.full_matrix import scale_by_full_matrix as scale_by_full_matrix
+from ..links.matrix.lbfgs import scale_by_lbfgs as scale_by_lbfgs
 from ..links.matrix.orthogonal import orthogonalize as orthogonalize
 from ..links.matrix.orthogonal import scale_by_shape as scale_by_shape
 from ..links.matrix.packed import packed as packed

@@ -11,6 +11,7 @@ from ..methods.adan import adan as adan
 from ..methods.amsgrad import amsgrad as amsgrad
 from ..methods.lamb import lamb as lamb
 from ..methods.lars import lars as lars
+from ..methods.lbfgs import lbfgs as lbfgs
 from ..methods.lion import lion as lion
 from ..methods.muon import muon as muon
 from ..methods.nadam import nadam as nadam

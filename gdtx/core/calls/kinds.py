@@ -125,6 +125,7 @@ Function = Annotated[Callable[..., Any], Kind("a function", is_function)]
 ArrayFunction = Annotated[Callable[[jax.Array], Any], function("one array", 1)]
 TwoArraysFunction = Annotated[Callable[[jax.Array, jax.Array], Any], function("two arrays", 2)]
 TreeFunction = Annotated[Callable[[Any], Any], function("the updates", 1)]
+ParamsFunction = Annotated[Callable[[Any], Any], function("the parameters", 1)]
 STEP_FUNCTION = function("the step", 1)
 StepFunction = Annotated[Callable[[Any], Any], STEP_FUNCTION]
 

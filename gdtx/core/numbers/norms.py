@@ -42,16 +42,23 @@ def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
     reciprocal of a number near the end of the range is subnormal, which compilers flush to 0.
     """
     leaves = [cast(x, compute_dtype(x.dtype)) for x in leaves if x.size]
+    power = power_toward_one(leaves)
+    total = jnp.zeros((), power.dtype)
+    for x in leaves:
+        scaled = square(x * power.astype(jnp.finfo(x.dtype).dtype))
+        total = total + jnp.sum(scaled).astype(power.dtype)
+    return power, sqrt(total)
+
+
+def power_toward_one(leaves: list[Any]) -> jax.Array:
+    """A power of two that brings the largest magnitude of all near 1; 1 if all are 0."""
+    leaves = [cast(x, compute_dtype(x.dtype)) for x in leaves if x.size]
     dtype = jnp.finfo(compute_dtype(*(x.dtype for x in leaves))).dtype
     largest = jnp.zeros((), dtype)
     for x in leaves:
         largest = jnp.maximum(largest, jnp.max(jnp.abs(jax.lax.stop_gradient(x))).astype(dtype))
     # In the range of every leaf, so that the power is a normal number there too.
-    power = _toward_one(largest, min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128))
-    total = jnp.zeros((), dtype)
-    for x in leaves:
-        total = total + jnp.sum(square(x * power.astype(jnp.finfo(x.dtype).dtype))).astype(dtype)
-    return power, sqrt(total)
+    return _toward_one(largest, min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128))
 
 
 def scaled_norms(x: jax.Array, axes: Any = None) -> tuple[jax.Array, jax.Array]:
@@ -104,6 +111,19 @@ def inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
         wide = compute_dtype(a.dtype, b.dtype)
         total = total + jnp.sum((jnp.conj(cast(a, wide)) * cast(b, wide)).real)
     return total
+
+
+def finite_inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
+    """The same, of finite numbers always finite, and 0 only where no product is large enough."""
+    wide = [[cast(x, compute_dtype(x.dtype)) for x in leaves] for leaves in (one, other)]
+    powers = [power_toward_one(leaves) for leaves in wide]
+    scaled = [
+        [x * power.astype(jnp.finfo(x.dtype).dtype) for x in leaves]
+        for leaves, power in zip(wide, powers, strict=True)
+    ]
+    product = inner_product(*scaled)
+    exact = product / powers[0] / powers[1]
+    return jnp.where(jnp.isfinite(product), saturated(exact), exact)
 
 
 def root_mean_square(x: jax.Array) -> jax.Array:
