@@ -95,6 +95,10 @@ def test_every_recipe_has_a_rule_and_every_rule_a_recipe():
     assert {peer.recipe for peer in ROWS} <= RECIPES.keys()
 
 
+def test_there_are_sixty():
+    assert len(RECIPES) >= 60
+
+
 def test_the_page_has_every_section():
     page = (blocks.FOLDER.parent / "recipes.md").read_text()
     assert [name for name in MODULES if f"{{include}} recipes/{name}.md" not in page] == []

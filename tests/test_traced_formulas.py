@@ -33,6 +33,10 @@ RULES = {
         gdtx.join(lambda m, g: jnp.sign(m) * jnp.abs(g), m=gdtx.scale(2.0), g=gdtx.identity()),
         r"\operatorname{sign}\left( 2 g_t \right) \left| g_t \right|",
     ),
+    "project": (
+        gdtx.project(lambda p: jnp.clip(p, 0, 1)),
+        r"\min\left( 1, \max\left( 0, \theta_{t-1} + g_t \right) \right) - \theta_{t-1}",
+    ),
     "step": (
         gdtx.counted(lambda t: lambda u: u * jnp.minimum(1, t / 10)),
         r"g_t \min\left( 1, \frac{t}{10} \right)",

@@ -12,7 +12,7 @@ from ..core.errors import LeafError
 from ..core.factory import transformation
 from ..core.rules import elementwise, with_params
 from ..core.transformation import GradientTransformation
-from ..formula import PARAMETERS, Expression, Reader, apply, formula_of, result
+from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
 
 
 @transformation
@@ -84,8 +84,8 @@ def project(f: ArrayFunction) -> GradientTransformation:
 
 
 @formula_of(project)
-def _(u: Expression, f: Any) -> Expression:
-    return result(f, f, PARAMETERS + u) - PARAMETERS
+def _(u: Expression, reader: Reader, f: Any) -> Expression:
+    return reader.merged(f, f, PARAMETERS + u) - PARAMETERS
 
 
 @transformation

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-from docutils.nodes import Node
+from docutils.nodes import Node, container
 from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 
@@ -25,4 +25,4 @@ class RecipeDirective(SphinxDirective):
         found = json.loads(rendered.read_text()).get(name, {"error": "it was not found"})
         if "error" in found:
             raise self.error(f"recipe {name}: {found['error']}")
-        return self.parse_text_to_nodes(found["text"])
+        return [container("", *self.parse_text_to_nodes(found["text"]), classes=["recipe"])]
