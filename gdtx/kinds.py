@@ -48,6 +48,7 @@ from .core.schedule import Term as Term
 from .core.select import Groups as Groups
 from .links.matrix.orthogonal import ShapeFactor as ShapeFactor
 from .links.matrix.polynomials import Coefficients as Coefficients
+from .links.matrix.spaces import Basis as Basis
 from .schedules.basic import Factors as Factors
 from .schedules.cyclic import Cycles as Cycles
 from .schedules.joined import Interpolation as Interpolation

@@ -20,8 +20,10 @@ from .links.correction import ProductState as ProductState
 from .links.matrix.cover import CoverState as CoverState
 from .links.matrix.eigenbasis import EigenbasisState as EigenbasisState
 from .links.matrix.full_matrix import FullMatrixState as FullMatrixState
+from .links.matrix.low_rank import LowRankState as LowRankState
 from .links.matrix.pairs import LbfgsState as LbfgsState
 from .links.matrix.precondition import PreconditionState as PreconditionState
+from .links.matrix.projected import ProjectedState as ProjectedState
 from .links.matrix.whiten import WhitenState as WhitenState
 from .links.matrix.window import WindowState as WindowState
 from .links.plateau import PlateauState as PlateauState

@@ -116,6 +116,7 @@ KINDS = {
         "clip": gdtx.clip(1.0),
         "clip_by_block_rms": gdtx.clip_by_block_rms(1.0),
         "clip_by_global_norm": gdtx.clip_by_global_norm(1.0),
+        "clip_by_growth": gdtx.clip_by_growth(1.5),
         "clip_by_norm": gdtx.clip_by_norm(1.0),
         "difference": gdtx.difference(),
         "differentially_private_aggregate": gdtx.chain(
@@ -171,6 +172,7 @@ KINDS = {
         "zero_nans": gdtx.zero_nans(),
     },
     "matrix": {
+        "scale_by_dion": gdtx.masked(gdtx.scale_by_dion(1), ["w"]),
         "scale_by_full_matrix": gdtx.scale_by_full_matrix(),
         "scale_by_lbfgs": gdtx.scale_by_lbfgs(3),
         "scale_by_muon": gdtx.masked(gdtx.scale_by_muon(), ["w"]),
@@ -186,6 +188,7 @@ KINDS = {
             )
         ),
         "packed": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.packed(gdtx.ema(0.9)))),
+        "projected": gdtx.projected(INNER, 1, 2),
         "orthogonalize": gdtx.masked(gdtx.orthogonalize(), ["w"]),
         "whiten": gdtx.blockwise(gdtx.whiten(gdtx.ema(0.9), gdtx.Whitening(2, max_skew=2))),
     },
@@ -232,8 +235,10 @@ KINDS = {
         "adamw": gdtx.adamw(0.1, mask=MASK),
         "adan": gdtx.adan(0.1, weight_decay=0.1),
         "amsgrad": gdtx.amsgrad(0.1),
+        "dion": gdtx.dion(0.1, 1, MASK, INNER),
         "ema_sgd": gdtx.ema_sgd(0.1),
         "full_matrix_adagrad": gdtx.full_matrix_adagrad(0.1, window=2),
+        "galore": gdtx.galore(gdtx.sgd(0.1, 0.9), 1, 2),
         "lamb": gdtx.lamb(0.1, weight_decay=0.1, mask=MASK),
         "lars": gdtx.lars(0.1, 0.1, mask=MASK),
         "lbfgs": gdtx.lbfgs(memory_size=3),

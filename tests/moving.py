@@ -30,6 +30,7 @@ LOOSENED = {
     "contrib.schedule_free_sgd(lr, warmup_steps=n)": (1e-7, FLOAT32_RATE),
     "contrib.schedule_free_adamw(lr, warmup_steps=n)": (1e-7, FLOAT32_RATE),
     "MultiSteps(adam(lr), k)": (1e-8, "they take the weights of the mean in float32"),
+    "contrib.galore(lr, rank=2)": (1e-5, "they find singular vectors in float32"),
     "contrib.muon(lr)": (1e-6, "they add 1e-8 to the norm of the momentum"),
     "Muon(lr)": (1e-6, "they keep the norm of the momentum in float32, and add 1e-7"),
     "Adafactor(lr)": (1e-6, "they take a mean in float32"),

@@ -42,7 +42,9 @@ GIVEN = {
 }
 SET = {
     # Without these an argument would not be looked at.
+    "dion": {"matrices": {"w": True, "b": False}, "others": TX},
     "muon": {"matrices": {"w": True, "b": False}, "others": TX},
+    "scale_by_dion": {"axes": {"w": True, "b": False}},
     "scale_by_muon": {"axes": {"w": True, "b": False}},
     "orthogonalize": {"axes": {"w": True, "b": False}},
     "scale_by_shape": {"axes": {"w": True, "b": False}},

@@ -165,6 +165,8 @@ BEYOND = {
     "accumulate_gradients": "sums",
     "schedule_free_sgd": "momentum sums", "sgd": "momentum sums",
     "momentum (method)": "momentum sums", "nesterov (method)": "momentum sums",
+    **dict.fromkeys(["dion", "scale_by_dion"], "momentum sums"),
+    **dict.fromkeys(["galore", "projected"], "an image sums over the side that becomes smaller"),
     "muon": "momentum sums", "scale_by_muon": "momentum sums",
     "skip_nonfinite": "NaN after so many in a row, as asked for",
     **dict.fromkeys(

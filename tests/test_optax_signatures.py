@@ -29,6 +29,7 @@ RENAMED = {
 OTHERWISE = {
     "bias_correction": [((jnp.ones(2), 0.9, 1), "too many positional arguments")],
     "freeze": [(({"w": True},), "freeze: missing a required argument: 'what'")],
+    "galore": [((0.1, 128), "galore: inner must be a transformation")],
     "muon": [((0.1, None, 5), "muon: others must be a transformation"),
              ((0.1, None, None, 0.9), "muon: too many positional arguments")],
     "scale_by_muon": [(((3.4, -4.8, 2.0),), "scale_by_muon: momentum must be a number in"),

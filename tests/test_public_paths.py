@@ -100,6 +100,12 @@ TABLE = {
         "nesterov bias_correction polar.steps polar.batched weight_decay",
         "step",
     ),
+    "projected": (
+        gdtx.projected(EMA, 1),
+        "matrices.step matrices.basis matrices.step matrices.value others.step others.value",
+        "inner.decay@2 inner.initial rank every seed",
+        "step",
+    ),
     "accumulate_gradients": (
         gdtx.accumulate_gradients(SGD, 2),
         "step micro_step gradients.value step 0.value",

@@ -17,7 +17,8 @@ VALUES = {
     "0": 0.0, "1": 1.0, "array of 0": jnp.array(0.0), "array of 1": jnp.array(1.0),
     "schedule": SCHEDULE, "function": lambda step: 0.5,
 }  # fmt: skip
-MUON = {"muon": {"matrices": ["w"], "others": gdtx.sgd(0.1)}}
+OF_MATRICES = {"matrices": ["w"], "others": gdtx.sgd(0.1)}
+NEEDED = dict.fromkeys(["dion", "muon"], OF_MATRICES)
 PRINTERS = {
     "latex": gdtx.latex, "latex of values": lambda tx: gdtx.latex(tx, values=True), "str": str,
     "tree": gdtx.tree, "expand": gdtx.expand, "expand all": lambda tx: gdtx.expand(tx, None),
@@ -31,7 +32,7 @@ def transformations():
     for name, factory in factories():
         if name in ("join", "warmup_cosine_decay_schedule"):
             continue  # nothing but what is given; and of two arguments one must be the larger
-        needed = required(factory) | MUON.get(name, {})
+        needed = required(factory) | NEEDED.get(name, {})
         tx = factory(**needed)
         if isinstance(tx, gdtx.GradientTransformation):
             yield f"{name}()", tx

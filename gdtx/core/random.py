@@ -68,7 +68,7 @@ def randomized(
     return GradientTransformation(init, update, CountState)
 
 
-def keys(seed: Any, step: jax.Array, number: int) -> list[jax.Array]:
+def keys(seed: Any, step: jax.Array | int, number: int) -> list[jax.Array]:
     """A key for each array at this step; the i-th is the same whatever the number of others."""
     if jnp.shape(seed) != ():
         fail(

@@ -40,6 +40,7 @@ _instead = {
     "normalize_by_update_norm": "gdtx.normalize_by_global_norm()",
     "polyak_sgd": "gdtx.polyak_step(gdtx.sgd(...))",
     "sam": "gdtx.sharpness_aware(tx, rho, perturbation)",
+    "scale_by_galore": "gdtx.projected(tx, rank, every, side='longer')",
     "scale_by_polyak": "gdtx.polyak_step(tx)",
     "scale_by_backtracking_linesearch": "gdtx.backtracking_linesearch(max_backtracking_steps)",
     "scale_by_zoom_linesearch": "gdtx.zoom_linesearch(max_linesearch_steps)",
@@ -91,8 +92,8 @@ _of_many = {
     "use optax.contrib.{name}, which gdtx.chain takes and gdtx.interop.from_optax makes "
     "gdtx's own": """
         acprop ademamix adopt cocob dadapt_adamw dog dowg
-        galore hutchinson_estimator_diag_hessian madgrad mechanize momo momo_adam prodigy
-        scale_by_acprop scale_by_ademamix scale_by_adopt scale_by_cocob scale_by_galore
+        hutchinson_estimator_diag_hessian madgrad mechanize momo momo_adam prodigy
+        scale_by_acprop scale_by_ademamix scale_by_adopt scale_by_cocob
         scale_by_madgrad scale_by_simplified_ademamix simplified_ademamix sophia
         split_real_and_imaginary
     """,

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-
 from ..core.calls.kinds import Decay, NonNegative
 from ..core.calls.types import TransformationLike
 from ..core.combine import chain
-from ..core.errors import fail
 from ..core.factory import transformation
-from ..core.select import partition
 from ..core.transformation import GradientTransformation
-from ..core.trees.tree import PyTree, leaf_path
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment
-from ..links.matrix.axes import among_matrices, axes_of, fail_without_matrices
+from ..links.matrix.axes import among_matrices
 from ..links.matrix.orthogonal import ShapeFactor, orthogonalize, scale_by_shape
 from ..links.matrix.polynomials import Polar
 from ..links.moments import trace
-from ._parts import nesterov_mean
+from ._parts import nesterov_mean, with_named_matrices
 
 
 @transformation
@@ -150,19 +145,4 @@ def muon(
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
     )
-
-    def labels(params: PyTree) -> PyTree:
-        if matrices is None:
-            fail_without_matrices(params, "matrices", "params")
-        axes = axes_of(matrices, params, "matrices", "params")
-        if others is None and None in axes:
-            path = leaf_path(params, axes.index(None))
-            fail(
-                ValueError,
-                f"params{path} is not among the matrices and has no other method: give one, as in "
-                "others=adamw(...)",
-            )
-        return jax.tree.structure(params).unflatten(["matrices" if a else "others" for a in axes])
-
-    rest = {} if others is None else {"others": others}
-    return partition({"matrices": hidden, **rest}, labels)
+    return with_named_matrices(hidden, matrices, others)

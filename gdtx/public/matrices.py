@@ -11,12 +11,14 @@ from ..links.matrix.cover import running_cover as running_cover
 from ..links.matrix.eigenbasis import in_eigenbasis as in_eigenbasis
 from ..links.matrix.full_matrix import scale_by_full_matrix as scale_by_full_matrix
 from ..links.matrix.lbfgs import scale_by_lbfgs as scale_by_lbfgs
+from ..links.matrix.low_rank import scale_by_dion as scale_by_dion
 from ..links.matrix.orthogonal import orthogonalize as orthogonalize
 from ..links.matrix.orthogonal import scale_by_shape as scale_by_shape
 from ..links.matrix.packed import packed as packed
 from ..links.matrix.polynomials import Polar as Polar
 from ..links.matrix.precondition import Roots as Roots
 from ..links.matrix.precondition import precondition as precondition
+from ..links.matrix.projected import projected as projected
 from ..links.matrix.whiten import Whitening as Whitening
 from ..links.matrix.whiten import whiten as whiten
 from ..links.matrix.window import scale_by_window as scale_by_window

@@ -9,6 +9,8 @@ from ..methods.adam import adamw as adamw
 from ..methods.adamax import adamax as adamax
 from ..methods.adan import adan as adan
 from ..methods.amsgrad import amsgrad as amsgrad
+from ..methods.dion import dion as dion
+from ..methods.galore import galore as galore
 from ..methods.lamb import lamb as lamb
 from ..methods.lars import lars as lars
 from ..methods.lbfgs import lbfgs as lbfgs

@@ -11,12 +11,14 @@ import numpy as np
 
 STEPS = 60
 SHAPES = {"w": (4, 3), "b": (3,), "s": ()}
+# The factors of a matrix, for recipes that say so.
+FACTORS = {"A": (2, 3), "B": (4, 2)}
 
 _random = np.random.default_rng(15)
 
 
-def _drawn(low: float, high: float) -> dict[str, np.ndarray]:
-    return {key: np.asarray(_random.uniform(low, high, shape)) for key, shape in SHAPES.items()}
+def _drawn(low: float, high: float, shapes: Any = SHAPES) -> dict[str, np.ndarray]:
+    return {key: np.asarray(_random.uniform(low, high, shape)) for key, shape in shapes.items()}
 
 
 START = _drawn(0.3, 1.5)
@@ -25,6 +27,11 @@ NOISE = {
     key: 0.3 * _random.normal(size=(STEPS, *shape)) + _drawn(-0.3, 0.6)[key]
     for key, shape in SHAPES.items()
 }
+START |= _drawn(0.3, 1.5, FACTORS)
+HEIGHT |= _drawn(0.2, 2.0, FACTORS)
+FREQUENCY |= _drawn(1.0, 3.0, FACTORS)
+PHASE |= _drawn(0.0, 3.0, FACTORS)
+NOISE |= {key: 0.3 * _random.normal(size=(STEPS, *shape)) for key, shape in FACTORS.items()}
 
 
 def gradient(params: dict[str, Any], t: Any, xp: Any = np) -> dict[str, Any]:

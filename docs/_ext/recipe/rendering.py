@@ -18,7 +18,7 @@ from gdtx.core.calls.call import Call
 from .blocks import Recipe, recipes
 
 # Large, so that counts of steps do not count.
-TREE = {"w": (1024, 1024), "b": (1024,), "s": ()}
+TREE = {"w": (1024, 1024), "b": (1024,), "s": (), "A": (16, 1024), "B": (1024, 16)}
 # Expressions, of which the page shows the code. Of any other call, what it is made of.
 _SHOWN = ("chain", "join", "let", "feedback", "previous", "recur", "accumulate", "elementwise")
 

@@ -109,14 +109,14 @@ def fans(shape: tuple[int, ...], axes: str) -> tuple[int, int]:
 def as_matrices(x: jax.Array, axes: str) -> jax.Array:
     """A stack of matrices with no more rows than columns."""
     n_in, n_out = fans(x.shape, axes)
-    stack = jnp.transpose(x, _order(axes)).reshape(-1, n_in, n_out)
+    stack = jnp.transpose(x, axis_order(axes)).reshape(-1, n_in, n_out)
     return jnp.swapaxes(stack, 1, 2) if n_in > n_out else stack
 
 
 def from_matrices(stack: jax.Array, shape: tuple[int, ...], axes: str) -> jax.Array:
     """The array of this shape that :func:`as_matrices` took apart."""
     n_in, n_out = fans(shape, axes)
-    order = _order(axes)
+    order = axis_order(axes)
     stack = jnp.swapaxes(stack, 1, 2) if n_in > n_out else stack
     return jnp.transpose(
         stack.reshape([shape[i] for i in order]), [order.index(i) for i in range(len(order))]
@@ -143,5 +143,6 @@ def _places(axes: str, letter: str) -> list[int]:
     return [i for i, each in enumerate(axes) if each == letter]
 
 
-def _order(axes: str) -> list[int]:
+def axis_order(axes: str) -> list[int]:
+    """The axes of a batch first, then those of the inputs, then those of the outputs."""
     return [*_places(axes, "b"), *_places(axes, "i"), *_places(axes, "o")]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
+from typing import Any
 
 import jax
 
+from ...core.calls.types import TransformationLike
 from ...core.errors import where
 from ...core.select import partition
 from ...core.transformation import GradientTransformation
 from ...core.trees.paths import listed
 from ...core.trees.tree import PyTree, leaf_path
+from .axes import axes_of
 from .blocks import Part
 
 _LARGE = 1000
@@ -23,6 +26,26 @@ def with_others(
 ) -> GradientTransformation:
     """`tx`, and `others` of arrays of at most one axis, if that is given."""
     return tx if others is None else partition({"matrices": tx, "others": others}, _by_axes)
+
+
+def of_matrices(
+    matrices: GradientTransformation, others: TransformationLike, axes: Any
+) -> GradientTransformation:
+    """`matrices` of the arrays that `axes` says are such and that have numbers, and `others` of the
+    others. It has no name of its own, so that expressions show what is made with it."""
+
+    def labels(tree: PyTree) -> PyTree:
+        both = zip(jax.tree.leaves(tree), axes_of(axes, tree, "axes", "params"), strict=True)
+        names = ["matrices" if a and x.size else "others" for x, a in both]
+        return jax.tree.structure(tree).unflatten(names)
+
+    parts = partition({"matrices": matrices, "others": others}, labels)
+    return GradientTransformation(*parts, parts)
+
+
+def two_axes(params: PyTree) -> PyTree:
+    """Whether arrays have two axes longer than 1 and no other."""
+    return jax.tree.map(lambda p: p.ndim == 2 and min(p.shape) > 1, params)
 
 
 def _by_axes(params: PyTree) -> PyTree:
