@@ -76,7 +76,7 @@ KINDS = {
     "maker": {
         "elementwise": gdtx.elementwise(jnp.tanh),
         "with_params": gdtx.with_params(jnp.add),
-        "treewise": gdtx.treewise(partial(jax.tree.map, jnp.negative)),
+        "treewise": gdtx.treewise(lambda u, params: jax.tree.map(jnp.subtract, u, params)),
         "recur": gdtx.recur(pulled, last=lambda p: p),
         "accumulate": gdtx.accumulate(jnp.add),
         "counted": gdtx.counted(lambda t: lambda u: u / t),
@@ -88,6 +88,9 @@ KINDS = {
     "combinator": {
         "chain": gdtx.chain(gdtx.trace(0.9), gdtx.scale(-1.0)),
         "join": gdtx.join(gdtx.plus, a=gdtx.identity(), b=gdtx.ema(0.9)),
+        "join_trees": gdtx.join_trees(
+            partial(jax.tree.map, jnp.add), a=gdtx.identity(), b=gdtx.ema(0.9)
+        ),
         "feedback": gdtx.feedback(
             gdtx.subtract,
             gdtx.running_sum(),

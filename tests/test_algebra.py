@@ -40,6 +40,11 @@ def radam_without_rectification():
     return gdtx.join(gdtx.divide, mu=mean(0.9), nu=nu)
 
 
+def as_one(tree):
+    norm = gdtx.global_norm(tree)
+    return jax.tree.map(lambda x: x / norm, tree)
+
+
 a, b, c = gdtx.trace(0.9), gdtx.clip(0.7), gdtx.scale(0.3)
 
 # What must be the same, bit for bit unless a tolerance stands behind it.
@@ -92,6 +97,16 @@ LAWS = {
     "buffers have the names that they are given": (
         gdtx.recur(lambda u, step, params: (step, {"step": u, "params": u}), step=0.5, params=0.0),
         gdtx.recur(lambda u, a: (a, {"a": u}), a=0.5)),
+    "join_trees of a function of arrays is join": (
+        gdtx.join_trees(
+            lambda a, b: jax.tree.map(jnp.add, a, b), a=gdtx.identity(), b=gdtx.ema(0.9)
+        ),
+        gdtx.join(gdtx.plus, a=gdtx.identity(), b=gdtx.ema(0.9))),
+    "join_trees of one is treewise": (
+        gdtx.join_trees(as_one, u=gdtx.identity()), gdtx.treewise(as_one)),
+    "treewise of each array and its parameter is with_params": (
+        gdtx.treewise(lambda u, params: jax.tree.map(lambda u, p: u + 0.1 * p, u, params)),
+        gdtx.with_params(lambda u, p: u + 0.1 * p)),
     "masked with all": (gdtx.masked(a, True), a),
     "masked with none": (gdtx.masked(a, {"a": False, "b": False}), gdtx.identity()),
     "partition of one group": (gdtx.partition({"all": a}, [("**", "all")]), a),
@@ -361,6 +376,29 @@ def test_first_values_are_refused_by_leaf():
         first(None, jnp.ones(2))
     with pytest.raises(ValueError, match=r"recur: needs the parameters"):
         gdtx.recur(lambda u, params: (u, {})).update(jnp.ones(2), gdtx.states.RecurState({}))
+
+
+def test_functions_of_trees_are_checked():
+    wrong = {
+        "join_trees: merge must be a function of as many trees as there are branches, 1, got": (
+            lambda: gdtx.join_trees(gdtx.divide, u=gdtx.identity())
+        ),
+        "join_trees: needs at least one branch": lambda: gdtx.join_trees(gdtx.divide),
+        "treewise: f must be a function of the updates, got": (
+            lambda: gdtx.treewise(lambda u, p: u)
+        ),
+    }
+    for message, make in wrong.items():
+        with pytest.raises(TypeError, match=message):
+            make()
+    tx = gdtx.join_trees(lambda u: {"a": u["a"]}, u=gdtx.identity())
+    with pytest.raises(ValueError, match=r"the result has no leaf the result\['b'\]\['c'\], which"):
+        tx.update(PARAMS, tx.init(PARAMS))
+    tx = gdtx.join_trees(lambda u: jax.tree.map(jnp.sum, u), u=gdtx.identity())
+    with pytest.raises(ValueError, match=r"updates\['a'\] has shape \(3,\), its result has \(\)"):
+        tx.update(PARAMS, tx.init(PARAMS))
+    with pytest.raises(ValueError, match="treewise: needs the parameters"):
+        gdtx.treewise(lambda u, params: u).update(PARAMS, ())
 
 
 @pytest.mark.parametrize("name", ["adam", "rprop", "adadelta"])

@@ -241,6 +241,11 @@ EXPRESSIONS = [
     gdtx.chain(gdtx.scale_by_adadelta(), gdtx.scale_by_adadelta(0.5)),
     gdtx.chain(gdtx.recur(change, last=0.0), gdtx.scale(-0.1)),
     gdtx.recur(smooth, short=1.0, long=2.0),
+    gdtx.join_trees(lambda u, m: jax.tree.map(lambda x, y: x - 3 * y, u, m), u=g, m=gdtx.ema(0.5)),
+    gdtx.chain(
+        gdtx.treewise(lambda u, params: jax.tree.map(lambda x, p: x + p / 2, u, params)),
+        gdtx.scale(-0.1),
+    ),
     gdtx.chain(gdtx.recur(pull, start=lambda p: 2 * p, mean=lambda p: p * p), gdtx.scale(-0.01)),
     gdtx.accumulate(lambda u, a: a * a / (1 + a * a) + u, initial=0.5, nesterov=True),
     gdtx.scale_by_schedule(lambda step: 1 / (step + 2.0)),

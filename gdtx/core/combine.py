@@ -7,16 +7,15 @@ from typing import Any
 import jax
 
 from .ascent import warn_of_ascent
-from .calls.functions import accepts_arguments, with_arguments
 from .calls.kinds import Function, TwoArraysFunction
 from .calls.making import is_written_by_a_user
 from .calls.types import TransformationLike
 from .emitted import emitted_last
 from .errors import fail, running
 from .factory import transformation
+from .joined import check_branches, joined, merged_leaves
 from .numbers.numerics import cast, compute_dtype, real_like
 from .outermost import is_outermost
-from .rules import each_leaf
 from .transformation import GradientTransformation
 from .trees.tree import PyTree, leaves_as
 
@@ -109,33 +108,8 @@ def join(merge: Function, **branches: TransformationLike) -> GradientTransformat
     Array([ 1., -1.], dtype=float32)
     """
 
-    if not branches:
-        raise TypeError("join: needs at least one branch, as in join(divide, mu=..., nu=...)")
-    if not accepts_arguments(merge, len(branches)):
-        raise TypeError(
-            f"join: merge must be a function of as many arrays as there are branches, "
-            f"{len(branches)}, got {with_arguments(merge)}"
-        )
-
-    def init(params: PyTree) -> dict[str, PyTree]:
-        states = {}
-        for name, branch in branches.items():
-            with running(name):
-                states[name] = branch.init(params)
-        return states
-
-    def update(
-        updates: PyTree, state: dict[str, PyTree], params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, dict[str, PyTree]]:
-        outputs, states = {}, {}
-        for name, branch in branches.items():
-            with running(name):
-                outputs[name], states[name] = branch.update(
-                    updates, state[name], params, **extra_args
-                )
-        return _merged(merge, *outputs.values()), states
-
-    return GradientTransformation(init, update, branches)
+    check_branches("join", merge, branches, "arrays")
+    return joined(branches, lambda updates, *outputs: merged_leaves(merge, *outputs))
 
 
 @transformation
@@ -185,7 +159,7 @@ def feedback(
             emitted, memory = readout.update(emitted, readout.init(emitted), params, **extra_args)
             if jax.tree.leaves(memory):
                 fail(TypeError, f"the readout must be stateless, got {readout!r}")
-        updates = _merged(merge, updates, emitted)
+        updates = merged_leaves(merge, updates, emitted)
         emitted, kept = statistic.update(updates, past, params, **extra_args)
         if name is None or then is None:
             return updates, kept
@@ -235,9 +209,3 @@ def previous(statistic: TransformationLike) -> GradientTransformation:
         return structure.unflatten(map(past, leaves, emitted)), state
 
     return GradientTransformation(statistic.init, update, statistic)
-
-
-def _merged(merge: Any, *trees: PyTree) -> PyTree:
-    first, structure = jax.tree.flatten(trees[0])
-    others = [leaves_as(structure, tree, "a branch", "the first") for tree in trees[1:]]
-    return structure.unflatten(each_leaf(merge, structure, first, *others, what="merge"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 
-from .calls.kinds import ArrayFunction, TreeFunction, TwoArraysFunction
+from .calls.functions import accepts_arguments, is_function, named_by, with_arguments
+from .calls.kinds import ArrayFunction, Kind, TwoArraysFunction
 from .errors import LeafError, annotate, calling, fail, summarize
 from .factory import transformation
 from .numbers.numerics import cast, compute_dtype, narrow
@@ -58,11 +59,18 @@ def with_params(f: TwoArraysFunction) -> GradientTransformation:
 
 
 @transformation(quiet=True)
-def treewise(f: TreeFunction) -> GradientTransformation:
+def treewise(
+    f: Annotated[Callable[..., Any], Kind("a function of the updates", is_function)],
+) -> GradientTransformation:
     r"""Apply a function to the whole tree of updates.
 
     Args:
-        f: function of the updates that returns a tree of the same structure.
+        f: function of the updates that returns a tree of the same structure. If it names `params`,
+            it is given the parameters too.
+
+    Raises:
+        ValueError: from `update`, if what the function returns is no tree like the updates, or if
+            it names `params` and there are none.
 
     >>> import gdtx, jax, jax.numpy as jnp
     >>> unit = gdtx.treewise(lambda u: jax.tree.map(lambda x: x / gdtx.global_norm(u), u))
@@ -70,13 +78,16 @@ def treewise(f: TreeFunction) -> GradientTransformation:
     Array(0.8, dtype=float32)
     """
 
+    seen = named_by(f, "params")
+    if not accepts_arguments(f, 1, *seen):
+        raise TypeError(f"treewise: f must be a function of the updates, got {with_arguments(f)}")
+
     def rule(leaves: list[Any], params: PyTree, structure: Any) -> list[Any]:
         updates = structure.unflatten(leaves)
+        given = {name: structure.unflatten(beside(updates, params)) for name in seen}
         with calling("f"):
-            result = f(updates)
-        results = leaves_as(structure, result, "the result", "updates")
-        check_shapes(updates, results, "result")
-        return results
+            result = f(updates, **given)
+        return leaves_like(updates, result)
 
     return _stateless(rule)
 
@@ -113,6 +124,13 @@ def _stateless(rule: Callable[[list[Any], PyTree, Any], list[Any]]) -> GradientT
         return structure.unflatten(rule(leaves, params, structure)), state
 
     return GradientTransformation(lambda params: (), update, ())
+
+
+def leaves_like(updates: PyTree, result: PyTree) -> list[Any]:
+    """The leaves of what a function of whole trees returned, which must be a tree like these."""
+    results = leaves_as(jax.tree.structure(updates), result, "the result", "updates")
+    check_shapes(updates, results, "result")
+    return results
 
 
 def needed(params: PyTree, structure: Any) -> list[Any]:

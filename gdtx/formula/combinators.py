@@ -8,6 +8,7 @@ from typing import Any
 from ..core.calls.functions import is_function, named_by
 from ..core.combine import chain, feedback, join, previous
 from ..core.graft import graft
+from ..core.joined import join_trees
 from ..core.let import let, value_of
 from ..core.memory import accumulate, counted, recur
 from ..core.random import randomized
@@ -44,7 +45,8 @@ def _(u: Expression, reader: Reader, f: Any) -> Expression:
 
 @formula_of(treewise)
 def _(u: Expression, reader: Reader, f: Any) -> Expression:
-    return opaque(reader.origin or f, u)
+    seen = [PARAMETERS for _ in named_by(f, "params")]
+    return reader.merged(reader.origin or f, f, u, *seen)
 
 
 @formula_of(randomized)
@@ -123,6 +125,7 @@ def _(u: Expression, reader: Reader, links: tuple[GradientTransformation, ...]) 
 
 
 @formula_of(join)
+@formula_of(join_trees)
 def _(
     u: Expression, reader: Reader, /, merge: Any, **branches: GradientTransformation
 ) -> Expression:

@@ -11,6 +11,7 @@ from ..core.combine import previous as previous
 from ..core.combine import subtract as subtract
 from ..core.factory import transformation as transformation
 from ..core.graft import graft as graft
+from ..core.joined import join_trees as join_trees
 from ..core.let import let as let
 from ..core.let import value_of as value_of
 from ..core.memory import accumulate as accumulate

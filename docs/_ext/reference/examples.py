@@ -129,6 +129,7 @@ _calls = {
     "from_optax": "",
     "trainable": 'trainable(adam(0.1), ["w"])',
     "freeze": 'freeze(adam(0.1), ["b"])',
+    "join_trees": "join_trees(partial(jax.tree.map, jnp.add), a=identity(), b=ema(0.9))",
     "treewise": "treewise(partial(jax.tree.map, jnp.sign))",
     "tunable": "tunable(adam(0.1))",
     "value_of": 'chain(value_of("grad"), scale(-0.08))',
