@@ -135,6 +135,7 @@ KINDS = {
         "project": gdtx.project(lambda p: p / 2),
         "rank_one": gdtx.rank_one(gdtx.ema(0.9), 2),
         "rectify": gdtx.rectify(0.99),
+        "reduced": gdtx.reduced(gdtx.ema(0.9), -1),
         "reduce_on_plateau": gdtx.reduce_on_plateau(),
         "root": gdtx.root(1e-8, eps_root=1e-8),
         "running_cover": gdtx.running_cover(),

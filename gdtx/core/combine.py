@@ -17,7 +17,8 @@ from .joined import check_branches, joined, merged_leaves
 from .numbers.numerics import cast, compute_dtype, real_like
 from .outermost import is_outermost
 from .transformation import GradientTransformation
-from .trees.tree import PyTree, leaves_as
+from .trees.spread import spread_tree
+from .trees.tree import PyTree
 
 
 def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
@@ -154,7 +155,7 @@ def feedback(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         past = state if name is None else state[name]
-        emitted = emitted_last(statistic, past)
+        emitted = spread_tree(emitted_last(statistic, past), updates, "state")
         if readout is not None:
             emitted, memory = readout.update(emitted, readout.init(emitted), params, **extra_args)
             if jax.tree.leaves(memory):
@@ -199,7 +200,7 @@ def previous(statistic: TransformationLike) -> GradientTransformation:
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         leaves, structure = jax.tree.flatten(updates)
-        emitted = leaves_as(structure, emitted_last(statistic, state), "state", "updates")
+        emitted = jax.tree.leaves(spread_tree(emitted_last(statistic, state), updates, "state"))
         _, state = statistic.update(updates, state, params, **extra_args)
 
         def past(u: jax.Array, a: jax.Array) -> jax.Array:

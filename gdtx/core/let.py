@@ -10,7 +10,8 @@ from .calls.types import TransformationLike
 from .errors import call_with, fail
 from .factory import transformation
 from .transformation import GradientTransformation
-from .trees.tree import PyTree, check_shapes, full_like, is_scalar, leaves_as
+from .trees.spread import spread_tree
+from .trees.tree import PyTree, check_shapes, is_scalar, leaves_as
 
 
 @transformation(quiet=True)
@@ -87,7 +88,7 @@ def value_of(name: str) -> GradientTransformation:
             )
         value = extra_args[name]
         if is_scalar(value):
-            return jax.tree.map(lambda u: full_like(u, value), updates), state
+            return spread_tree(value, updates, name), state
         structure = jax.tree.structure(updates)
         values = leaves_as(structure, value, name, "updates")
         check_shapes(updates, values, name)

@@ -10,7 +10,12 @@ from .expression import Apply, Expression, expression
 
 def opaque(f: Any, *inputs: Expression) -> Expression:
     """The name of a function, for what it makes of its inputs."""
-    return Apply("f" if is_nameless(f) else getattr(f, "__name__", "f"), inputs)
+    if is_nameless(f):
+        return Apply("f", inputs)
+    name = getattr(f, "__name__", "f")
+    if name in ("sum", "prod", "mean", "power", "mod", "inner", "kron"):
+        name = rf"\operatorname{{{name}}}"  # those of arrays: the names alone are others' here
+    return Apply(name, inputs)
 
 
 def is_nameless(f: Any) -> bool:

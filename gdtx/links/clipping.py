@@ -41,6 +41,11 @@ def global_norm(updates: PyTree) -> jax.Array:
     return _norm(updates)
 
 
+@formula_of(global_norm)
+def _(updates: Expression, reader: Reader) -> Expression:
+    return apply("norm", updates)
+
+
 @one_program
 def _norm(updates: PyTree) -> jax.Array:
     return _norms.unscaled(*_norms.scaled_norm(jax.tree.leaves(updates)))

@@ -14,13 +14,10 @@ from ..core.errors import LeafError
 from ..core.factory import transformation
 from ..core.numbers.norms import quotient, saturated
 from ..core.numbers.numerics import cast, compute_dtype
-from ..core.rules import checked_result, walk
 from ..core.transformation import GradientTransformation
-from ..core.trees.boxes import refilled
-from ..core.trees.copies import unlike_params
 from ..core.trees.short import in_short
-from ..core.trees.tree import PyTree, check_params, leaves_as
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
+from .reduced import of_images
 
 
 @in_short
@@ -94,25 +91,9 @@ def rank_one(
         # where it is all the same, it is not 0 unless one of the two is.
         share = quotient(row, jnp.where(total == 0, 1, total))
         least = jnp.minimum(jnp.minimum(row, tiny), jnp.minimum(col, tiny))
-        whole = jnp.maximum(share * col, least)
-        return checked_result(whole, u, compute_dtype(u.dtype))
+        return jnp.maximum(share * col, least)
 
-    def init(params: PyTree) -> PyTree:
-        leaves, structure = jax.tree.flatten(params)
-        return statistic.init(refilled(params, walk(mean, structure, leaves), _is_whole))
-
-    def update(
-        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, PyTree]:
-        check_params(updates, params)
-        leaves, structure = jax.tree.flatten(updates)
-        means = refilled(updates, walk(real_mean, structure, leaves), _is_whole)
-        kept, state = statistic.update(means, state, None, **extra_args)
-        leaves_as(jax.tree.structure(means), kept, "the statistic", "the means")
-        kept = jax.tree.leaves(kept, is_leaf=lambda x: isinstance(x, Margins))
-        return structure.unflatten(walk(estimate, structure, leaves, kept)), state
-
-    return GradientTransformation(unlike_params(init), update, statistic)
+    return of_images(statistic, mean, estimate, of_updates=real_mean)
 
 
 @formula_of(rank_one)
@@ -125,10 +106,6 @@ def _(u: Expression, reader: Reader, statistic: GradientTransformation) -> Expre
     row, col = kept
     mean = row * col.T / apply(r"\operatorname{mean}", row)
     return reader.define(tuple(Symbol(letter, time=t) for letter in "vwz"), mean)
-
-
-def _is_whole(kept: Any) -> bool:
-    return not isinstance(kept, Margins)
 
 
 def _factored_axes(shape: tuple[int, ...], min_size: int) -> tuple[int, int] | None:

@@ -44,6 +44,7 @@ from ..links.private import (
 )
 from ..links.rank_one import Margins as Margins
 from ..links.rank_one import rank_one as rank_one
+from ..links.reduced import reduced as reduced
 from ..links.repair import infinite_at_zero as infinite_at_zero
 from ..links.repair import keep_nonnegative as keep_nonnegative
 from ..links.repair import project as project

@@ -111,6 +111,7 @@ _calls = {
     "randomized": "randomized(lambda t: lambda key, u: u + jax.random.normal(key, u.shape) / t)",
     "rank_one": "rank_one(ema(0.9), 2)",
     "recur": "recur(lambda u, last: (u - last, {'last': u}), last=0.0)",
+    "reduced": "reduced(ema(0.9), -1)",
     "root": "root(1e-8)",
     "scale": "scale(0.5)",
     "scale_by_dion": 'masked(scale_by_dion(1), ["w"])',

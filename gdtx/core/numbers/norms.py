@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +86,14 @@ def shortened(u: jax.Array, power: jax.Array, scaled: jax.Array, max_norm: Any) 
     ratio = max_norm / jnp.where(within, 1, scaled)
     u = u.astype(wide)
     return jnp.where(within, u, u * power.astype(real) * ratio.astype(real))
+
+
+def mean_within_range(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """The mean over axes, which stay with length 1; finite for finite numbers, whose sum may not
+    be. Of none, 0."""
+    number = max(math.prod(x.shape[axis] for axis in axes), 1)
+    power = 2.0 ** math.ceil(math.log2(number))  # multiplying by it rounds nothing
+    return jnp.sum(x / power, axes, keepdims=True) * (power / number)
 
 
 def saturated(x: jax.Array) -> jax.Array:
