@@ -27,16 +27,16 @@ def linear(params, x):
     return x @ params["w"] + params["b"][None]
 
 
-def two_examples(updates, state, params=None):
-    """Updates with an axis of examples before those of their parameter."""
-    return jax.tree.map(lambda u: jnp.stack([u, u]), updates), state
-
-
-def no_state(params):
-    return ()
-
-
-EXAMPLES = gdtx.GradientTransformation(no_state, two_examples, ())
+# Updates with an axis of examples before those of their parameter. Without names, as the functions
+# of other rows: a pickle would name this file.
+EXAMPLES = gdtx.GradientTransformation(
+    lambda params: (),
+    lambda updates, state, params=None: (
+        jax.tree.map(lambda u: jnp.stack([u, u]), updates),
+        state,
+    ),
+    (),
+)
 
 
 def pulled(u, last, params, step):

@@ -405,6 +405,8 @@ def test_what_cannot_be_read_has_its_name():
     tx = gdtx.accumulate(lambda u, a: jnp.logaddexp(u, a))
     assert last(latex(tx)) == r"u_t &= \operatorname{f}\left( g_t \right)"
     assert r"\operatorname{schedule}\left( t - 1 \right)" in latex(gdtx.sgd(lambda t: jnp.exp(-t)))
+    pair = gdtx.join_trees(lambda u, v: [u, v], u=g, v=gdtx.trace(0.5))
+    assert last(latex(pair)) == r"u_t &= \operatorname{f}\left( g_t, v_t \right)"
 
 
 @gdtx.transformation

@@ -131,7 +131,7 @@ class Reader:
             return result(name, f, *inputs)
         places = [each if each == t else Symbol(f"place {i}") for i, each in enumerate(inputs)]
         value = traced(f, *places)
-        if value is None:
+        if not isinstance(value, Expression):
             return opaque(name, *inputs)
         # What is read more than once has a symbol.
         given: dict[Expression, Expression] = {
