@@ -33,9 +33,11 @@ def spread(x: jax.Array, u: Any) -> jax.Array:
 
 
 def spread_tree(value: PyTree, updates: PyTree, what: str) -> PyTree:
-    """A single number, or a tree like the updates of arrays that spread, in the updates' shapes."""
+    """A single number, or a tree like the updates, with what spreads in the updates' shapes. What
+    does not is as it was: of one update for each example, who needs one says so."""
     if is_scalar(value):
         return jax.tree.map(lambda u: full_like(u, value), updates)
     leaves, structure = jax.tree.flatten(updates)
     values = leaves_as(structure, value, what, "updates")
-    return structure.unflatten(map(spread, values, leaves))
+    pairs = zip(values, leaves, strict=True)
+    return structure.unflatten(spread(x, u) if spreads(x.shape, u.shape) else x for x, u in pairs)
