@@ -209,6 +209,15 @@ def test_a_constant_decay_as_it_stands_begins_with_the_first(x64):
         close(average, mean)
 
 
+def test_pairs_from_elsewhere_see_parameters_in_their_dtype():
+    """The parameters that are meant are computed in float32: moments of theirs would be too."""
+    tx, params = gdtx.displaced(optax.adam(0.1), gdtx.scale(0.5)), {"w": jnp.ones(3, jnp.bfloat16)}
+    state = jax.eval_shape(tx.init, params)
+    new = jax.eval_shape(tx.update, params, state, params)[1]
+    chex.assert_trees_all_equal_shapes_and_dtypes(new, state)
+    assert state.inner[0].mu["w"].dtype == jnp.bfloat16
+
+
 def test_inside_and_around_others():
     """A step left out, or that waits, moves neither the point nor what is meant."""
     tx = gdtx.displaced(BALL, gdtx.scale(0.5))

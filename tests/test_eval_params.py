@@ -91,7 +91,7 @@ def found_alone(kind):
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("kind", ["average", "schedule_free", "user's"])
+@pytest.mark.parametrize("kind", ["average", "schedule_free", "displaced", "user's"])
 @pytest.mark.diagonal
 def test_found_in(kind, place):
     wrap, all_of_them = PLACES[place]

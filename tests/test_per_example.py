@@ -125,6 +125,9 @@ def test_private_aggregate_wants_an_axis_of_examples():
         tx.update(uneven, tx.init(PARAMS))
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 8), reason="its compiler writes down the squares of every norm"
+)
 def test_private_aggregate_holds_no_copy_of_the_examples():
     params = {"w": jnp.zeros((64, 64))}
     tx = gdtx.differentially_private_aggregate(1.0, 1.0, 0)

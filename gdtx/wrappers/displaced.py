@@ -142,7 +142,7 @@ def _ends_in_its_buffer(tx: GradientTransformation) -> bool:
 
 
 def _kept(state: PyTree) -> PyTree:
-    """The buffer of the last link."""
+    """The buffer of the last link; found without it, because a state alone is evaluated."""
     while not isinstance(state, RecurState):
         state = state[-1]
     return state.buffers["value"]
