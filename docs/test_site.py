@@ -1,7 +1,8 @@
 """The site in a real browser: `python -m pytest docs/test_site.py`, after it was built.
 
 Needs Chromium, which is looked for on PATH. Nothing but the site itself is reachable: a request to
-anywhere else is a failure.
+anywhere else is a failure. Of the reference, whose pages one program writes, each eighth is quick;
+`-m ""` looks at all.
 """
 
 import functools
@@ -22,6 +23,8 @@ PAGES = sorted(
     # Sources in colours: they have no formulas and no pictures, and their links are checked.
     if "_modules" not in page.parts
 )
+REFERENCE = [name for name in PAGES if name.startswith("reference/")]
+SLOW = set(REFERENCE) - set(REFERENCE[::8])
 WIDTHS = (1440, 390)
 SCHEMES = ("light", "dark")
 
@@ -127,7 +130,10 @@ def test_the_site_is_built():
     } <= set(PAGES)
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PAGES],
+)
 def test_a_page(view, address, name):
     page, wrong = visit(view, f"{address}/{name}")
     assert not wrong

@@ -51,6 +51,22 @@ def pytest_runtest_teardown(item, nextitem):
         jax.clear_caches()
 
 
+# About texts, pictures and pages, or numbers that hang on no version of JAX: CI runs these files on
+# the newest only.
+ONCE = {
+    "test_arguments", "test_as_lenient_as_optax", "test_bad_inputs", "test_batch_size",
+    "test_benchmarks", "test_curvature_latex", "test_effective", "test_errors", "test_examples",
+    "test_expand", "test_explore", "test_hints", "test_kfac_benchmark", "test_kfac_defaults",
+    "test_landscape", "test_large_batch", "test_latex", "test_matrix_benchmark",
+    "test_matrix_latex", "test_minimize", "test_more_schedules", "test_moving_from_keras",
+    "test_moving_programs", "test_noisy_quadratic", "test_notebook_trees", "test_notebook_views",
+    "test_notebooks", "test_optax_names", "test_optax_signatures", "test_package", "test_pages",
+    "test_paths", "test_readme", "test_reference_pages", "test_schedule_formulas",
+    "test_schedules", "test_surface", "test_sweep_benchmarks", "test_trajectories",
+    "test_which_page", "test_zero_and_one",
+}  # fmt: skip
+
+
 @pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
 def pytest_collection_modifyitems(items):
     """Of a test marked `diagonal` each value of each parameter is tried; what is off it is slow.
@@ -60,6 +76,8 @@ def pytest_collection_modifyitems(items):
     """
     seen = Counter()
     for item in items:
+        if item.path.stem in ONCE:
+            item.add_marker(pytest.mark.once)
         first = item.get_closest_marker("first")
         if first and not item.get_closest_marker("slow"):
             name = item.nodeid.partition("[")[0]
