@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import oracles
+import oracles_recent
 import pytest
 
 import gdtx
@@ -42,6 +43,13 @@ EXAMPLES = gdtx.GradientTransformation(
 def pulled(u, last, params, step):
     """A rule that sees all that a rule of `recur` may see."""
     return (u - last) / step + 0.1 * params, {"last": u}
+
+
+def towards(u, params, step, start, norm):
+    """A rule that sees all that a rule of `recur_tree` may see."""
+    norm = jnp.maximum(norm, gdtx.global_norm(u) / step)
+    new = jax.tree.map(lambda u, p, p0: u + norm * (p0 - p), u, params, start)
+    return new, {"start": start, "norm": norm}
 
 
 def extras(name, params):
@@ -79,6 +87,7 @@ KINDS = {
         "treewise": gdtx.treewise(lambda u, params: jax.tree.map(jnp.subtract, u, params)),
         "recur": gdtx.recur(pulled, last=lambda p: p),
         "accumulate": gdtx.accumulate(jnp.add),
+        "recur_tree": gdtx.recur_tree(towards, start=lambda params: params, norm=0.0),
         "counted": gdtx.counted(lambda t: lambda u: u / t),
         "randomized": gdtx.randomized(lambda t: lambda key, u: u + jax.random.normal(key, u.shape)),
         "value_of": gdtx.value_of("tree"),
@@ -109,6 +118,7 @@ KINDS = {
     },
     "link": {
         "absolute": gdtx.absolute(),
+        "at_least": gdtx.at_least(0.5),
         "adaptive_grad_clip": gdtx.adaptive_grad_clip(0.1),
         "add": gdtx.add(1.0),
         "add_decayed_weights": gdtx.add_decayed_weights(0.1, MASK),
@@ -127,6 +137,7 @@ KINDS = {
         ),
         "ema": gdtx.ema(0.9),
         "first": gdtx.first(),
+        "ema_from_first": gdtx.ema_from_first(0.9),
         "first_moment": gdtx.first_moment(0.9),
         "infinite_at_zero": gdtx.infinite_at_zero(),
         "keep_nonnegative": gdtx.keep_nonnegative(),
@@ -143,11 +154,13 @@ KINDS = {
         "running_sum": gdtx.running_sum(),
         "scale": gdtx.scale(0.1),
         "scale_by_adadelta": gdtx.scale_by_adadelta(),
+        "scale_by_ademamix": gdtx.scale_by_ademamix(b3=0.99),
         "scale_by_adam": gdtx.scale_by_adam(),
         "scale_by_adamax": gdtx.scale_by_adamax(),
         "scale_by_adan": gdtx.scale_by_adan(),
         "scale_by_amsgrad": gdtx.scale_by_amsgrad(),
         "scale_by_belief": gdtx.scale_by_belief(),
+        "scale_by_dog": gdtx.scale_by_dog(per="array", reps_rel=0.01),
         "scale_by_factored_rms": gdtx.scale_by_factored_rms(min_dim_size_to_factor=2),
         "scale_by_lars": gdtx.scale_by_lars(0.1, MASK),
         "scale_by_learning_rate": gdtx.scale_by_learning_rate(0.1),
@@ -206,6 +219,7 @@ KINDS = {
         "displaced": gdtx.displaced(INNER, gdtx.scale(0.5), from_point=True),
         "every": gdtx.every(2, INNER),
         "lookahead": gdtx.lookahead(INNER, 2),
+        "mechanize": gdtx.mechanize(INNER, s_init=1e-3),
         "master_weights": gdtx.master_weights(INNER),
         "polyak_step": gdtx.polyak_step(INNER),
         "remember": gdtx.remember(INNER),
@@ -238,8 +252,12 @@ KINDS = {
         "adamax": gdtx.adamax(0.1),
         "adamw": gdtx.adamw(0.1, mask=MASK),
         "adan": gdtx.adan(0.1, weight_decay=0.1),
+        "ademamix": gdtx.ademamix(0.1),
+        "adopt": gdtx.adopt(0.1),
         "amsgrad": gdtx.amsgrad(0.1),
         "dion": gdtx.dion(0.1, 1, MASK, INNER),
+        "dadapt_adamw": gdtx.dadapt_adamw(estim_lr0=1e-2),
+        "dog": gdtx.dog(reps_rel=0.01),
         "ema_sgd": gdtx.ema_sgd(0.1),
         "full_matrix_adagrad": gdtx.full_matrix_adagrad(0.1, window=2),
         "galore": gdtx.galore(gdtx.sgd(0.1, 0.9), 1, 2),
@@ -247,10 +265,12 @@ KINDS = {
         "lars": gdtx.lars(0.1, 0.1, mask=MASK),
         "lbfgs": gdtx.lbfgs(memory_size=3),
         "lion": gdtx.lion(0.1),
+        "mars": gdtx.mars(0.1),
         "muon": gdtx.muon(0.1, MASK, INNER),
         "nadam": gdtx.nadam(0.1, momentum_decay=0.004),
         "nadamw": gdtx.nadamw(0.1),
         "psgd": gdtx.psgd(0.1, weight_decay=0.1, mask=MASK),
+        "prodigy": gdtx.prodigy(estim_lr0=1e-2),
         "radam": gdtx.radam(0.1),
         "rmsprop": gdtx.rmsprop(0.1, centered=True),
         "rprop": gdtx.rprop(0.1),
@@ -287,7 +307,8 @@ class Method(NamedTuple):
 
 def method(name: str, buffers: int | None, *, lr=0.01, ulps=32, is_complex=True, **settings: Any):
     make = partial(getattr(gdtx, name), **settings)
-    oracle = partial(getattr(oracles, name), **settings)
+    known = oracles if hasattr(oracles, name) else oracles_recent
+    oracle = partial(getattr(known, name), **settings)
     return Method(make, oracle, lr, buffers, ulps, is_complex)
 
 
@@ -328,6 +349,12 @@ METHODS = {
     "yogi": method("yogi", 2),
     "adan": method("adan", 4),
     "adan, decayed weights": method("adan", 4, weight_decay=0.1),
+    "ademamix": method("ademamix", 3, b3=0.99, weight_decay=0.1),
+    "adopt": method("adopt", 2, b2=0.99, weight_decay=0.1, is_complex=False),
+    "adopt, not clipped": method(
+        "adopt", 2, b2=0.99, max_delta=None, weight_decay=0.1, is_complex=False
+    ),
+    "mars": method("mars", 3, gamma=0.1, weight_decay=0.1),
     "adafactor": method("adafactor", 1),
     "adafactor, factored": method(
         "adafactor", None, min_dim_size_to_factor=2, momentum=0.9, weight_decay=0.01

@@ -121,8 +121,12 @@ class Parser:
         token = self.next
         if token == r"\left":
             bracket = self.tokens[self.place + 1]
+            if bracket == r"\langle":  # of numbers
+                return ("*", *self.bracketed(bracket, r"\rangle"))
             right = {"(": ")", r"\lfloor": r"\rfloor"}.get(bracket, bracket)
             (value,) = self.bracketed(bracket, right)
+            if self.upcoming(2) == ["_", "1"]:
+                self.place += 2  # of a number, all norms are its magnitude
             return value if bracket == "(" else (BRACKETS.get(bracket, "abs"), value)
         if token == r"\begin":
             return ("cases", self.block("cases"))

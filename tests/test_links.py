@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import oracles
+import oracles_recent
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from test_latex import evaluated, sample
@@ -107,6 +108,12 @@ def test_link_is_that_of_optax(link):
 AS_NUMPY = {
     "square": (gdtx.square(), oracles.square),
     "clip": (gdtx.clip(0.5), lambda g: np.clip(g, -0.5, 0.5)),
+    "at_least": (gdtx.at_least(0.5), lambda g: np.maximum(g, 0.5)),
+    "ema_from_first": (gdtx.ema_from_first(0.8), lambda g: oracles_recent.from_first(g, 0.8)),
+    "previous of it": (
+        gdtx.previous(gdtx.chain(gdtx.square(), gdtx.ema_from_first(0.8))),
+        lambda g: oracles.before(oracles_recent.from_first(g**2, 0.8)),
+    ),
     "trace": (gdtx.trace(0.5), lambda g: oracles.trace(g, 0.5)),
     "ema": (gdtx.ema(0.8, initial=0.3), lambda g: oracles.ema(g, 0.8, 0.3)),
     "bias_correction": (

@@ -172,7 +172,10 @@ BEYOND = {
     **dict.fromkeys(
         [name for name in RULES if "nadam" in name], "the mean, looked ahead, is infinite as v is"
     ),
-    **dict.fromkeys([name for name in RULES if "adan" in name], "differences"),
+    **dict.fromkeys(
+        [name for name in RULES if "adan" in name or "mars" in name], "differences"
+    ),
+    "scale_by_ademamix": "the sum of two averages",
     "adam without averages (method)": "0 times infinity",
     **dict.fromkeys([name for name in RULES if "kfac" in name], "sums in the eigenbasis"),
     "levenberg_marquardt": "sums in the eigenbasis",

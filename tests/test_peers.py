@@ -8,6 +8,7 @@ norms would all be 1 at zero.
 """
 
 import functools
+from operator import attrgetter
 from typing import NamedTuple
 
 import jax
@@ -149,6 +150,20 @@ OPTAX = [
     # Not with momentum: what positive and negative steps cancel to has even fewer digits.
     Row("adafactor", {"clipping_threshold": 0.5, "decay_rate": 0.5}, "adafactor",
         {"clipping_threshold": 0.5, "decay_rate": 0.5}, 2e-6, FLOAT32_DECAY),
+    Row("ademamix", {"b3": 0.99}, "contrib.ademamix", {"b3": 0.99}),
+    Row("ademamix", {"alpha": 8.0, "weight_decay": 0.1}, "contrib.ademamix",
+        {"alpha": 8.0, "weight_decay": 0.1}),
+    Row("adopt", {}, "contrib.adopt", {}),
+    Row("adopt", {"max_delta": None, "b2": 0.99}, "contrib.adopt",
+        {"use_clipping": False, "b2": 0.99}),
+    Row("dog", {"reps_rel": 1e-3, "weight_decay": 0.0}, "contrib.dog",
+        {"init_step": ("heuristic", 1e-3), "weight_decay": 0.0}),
+    Row("dog", {"weight_decay": 0.1}, "contrib.dog", {"weight_decay": 0.1}),
+    # Their eps is multiplied by the new estimate, so only zero is the same.
+    Row("prodigy", {"eps": 0.0, "weight_decay": 0.1}, "contrib.prodigy",
+        {"eps": 0.0, "weight_decay": 0.1}),
+    Row("prodigy", {"eps": 0.0, "safeguard_warmup": True, "weight_decay": 0.0}, "contrib.prodigy",
+        {"eps": 0.0, "safeguard_warmup": True, "weight_decay": 0.0}),
 ]  # fmt: skip
 
 
@@ -198,7 +213,7 @@ def keras_path(row):
 def gdtx_paths(rows, theirs=None):
     """Parameters after each step of each row, from one program; also of Optax, if it is given."""
     made = [
-        (getattr(module, name)(LEARNING_RATE, **settings), row.restart)
+        (attrgetter(name)(module)(LEARNING_RATE, **settings), row.restart)
         for row in rows
         for module, name, settings in (
             (gdtx, row.method, row.settings), (theirs, row.theirs, row.their_settings)

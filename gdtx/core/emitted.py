@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .errors import fail, summarize
-from .memory import RecurState
+from .memory import CountedRecurState, RecurState
 from .states import parts
 from .transformation import GradientTransformation
 from .trees.tree import PyTree
@@ -22,6 +22,8 @@ def emitted_last(tx: GradientTransformation, state: PyTree) -> PyTree:
         if last is None or not (last.state is state or last.state is state[-1]):
             break
         tx, state = last.used, last.state
+    if isinstance(state, CountedRecurState):
+        state = state.inner
     if not isinstance(state, RecurState) or list(state.buffers) != ["value"]:
         fail(
             TypeError,

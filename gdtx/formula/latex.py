@@ -194,6 +194,7 @@ _shapes: dict[str, Callable[..., str]] = {
     "root": lambda inside: rf"\sqrt{{{show(inside)}}}",
     "abs": lambda inside: rf"\left| {show(inside)} \right|",
     "norm": lambda inside: rf"\left\| {show(inside)} \right\|",
+    "sum of magnitudes": lambda inside: rf"\left\| {show(inside)} \right\|_1",
     "prod": _prod,
     "cases": _cases,
     "floor": lambda inside: rf"\left\lfloor {show(inside)} \right\rfloor",

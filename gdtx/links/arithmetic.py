@@ -189,3 +189,31 @@ def clip(max_delta: Bound) -> GradientTransformation:
 @formula_of(clip, max_delta=r"\delta")
 def _(u: Expression, max_delta: Any) -> Expression:
     return apply("\\min", apply("\\max", u, -max_delta), max_delta)
+
+
+@transformation
+def at_least(low: Scalar) -> GradientTransformation:
+    r"""$u \leftarrow \max(u, c)$, number by number.
+
+    Args:
+        low: smallest value, $c$.
+
+    Raises:
+        TypeError: from `update`, for complex updates.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> gdtx.at_least(0.5).update(jnp.array([0.1, 3.0]), ())[0]
+    Array([0.5, 3. ], dtype=float32)
+    """
+
+    def rule(u: jnp.ndarray) -> jnp.ndarray:
+        if jnp.iscomplexobj(u):
+            raise LeafError(TypeError, "is complex, at_least orders real numbers (see absolute)")
+        return jnp.maximum(u, low)
+
+    return elementwise(rule)
+
+
+@formula_of(at_least, low="c", plain="low")
+def _(u: Expression, low: Any) -> Expression:
+    return apply("\\max", u, low)

@@ -24,3 +24,4 @@ from ..core.rules import set_to_zero as set_to_zero
 from ..core.rules import treewise as treewise
 from ..core.rules import with_params as with_params
 from ..core.transformation import GradientTransformation as GradientTransformation
+from ..core.tree_memory import recur_tree as recur_tree

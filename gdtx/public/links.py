@@ -2,6 +2,7 @@
 
 from ..links.arithmetic import absolute as absolute
 from ..links.arithmetic import add as add
+from ..links.arithmetic import at_least as at_least
 from ..links.arithmetic import clip as clip
 from ..links.arithmetic import scale as scale
 from ..links.arithmetic import scale_by_learning_rate as scale_by_learning_rate
@@ -25,6 +26,7 @@ from ..links.fraction import first_moment as first_moment
 from ..links.fraction import root as root
 from ..links.fraction import second_moment as second_moment
 from ..links.growth import clip_by_growth as clip_by_growth
+from ..links.from_first import ema_from_first as ema_from_first
 from ..links.merges import arctan2 as arctan2
 from ..links.merges import cautious as cautious
 from ..links.merges import hyperball as hyperball
@@ -61,7 +63,9 @@ from ..methods.adagrad import scale_by_rss as scale_by_rss
 from ..methods.adam import scale_by_adam as scale_by_adam
 from ..methods.adamax import scale_by_adamax as scale_by_adamax
 from ..methods.adan import scale_by_adan as scale_by_adan
+from ..methods.ademamix import scale_by_ademamix as scale_by_ademamix
 from ..methods.amsgrad import scale_by_amsgrad as scale_by_amsgrad
+from ..methods.dog import scale_by_dog as scale_by_dog
 from ..methods.lion import scale_by_lion as scale_by_lion
 from ..methods.nadam import scale_by_nadam as scale_by_nadam
 from ..methods.radam import scale_by_radam as scale_by_radam

@@ -5,6 +5,7 @@ from ..wrappers.average import average as average
 from ..wrappers.displaced import displaced as displaced
 from ..wrappers.lookahead import lookahead as lookahead
 from ..wrappers.master_weights import master_weights as master_weights
+from ..wrappers.mechanize import mechanize as mechanize
 from ..wrappers.polyak import polyak_step as polyak_step
 from ..wrappers.remember import remember as remember
 from ..wrappers.schedule_free import schedule_free as schedule_free

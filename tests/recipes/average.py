@@ -3,10 +3,15 @@
 from itertools import count
 
 import numpy as np
+import oracles_recent
 
-from .problem import EARLY_EPS, FLOAT32, Adam, Peer, per_array
+from .problem import EARLY_EPS, FLOAT32, Adam, Peer, fed_back, per_array
 
 PEERS = [
+    Peer("ademamix", "AdEMAMix", {}),
+    Peer("ademamix_warmed_up", "AdEMAMix", {"t_alpha_beta3": 10_000}),
+    # Their first change is the gradient itself, which the bound on the norm hides here.
+    Peer("mars", "MARS", {"optimize_1d": True}, rtol=1e-6, because="their first change differs"),
     Peer("laprop", "LaProp", {}, rtol=1e-7, because=FLOAT32),
     Peer("qhm", "QHM", {"lr": 0.1, "momentum": 0.999, "nu": 0.7}),
     Peer(
@@ -244,4 +249,38 @@ def grokfast_ma(x, gradient):
         window = [*window, g][-8:]
         slow = sum(window) / 8 if len(window) == 8 else 0.0
         x = x - 1e-3 * adam(g + 5.0 * slow, t)
+        yield x
+
+
+def ademamix(params, gradient):
+    return fed_back(oracles_recent.ademamix, params, gradient, learning_rate=1e-3)
+
+
+@per_array
+def ademamix_warmed_up(x, gradient):
+    m = s = v = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        alpha = min(5.0 * t / 10_000, 5.0)
+        length = (1 - t / 10_000) / np.log(0.9) + t / 10_000 / np.log(0.9999)
+        b3 = min(np.exp(1 / length), 0.9999)
+        m = 0.9 * m + 0.1 * g
+        s = b3 * s + (1 - b3) * g
+        v = 0.999 * v + 0.001 * g**2
+        u = (m / (1 - 0.9**t) + alpha * s) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        x = x - 1e-3 * u
+        yield x
+
+
+@per_array
+def mars(x, gradient):
+    m = v = last = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        c = g if t == 1 else g + 0.025 * 0.95 / (1 - 0.95) * (g - last)
+        c = c / max(1.0, np.linalg.norm(c))
+        m = 0.95 * m + 0.05 * c
+        v = 0.99 * v + 0.01 * c**2
+        x = x - 3e-3 * m / (1 - 0.95**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
+        last = g
         yield x

@@ -14,6 +14,13 @@ _RATE = """chain(
 )"""
 
 PEERS = [
+    Peer(
+        "adopt",
+        "ADOPT",
+        {"lr": 1e-3},
+        "their bounds begin at the fourth root of 2, the paper's at 1",
+        "adopt(1e-3, max_delta=lambda t: (t + 1) ** 0.25)",
+    ),
     Peer("adamaxw", "AdaMax", {"lr": 2e-3, "weight_decay": 0.01, "weight_decouple": True}),
     Peer(
         "adamod",
@@ -137,4 +144,17 @@ def came(x, gradient):
         surprise_columns = 0.9999 * surprise_columns + 0.0001 * surprise.sum(axis=0)
         s = np.outer(surprise_rows, surprise_columns) / surprise_rows.sum()
         x = x - 2e-4 * m / np.sqrt(s)
+        yield x
+
+
+@per_array
+def adopt(x, gradient):
+    v, m = gradient(x, 1) ** 2, 0.0
+    yield x
+    for t in count(2):
+        g = gradient(x, t)
+        bound = (t - 1) ** 0.25
+        m = 0.9 * m + 0.1 * np.clip(g / np.maximum(np.sqrt(v), 1e-6), -bound, bound)
+        v = 0.9999 * v + 0.0001 * g**2
+        x = x - 1e-3 * m
         yield x

@@ -133,6 +133,25 @@ class Adam:
         return self.m / (1 - self.b1**t) / (np.sqrt(self.v / (1 - self.b2**t)) + self.eps)
 
 
+def fed_back(
+    oracle: Callable[..., Any], params: dict[str, Any], gradient: Any, **settings: Any
+) -> Any:
+    """The rule of an oracle, which is given all gradients, on the tree as one array."""
+    start = np.concatenate([np.ravel(x) for x in params.values()])
+    places = np.cumsum([np.size(x) for x in params.values()])[:-1]
+
+    def tree(x: np.ndarray) -> dict[str, np.ndarray]:
+        parts = zip(params.items(), np.split(x, places), strict=True)
+        return {key: part.reshape(np.shape(like)) for (key, like), part in parts}
+
+    x, gradients = start, []
+    for t in range(1, STEPS + 1):
+        each = gradient(tree(x), t)
+        gradients.append(np.concatenate([np.ravel(each[key]) for key in params]))
+        x = x + oracle(np.array(gradients), start, **settings)[-1]
+        yield tree(x)
+
+
 class Peer(NamedTuple):
     """A recipe in pytorch_optimizer: their class and its settings.
 

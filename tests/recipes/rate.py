@@ -3,8 +3,9 @@
 from itertools import count
 
 import numpy as np
+import oracles_recent
 
-from .problem import Adam, Peer, per_array
+from .problem import Adam, Peer, fed_back, per_array
 
 PEERS = [
     Peer("fromage", "Fromage", {}),
@@ -98,3 +99,30 @@ def mup(x, gradient):
         rate = 1e-3 * 2 / len(x) if x.ndim == 2 else 1e-3
         x = x - rate * adam(gradient(x, t), t)
         yield x
+
+
+def prodigy(params, gradient):
+    return fed_back(oracles_recent.prodigy, params, gradient)
+
+
+def dadapt_adamw(params, gradient):
+    return fed_back(oracles_recent.dadapt_adamw, params, gradient)
+
+
+def dog(params, gradient):
+    return fed_back(oracles_recent.dog, params, gradient)
+
+
+def ldog(params, gradient):
+    alone = {
+        key: fed_back(
+            oracles_recent.dog, {key: x}, lambda p, t, key=key: {key: gradient(p, t)[key]}
+        )
+        for key, x in params.items()
+    }
+    for steps in zip(*alone.values(), strict=True):
+        yield {key: step[key] for key, step in zip(alone, steps, strict=True)}
+
+
+def mechanic(params, gradient):
+    return fed_back(oracles_recent.mechanize, params, gradient, inner=lambda g: -0.1 * g)

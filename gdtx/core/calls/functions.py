@@ -59,6 +59,14 @@ def named_by(f: Any, *names: str) -> list[str]:
     return [p.name for p in (_parameters(f) or [])[1:] if p.name in names and p.kind in by_name]
 
 
+def names_after_first(f: Any) -> list[str] | None:
+    """The names of a function's arguments after its first, None if one of them has none."""
+    parameters = _parameters(f)
+    if not parameters or any(p.kind is p.POSITIONAL_ONLY for p in parameters[1:]):
+        return None
+    return [p.name for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
 def _parameters(f: Any) -> list[inspect.Parameter] | None:
     try:
         return list(inspect.signature(f).parameters.values())
