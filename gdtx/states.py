@@ -9,6 +9,7 @@ from .core.memory import RecurState as RecurState
 from .core.scheduled import ScheduledState as ScheduledState
 from .core.select import MaskedState as MaskedState
 from .core.select import PartitionState as PartitionState
+from .core.tree_memory import TreeRecurState as TreeRecurState
 from .curvature.blocks import BlocksState as BlocksState
 from .curvature.ekfac import EkfacState as EkfacState
 from .curvature.factors import Eigenbasis as Eigenbasis

@@ -30,9 +30,10 @@ def scale_by_ademamix(
     $a_t = \beta_3 a_{t-1} + (1 - \beta_3)\,g_t$, whose bias is left: it grows in with the steps.
 
     Args:
-        b1, b2, eps, eps_root: as in :func:`scale_by_adam`.
-        b3: $\beta_3$, decay of the slow average; the paper brings it and $\alpha$ up by schedules.
-        alpha: $\alpha$, weight of the slow average; 5 to 10 in the paper.
+        b1, b3: $\beta_1$ and $\beta_3$, decays of the fast average and of the slow one.
+        b2: $\beta_2$, decay of the second moment.
+        alpha: $\alpha$, weight of the slow average, 5 to 10; the paper brings it and $\beta_3$ up.
+        eps, eps_root: $\epsilon$ outside the root and $\epsilon_{root}$ inside.
 
     Returns:
         A transformation whose state holds three buffers per array.
@@ -78,7 +79,10 @@ def ademamix(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1, b2, b3, alpha, eps, eps_root: as in :func:`scale_by_ademamix`.
+        b1, b3: $\beta_1$ and $\beta_3$, decays of the fast average and of the slow one.
+        b2: $\beta_2$, decay of the second moment.
+        alpha: $\alpha$, weight of the slow average.
+        eps, eps_root: $\epsilon$ outside the root and $\epsilon_{root}$ inside.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
 

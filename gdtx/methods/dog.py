@@ -31,7 +31,7 @@ def scale_by_dog(
     Args:
         per: what has norms of its own: the whole `"tree"`, or each `"array"` (L-DoG).
         reps_rel: $r_\epsilon$: the first distance is $r_0 = r_\epsilon\,(1 + \|\theta_0\|)$.
-        eps: $\epsilon$.
+        eps: $\epsilon$, inside the root.
 
     Returns:
         A transformation whose state holds the first parameters and two numbers, or two for each
@@ -99,7 +99,9 @@ def dog(
 
     Args:
         learning_rate: $\eta$, a factor that is meant to be 1.
-        per, reps_rel, eps: as in :func:`scale_by_dog`.
+        per: what has norms of its own: the whole `"tree"`, or each `"array"`.
+        reps_rel: $r_\epsilon$, share of $1 + \|\theta_0\|$ that the first distance is.
+        eps: $\epsilon$, inside the root.
         weight_decay: $\lambda$, an L2 penalty: $\lambda\,\theta_{t-1}$ is added to the gradient.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
 

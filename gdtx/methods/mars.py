@@ -44,7 +44,8 @@ def mars(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1, b2, eps: as in :func:`scale_by_adam`.
+        b1, b2: $\beta_1$ and $\beta_2$, decays of Adam's moments.
+        eps: $\epsilon$, added to Adam's root.
         gamma: $\gamma$, strength of the correction; 0 is :func:`adamw` of clipped gradients.
         max_norm: $c$, largest norm of an array of corrected gradients.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.

@@ -43,7 +43,7 @@ def mechanize(
     Args:
         inner: a method, whose rate and its schedule shape the steps that are scaled.
         weight_decay: $\lambda$, pull of the scale toward $\theta_0$ with the weights.
-        eps: $\epsilon$.
+        eps: $\epsilon$, in the denominators.
         s_init: $s_0$, the first scale, less than any that is of use.
         num_betas: $n$, how many averages; the last has the decay $1 - 10^{-n}$.
 
