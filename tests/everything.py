@@ -352,7 +352,7 @@ METHODS = {
     "ademamix": method("ademamix", 3, b3=0.99, weight_decay=0.1),
     "adopt": method("adopt", 2, b2=0.99, weight_decay=0.1, is_complex=False),
     "adopt, not clipped": method(
-        "adopt", 2, b2=0.99, max_delta=None, weight_decay=0.1, is_complex=False
+        "adopt", 2, b2=0.99, use_clipping=False, weight_decay=0.1, is_complex=False
     ),
     "mars": method("mars", 3, gamma=0.1, weight_decay=0.1),
     "adafactor": method("adafactor", 1),

@@ -43,7 +43,7 @@ def from_first(xs: np.ndarray, decay: float) -> np.ndarray:
 
 
 def adopt(
-    gradients, theta, learning_rate, b1=0.9, b2=0.9999, eps=1e-6, max_delta="fourth root",
+    gradients, theta, learning_rate, b1=0.9, b2=0.9999, eps=1e-6, use_clipping=True,
     weight_decay=0.0,
 ):  # fmt: skip
     """v_0 = g_0^2 and no step; then m_t = b1 m_{t-1} + (1 - b1) clip(g_t / max(sqrt(v_{t-1}), eps),
@@ -55,7 +55,7 @@ def adopt(
     v = from_first(square(g), b2)
     d = np.zeros_like(g)
     d[1:] = g[1:] / np.maximum(np.sqrt(v[:-1]), eps)
-    if max_delta is not None:
+    if use_clipping:
         bounds = column(np.arange(len(g)) ** 0.25, d)
         d = np.clip(d, -bounds, bounds)
     return descend(ema(d, b1), theta, learning_rate, weight_decay)

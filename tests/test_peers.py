@@ -154,7 +154,7 @@ OPTAX = [
     Row("ademamix", {"alpha": 8.0, "weight_decay": 0.1}, "contrib.ademamix",
         {"alpha": 8.0, "weight_decay": 0.1}),
     Row("adopt", {}, "contrib.adopt", {}),
-    Row("adopt", {"max_delta": None, "b2": 0.99}, "contrib.adopt",
+    Row("adopt", {"use_clipping": False, "b2": 0.99}, "contrib.adopt",
         {"use_clipping": False, "b2": 0.99}),
     Row("dog", {"reps_rel": 1e-3, "weight_decay": 0.0}, "contrib.dog",
         {"init_step": ("heuristic", 1e-3), "weight_decay": 0.0}),

@@ -16,7 +16,6 @@ from ..links.from_first import ema_from_first
 from ..links.moments import ema
 from ..schedules.decay import inverse_power_schedule
 
-# t^(1/4) of the second update on, as in the authors' program.
 FOURTH_ROOT = (1 / inverse_power_schedule(1.0, 0.25)).shift(1)
 
 
@@ -27,7 +26,8 @@ def adopt(
     b2: Decay = 0.9999,
     eps: NonNegative = 1e-6,
     *,
-    max_delta: Bound | None = FOURTH_ROOT,
+    use_clipping: bool = True,
+    max_delta: Bound | None = None,
     weight_decay: NonNegative = 0.0,
     mask: Any = None,
 ) -> GradientTransformation:
@@ -45,8 +45,9 @@ def adopt(
         b1: $\beta_1$, decay of the first moment.
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, what the root is at least.
-        max_delta: $\delta_t$, a number or a schedule; by default the paper's, the fourth root of
-            the updates done before. None does not clip, as its algorithm 1.
+        use_clipping: False does not clip, as in the paper's algorithm 1.
+        max_delta: $\delta_t$, a number or a schedule; None is the fourth root of the updates done
+            before.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
 
@@ -66,7 +67,7 @@ def adopt(
     last = chain(previous(chain(square(), ema_from_first(b2))), sqrt(), at_least(eps))
     return chain(
         join(divide, g=identity(), nu=last),
-        identity() if max_delta is None else clip(max_delta),
+        clip(FOURTH_ROOT if max_delta is None else max_delta) if use_clipping else identity(),
         wait(1),
         ema(b1),
         add_decayed_weights(weight_decay, mask),

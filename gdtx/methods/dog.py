@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import keystr
 
 from ..core.calls.kinds import NonNegative, Positive, one_of
 from ..core.combine import chain
@@ -13,6 +14,7 @@ from ..core.factory import transformation
 from ..core.numbers.norms import scaled_norm, unscaled
 from ..core.transformation import GradientTransformation
 from ..core.tree_memory import recur_tree
+from ..core.trees.copies import unlike_params
 from ..core.trees.tree import PyTree
 from ..formula import PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t
 from ..links.arithmetic import scale_by_learning_rate
@@ -46,27 +48,27 @@ def scale_by_dog(
     Array([0., 6.], dtype=float32)
     """
 
-    def norms(tree: PyTree) -> list[jax.Array]:
-        leaves = jax.tree.leaves(tree)
-        groups = [leaves] if per == "tree" else [[leaf] for leaf in leaves]
-        return [unscaled(*scaled_norm(group)) for group in groups]
+    def norms(tree: PyTree) -> Any:
+        """The norm of all, or those of the arrays by path."""
+        if per == "tree":
+            return unscaled(*scaled_norm(jax.tree.leaves(tree)))
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {keystr(path): unscaled(*scaled_norm([leaf])) for path, leaf in leaves}
 
-    def rule(g: PyTree, params: PyTree, start: PyTree, r: list[Any], G: list[Any]) -> Any:  # noqa: N803
-        gone = norms(jax.tree.map(jnp.subtract, params, start))
-        r = list(map(jnp.maximum, r, gone))
-        total = [so_far + size**2 for so_far, size in zip(G, norms(g), strict=True)]
-        rates = [far / jnp.sqrt(all + eps) for far, all in zip(r, total, strict=True)]
+    def rule(g: PyTree, params: PyTree, start: PyTree, r: Any, G: Any) -> Any:  # noqa: N803
+        r = jax.tree.map(jnp.maximum, r, norms(jax.tree.map(jnp.subtract, params, start)))
+        total = jax.tree.map(lambda so_far, size: so_far + size**2, G, norms(g))
+        rates = jax.tree.map(lambda far, all: far / jnp.sqrt(all + eps), r, total)
         leaves, structure = jax.tree.flatten(g)
-        shared = rates * len(leaves) if per == "tree" else rates
-        new = structure.unflatten(map(jnp.multiply, leaves, shared))
+        each = [rates] * len(leaves) if per == "tree" else rates.values()
+        new = structure.unflatten(map(jnp.multiply, leaves, each))
         return new, {"start": start, "r": r, "G": total}
 
-    return recur_tree(
-        rule,
-        start=lambda params: params,
-        r=lambda params: [reps_rel * (1 + size) for size in norms(params)],
-        G=lambda params: list(map(jnp.zeros_like, norms(params))),
-    )
+    def first(f: Any) -> Any:
+        return unlike_params(lambda params: jax.tree.map(f, norms(params)))
+
+    r, total = first(lambda size: reps_rel * (1 + size)), first(jnp.zeros_like)
+    return recur_tree(rule, start=lambda params: params, r=r, G=total)
 
 
 @formula_of(scale_by_dog, reps_rel=r"r_\epsilon")
