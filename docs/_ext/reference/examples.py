@@ -110,7 +110,7 @@ _calls = {
     "projected": "projected(scale_by_adam(), 1)",
     "randomized": "randomized(lambda t: lambda key, u: u + jax.random.normal(key, u.shape) / t)",
     "rank_one": "rank_one(ema(0.9), 2)",
-    "recur_tree": "recur_tree(lambda u, n: (jax.tree.map(lambda x: x / (1 + n), u), {'n': 1 + n}), n=0)",
+    "recur_tree": "recur_tree(lambda u, a: (jax.tree.map(lambda x: x / a, u), {'a': a + 1}), a=1)",
     "recur": "recur(lambda u, last: (u - last, {'last': u}), last=0.0)",
     "reduced": "reduced(ema(0.9), -1)",
     "root": "root(1e-8)",
