@@ -11,10 +11,10 @@ from ..methods.adan import adan as adan
 from ..methods.ademamix import ademamix as ademamix
 from ..methods.adopt import adopt as adopt
 from ..methods.amsgrad import amsgrad as amsgrad
-from ..methods.dion import dion as dion
-from ..methods.galore import galore as galore
 from ..methods.dadapt_adamw import dadapt_adamw as dadapt_adamw
+from ..methods.dion import dion as dion
 from ..methods.dog import dog as dog
+from ..methods.galore import galore as galore
 from ..methods.lamb import lamb as lamb
 from ..methods.lars import lars as lars
 from ..methods.lbfgs import lbfgs as lbfgs
