@@ -128,13 +128,23 @@ def of_peer(row):
             key: torch.tensor(problem.START[key], requires_grad=True)
             for key in RECIPES[row.recipe].leaves
         }
-        optimizer = getattr(peers, row.theirs)(list(params.values()), **row.settings)
+        # The method that another is around is named.
+        settings = {
+            name: getattr(torch.optim, x) if name == "base_optimizer" else x
+            for name, x in row.settings.items()
+        }
+        optimizer = getattr(peers, row.theirs)(list(params.values()), **settings)
         steps = []
         for t in range(1, problem.STEPS + 1):
-            at = {key: p.detach().numpy() for key, p in params.items()}
-            for key, g in problem.gradient(at, t).items():
-                params[key].grad = torch.tensor(g)
-            optimizer.step()
+
+            def differentiate(t=t):
+                at = {key: p.detach().numpy() for key, p in params.items()}
+                for key, g in problem.gradient(at, t).items():
+                    params[key].grad = torch.tensor(g)
+
+            differentiate()
+            again = "grad_fn" in RECIPES[row.recipe].extra
+            optimizer.step(differentiate if again else None)
             if RECIPES[row.recipe].evaluated:
                 optimizer.eval()
             steps.append({key: p.detach().numpy().copy() for key, p in params.items()})

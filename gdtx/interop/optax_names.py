@@ -38,6 +38,8 @@ _instead = {
     "noisy_sgd": "gdtx.chain(gdtx.add_noise(eta, gamma, seed), gdtx.sgd(...))",
     "normalize": "gdtx.normalize_by_global_norm()",
     "normalize_by_update_norm": "gdtx.normalize_by_global_norm()",
+    "optimistic_adam_v2": "gdtx.displaced(gdtx.adam(...), gdtx.identity())",
+    "optimistic_gradient_descent": "gdtx.displaced(gdtx.sgd(...), gdtx.identity())",
     "polyak_sgd": "gdtx.polyak_step(gdtx.sgd(...))",
     "sam": "gdtx.sharpness_aware(tx, rho, perturbation)",
     "scale_by_galore": "gdtx.projected(tx, rank, every, side='longer')",
@@ -85,7 +87,7 @@ _of_many = {
     """,
     "use optax.{name}, which gdtx.chain takes and gdtx.interop.from_optax makes gdtx's own": """
         conditionally_mask conditionally_transform flatten fromage novograd optimistic_adam
-        optimistic_adam_v2 optimistic_gradient_descent per_example_global_norm_clip
+        per_example_global_norm_clip
         per_example_layer_norm_clip scale_by_distance_over_gradients
         scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm
     """,

@@ -6,7 +6,33 @@ import numpy as np
 
 from .problem import Adam, Peer, norm, per_array, standard_normal
 
+_NORM = "they compute a norm in float32"
+
 PEERS = [
+    Peer(
+        "sam",
+        "SAM",
+        {"base_optimizer": "SGD", "rho": 0.05, "lr": 0.1, "momentum": 0.9},
+        rtol=1e-6,
+        because=_NORM,
+    ),
+    Peer(
+        "asam",
+        "SAM",
+        {"base_optimizer": "SGD", "rho": 0.5, "adaptive": True, "lr": 0.01, "momentum": 0.9},
+        "they add nothing to the sizes of weights, to which the paper adds 0.01",
+        """sharpness_aware(
+            sgd(0.01, momentum=0.9),
+            rho=0.5,
+            perturbation=chain(
+                with_params(lambda g, w: abs(w) * g),
+                normalize_by_global_norm(),
+                with_params(lambda g, w: abs(w) * g),
+            ),
+        )""",
+        rtol=1e-6,
+        because=_NORM,
+    ),
     Peer("schedule_free_sgd", "ScheduleFreeSGD", {"lr": 1.0}),
     Peer("schedule_free_adamw", "ScheduleFreeAdamW", {"lr": 2.5e-3, "weight_decay": 0.1}),
 ]
