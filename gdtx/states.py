@@ -10,6 +10,7 @@ from .core.scheduled import ScheduledState as ScheduledState
 from .core.select import MaskedState as MaskedState
 from .core.select import PartitionState as PartitionState
 from .core.tree_memory import TreeRecurState as TreeRecurState
+from .core.trees.eight_bits import EightBits as EightBits
 from .curvature.blocks import BlocksState as BlocksState
 from .curvature.ekfac import EkfacState as EkfacState
 from .curvature.factors import Eigenbasis as Eigenbasis
@@ -36,6 +37,7 @@ from .wrappers.accumulate_gradients import AccumulateState as AccumulateState
 from .wrappers.average import AverageState as AverageState
 from .wrappers.displaced import DisplacedState as DisplacedState
 from .wrappers.lookahead import LookaheadState as LookaheadState
+from .wrappers.master_bits import MasterBitsState as MasterBitsState
 from .wrappers.master_weights import MasterState as MasterState
 from .wrappers.remember import RememberState as RememberState
 from .wrappers.schedule_free import ScheduleFreeState as ScheduleFreeState
@@ -43,4 +45,5 @@ from .wrappers.sharpness_aware import PerturbedState as PerturbedState
 from .wrappers.skip import SkipState as SkipState
 from .wrappers.sometimes import EveryState as EveryState
 from .wrappers.sometimes import WhenState as WhenState
+from .wrappers.stored import StoredState as StoredState
 from .wrappers.tunable import TunableState as TunableState

@@ -168,6 +168,7 @@ BEYOND = {
     **dict.fromkeys(["dion", "scale_by_dion"], "momentum sums"),
     **dict.fromkeys(["galore", "projected"], "an image sums over the side that becomes smaller"),
     "muon": "momentum sums", "scale_by_muon": "momentum sums",
+    "stored": "a second moment that is infinite, whose block is not a number",
     "skip_nonfinite": "NaN after so many in a row, as asked for",
     **dict.fromkeys(
         [name for name in RULES if "nadam" in name], "the mean, looked ahead, is infinite as v is"

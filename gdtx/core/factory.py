@@ -40,15 +40,25 @@ else:
 # out, and so it takes all names.
 @overload
 def transformation(
-    factory: _TakesOne[P], *, quiet: bool = ...
+    factory: _TakesOne[P], *, quiet: bool = ..., exact: bool | tuple[str, ...] = ...
 ) -> Callable[P, GradientTransformation[P]]: ...
 @overload
 def transformation(
-    factory: Callable[P, GradientTransformation], *, quiet: bool = ...
+    factory: Callable[P, GradientTransformation],
+    *,
+    quiet: bool = ...,
+    exact: bool | tuple[str, ...] = ...,
 ) -> Callable[P, GradientTransformation]: ...
 @overload
-def transformation(factory: None = None, *, quiet: bool = ...) -> _Decorator: ...
-def transformation(factory: Callable[..., Any] | None = None, *, quiet: bool = False) -> Any:
+def transformation(
+    factory: None = None, *, quiet: bool = ..., exact: bool | tuple[str, ...] = ...
+) -> _Decorator: ...
+def transformation(
+    factory: Callable[..., Any] | None = None,
+    *,
+    quiet: bool = False,
+    exact: bool | tuple[str, ...] = False,
+) -> Any:
     """Make a factory of transformations return them as data.
 
     What the decorated factory returns remembers the factory and its arguments. Arguments are
@@ -60,6 +70,8 @@ def transformation(factory: Callable[..., Any] | None = None, *, quiet: bool = F
         factory: function that returns a transformation, most often an expression of others.
         quiet: whether messages leave its name out between others, as those of :func:`chain` and
             :func:`join`, which say little of where something went wrong.
+        exact: whether its state is to be kept as it is, and not in fewer bits by :func:`stored`, as
+            a largest value or a first one; or the fields of its state of which that is so.
 
     Returns:
         The factory, with the same signature.
@@ -72,6 +84,6 @@ def transformation(factory: Callable[..., Any] | None = None, *, quiet: bool = F
     heavy_ball(learning_rate=0.1, momentum=0.9)
     """
     if factory is None:
-        return functools.partial(transformation, quiet=quiet)
+        return functools.partial(transformation, quiet=quiet, exact=exact)
     voice = Voice.QUIET if quiet else Voice.CLEAR
-    return recorded(GradientTransformation, factory, schedules=True, voice=voice)
+    return recorded(GradientTransformation, factory, schedules=True, voice=voice, exact=exact)

@@ -33,7 +33,7 @@ class EkfacState(NamedTuple):
     fallback: PyTree
 
 
-@transformation
+@transformation(exact=("blocks", "squares"))
 def scale_by_ekfac(
     damping: NonNegative = 1e-3,
     decay: Decay = 0.95,

@@ -25,7 +25,7 @@ class KfacState(NamedTuple):
     fallback: PyTree
 
 
-@transformation
+@transformation(exact=("blocks",))
 def scale_by_kfac(
     damping: NonNegative = 1e-3,
     decay: Decay = 0.95,

@@ -13,6 +13,7 @@ from ..core.errors import summarize
 from ..core.memory import CountState, RecurState
 from ..core.scheduled import ScheduledState
 from ..core.transformation import GradientTransformation
+from ..core.trees.eight_bits import read
 from ..core.trees.tree import PyTree
 from ..wrappers.sometimes import EveryState, WhenState
 
@@ -43,7 +44,8 @@ def find(state: PyTree, name: str) -> PyTree:
             `"1.mu"`.
 
     Returns:
-        The one buffer there, a tree like the parameters. Of several, a dict by path.
+        The one buffer there, a tree like the parameters. Of several, a dict by path. What
+        :func:`stored` keeps in eight bits is decoded.
 
     Raises:
         TypeError: for a transformation, which is no state.
@@ -67,8 +69,8 @@ def find(state: PyTree, name: str) -> PyTree:
             f"{', '.join(buffer.path for buffer in kept if buffer.path) or 'nothing at all'}"
         )
     if len(hits) == 1:
-        return hits[0].tree
-    return {buffer.path: buffer.tree for buffer in hits}
+        return read(hits[0].tree)
+    return {buffer.path: read(buffer.tree) for buffer in hits}
 
 
 def count_steps(state: PyTree) -> jax.Array:

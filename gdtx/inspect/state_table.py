@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSha
 from ..core.calls.signature import Signature
 from ..core.errors import summarize
 from ..core.transformation import GradientTransformation
+from ..core.trees.eight_bits import EightBits, exponents_sharding, is_stored
 from ..core.trees.tree import PyTree
 from .find import Buffer, buffers, holds_states
 
@@ -180,6 +181,7 @@ def _shardings(params: PyTree) -> _Placed:
 
 
 def _rows(buffer: Buffer, placed: _Placed) -> Iterator[StateRow]:
+    coded = _coded(buffer.tree, placed)
     for path, array in jax.tree_util.tree_flatten_with_path(buffer.tree)[0]:
         leaf = jax.tree_util.keystr(path)
         param = placed.leaves.get(leaf)
@@ -188,11 +190,25 @@ def _rows(buffer: Buffer, placed: _Placed) -> Iterator[StateRow]:
             sharding = placed.scalars
         elif param is not None and param.shape == array.shape:
             sharding = getattr(param, "sharding", None) or sharding
+        elif leaf in coded:
+            sharding = coded[leaf]
         else:
             sharding = sharding or _device_above(leaf, placed)
         size = math.prod(array.shape) * array.dtype.itemsize
         code = buffer.code + leaf
         yield StateRow(buffer.path, leaf, code, array.shape, array.dtype.name, size, sharding)
+
+
+def _coded(tree: PyTree, placed: _Placed) -> dict[str, Sharding]:
+    """Where what is in eight bits is, by path, of parameters of which that is known."""
+    found = {}
+    for path, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_stored)[0]:
+        sharding = getattr(placed.leaves.get(jax.tree_util.keystr(path)), "sharding", None)
+        if is_stored(node) and sharding is not None:
+            both = EightBits(sharding, exponents_sharding(sharding, node))
+            below = jax.tree_util.tree_flatten_with_path(both)[0]
+            found |= {jax.tree_util.keystr((*path, *keys)): where for keys, where in below}
+    return found
 
 
 def _device_above(path: str, placed: _Placed) -> Sharding | None:

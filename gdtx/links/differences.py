@@ -14,7 +14,7 @@ from ..core.transformation import GradientTransformation
 from ..formula import Expression, Reader, apply, formula_of, shifted, t
 
 
-@transformation
+@transformation(exact=True)
 def latest(dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Keep the update and leave it as it is: $a_t = u_t$, emitting $a_t$.
 
@@ -35,7 +35,7 @@ def latest(dtype: FloatDType | None = None) -> GradientTransformation:
     return accumulate(lambda u, a: u, dtype=dtype)
 
 
-@transformation
+@transformation(exact=True)
 def first(dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Keep the first update, and emit it from then on: $u_1$.
 

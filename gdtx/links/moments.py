@@ -135,7 +135,7 @@ def _(u: Expression, reader: Reader, decay: Any, initial: Any) -> Expression:
     return reader.remember(("v",), MEMORY - (1 - decay) * direction * u, initial)
 
 
-@transformation
+@transformation(exact=True)
 def running_max(decay: Fraction = 1.0, dtype: FloatDType | None = None) -> GradientTransformation:
     r"""Largest so far: $a_t = \max(\beta a_{t-1}, u_t)$ with $a_0 = 0$, emitting $a_t$.
 

@@ -18,7 +18,7 @@ from ..formula import MEMORY, Expression, Reader, Symbol, apply, formula_of, t
 from ..links.arithmetic import scale
 
 
-@transformation
+@transformation(exact=True)
 def scale_by_rprop(
     learning_rate: NonNegative,
     eta_minus: InnerDecay = 0.5,

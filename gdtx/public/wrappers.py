@@ -4,6 +4,7 @@ from ..wrappers.accumulate_gradients import accumulate_gradients as accumulate_g
 from ..wrappers.average import average as average
 from ..wrappers.displaced import displaced as displaced
 from ..wrappers.lookahead import lookahead as lookahead
+from ..wrappers.master_bits import master_bits as master_bits
 from ..wrappers.master_weights import master_weights as master_weights
 from ..wrappers.mechanize import mechanize as mechanize
 from ..wrappers.polyak import polyak_step as polyak_step
@@ -15,3 +16,4 @@ from ..wrappers.skip import skip_nonfinite as skip_nonfinite
 from ..wrappers.skip import skip_when as skip_when
 from ..wrappers.sometimes import every as every
 from ..wrappers.sometimes import when as when
+from ..wrappers.stored import stored as stored

@@ -41,7 +41,7 @@ class AverageState(NamedTuple):
         )
 
 
-@transformation
+@transformation(exact=("average",))
 def average(
     inner: TransformationLike,
     decay: Decay | None = None,

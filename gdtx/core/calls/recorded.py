@@ -30,10 +30,14 @@ def _as_numbers(call: Call) -> dict[str, Any] | None:
 
 
 def recorded(
-    cls: type[C], factory: Callable[P, Any], schedules: bool, voice: Voice = Voice.CLEAR
+    cls: type[C],
+    factory: Callable[P, Any],
+    schedules: bool,
+    voice: Voice = Voice.CLEAR,
+    exact: bool | tuple[str, ...] = False,
 ) -> Callable[P, C]:
     """`factory` made to return the call itself, as an instance of `cls`."""
-    signature = Signature(factory, schedules, voice)
+    signature = Signature(factory, schedules, voice, exact)
     is_ours = (factory.__module__ or "").partition(".")[0] == __name__.partition(".")[0]
 
     @functools.wraps(factory)

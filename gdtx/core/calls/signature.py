@@ -52,12 +52,23 @@ def scalar_kinds(name: str) -> list[Kind]:
 
 
 class Signature:
-    """A factory's parameters with their kinds; binds and checks the arguments of a call."""
+    """A factory's parameters with their kinds; binds and checks the arguments of a call.
 
-    def __init__(self, factory: Callable[..., Any], schedules: bool, voice: Voice = Voice.CLEAR):
+    `exact` says of a transformation whose state is to be kept as it is: True of all, or in which
+    fields that is.
+    """
+
+    def __init__(
+        self,
+        factory: Callable[..., Any],
+        schedules: bool,
+        voice: Voice = Voice.CLEAR,
+        exact: bool | tuple[str, ...] = False,
+    ):
         self.name = factory.__name__
         self.schedules = schedules
         self.voice = voice
+        self.exact = exact
         try:
             self.signature = inspect.signature(factory, eval_str=True)
         except NameError:

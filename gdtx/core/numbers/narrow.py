@@ -66,18 +66,40 @@ def drawn(a: jax.Array, salt: jax.Array, place: Any) -> jax.Array:
     in time, do not go the same way. It costs a tenth of a random number of `jax.random`, and no
     key.
     """
-    x, stride = bits(a) + salt, 1
-    at = [
-        jax.lax.broadcasted_iota(jnp.uint32, a.shape, axis, out_sharding=place)
-        for axis in range(a.ndim)
-    ]
+    at = _places(a.shape, place)
     if a.ndim > 1 and a.shape[-1] == a.shape[-2]:
         # Symmetric matrices, as statistics are, stay symmetric.
         at[-2:] = jnp.minimum(at[-2], at[-1]), jnp.maximum(at[-2], at[-1])
-    for index, size in zip(reversed(at), reversed(a.shape), strict=True):
+    return (mixed(_numbered(bits(a) + salt, a.shape, at)) >> 8).astype(jnp.float32) * 2**-24
+
+
+def drawn_bits(shape: tuple[int, ...], salt: jax.Array, place: Any) -> jax.Array:
+    """32 random bits for each place of an array, of the place and `salt`."""
+    return mixed(_numbered(salt, shape, _places(shape, place)))
+
+
+def salted(*numbers: Any) -> jax.Array:
+    """32 bits of several integers, among which is what differs from step to step."""
+    salt = jnp.uint32(0)
+    for number in numbers:
+        salt = mixed(salt + jnp.asarray(number).astype(jnp.uint32) * jnp.uint32(_GOLDEN))
+    return salt
+
+
+def _places(shape: tuple[int, ...], place: Any) -> list[jax.Array]:
+    return [
+        jax.lax.broadcasted_iota(jnp.uint32, shape, axis, out_sharding=place)
+        for axis in range(len(shape))
+    ]
+
+
+def _numbered(x: jax.Array, shape: tuple[int, ...], at: list[jax.Array]) -> jax.Array:
+    """`x` and a multiple of the number of each place."""
+    stride = 1
+    for index, size in zip(reversed(at), reversed(shape), strict=True):
         x = x + index * jnp.uint32(stride * _GOLDEN % 2**32)
         stride *= size
-    return (mixed(x) >> 8).astype(jnp.float32) * 2**-24
+    return x
 
 
 def bits(x: jax.Array) -> jax.Array:

@@ -67,7 +67,7 @@ _Patterns = Annotated[
 ]
 
 
-@transformation
+@transformation(exact=("statistic",))
 def in_eigenbasis(
     inner: TransformationLike,
     statistic: TransformationLike,

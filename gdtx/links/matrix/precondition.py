@@ -75,7 +75,7 @@ class Roots(Options):
     dtype: FloatDType | None = None
 
 
-@transformation
+@transformation(exact=("statistic",))
 def precondition(
     direction: TransformationLike,
     statistic: TransformationLike,
