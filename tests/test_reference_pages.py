@@ -145,7 +145,9 @@ def test_kinds_show_their_errors(pages):
     assert all("Error: method: value must be" in row for row in rows)
 
 
-@pytest.mark.parametrize("name", ["trace", "sgd", "linear_schedule"])
+@pytest.mark.parametrize(
+    "name", ["trace", "sgd", "linear_schedule", "differentially_private_aggregate"]
+)
 def test_pictures_are_drawn_with_words_for_them(name, tmp_path):
     entry = inventory.by_path()[f"gdtx.{name}"]
     figure = pictures.figure(entry, tmp_path)

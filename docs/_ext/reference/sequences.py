@@ -22,7 +22,8 @@ _of_sequences = {
     "clip_by_block_rms", "clip_by_global_norm", "adaptive_grad_clip", "bias_correction", "rectify",
     "scheduled_bias_correction", "difference", "first", "latest", "wait", "first_moment", "root",
     "second_moment", "additive_ema", "ema", "running_max", "running_sum", "trace", "variance",
-    "add_noise", "scale_by_param_block_rms", "reduce_on_plateau", "infinite_at_zero",
+    "add_noise", "differentially_private_aggregate", "scale_by_param_block_rms",
+    "reduce_on_plateau", "infinite_at_zero",
     "keep_nonnegative", "project", "zero_nans", "scale_by_natural_gradient", "skip_large",
     "skip_nonfinite", "skip_when", "running_cover", "stochastic_rounding", "add_decayed_weights",
 }  # fmt: skip
@@ -61,6 +62,8 @@ def outputs(entry: Entry, given: np.ndarray) -> np.ndarray:
 
     def step(state: Any, u: jax.Array) -> Any:
         updates = {"b": u[None, None].astype(dtype(entry))}
+        if entry.name == "differentially_private_aggregate":
+            updates = {"b": jnp.stack([updates["b"]] * 4)}  # of four examples that are alike
         new, state = tx.update(
             updates, state, params, value=jnp.float32(1.0), grad=updates, curvature=jnp.eye(1),
             flag=u > 0,
