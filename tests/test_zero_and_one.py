@@ -30,7 +30,7 @@ def transformations():
     yield from ((name, METHODS[name].make(0.125)) for name in METHODS)
     masks = {"mask": True, "trust_mask": True, "weight_decay": 0.5}
     for name, factory in factories():
-        if name in ("join", "warmup_cosine_decay_schedule"):
+        if name in ("join", "join_trees", "warmup_cosine_decay_schedule"):
             continue  # nothing but what is given; and of two arguments one must be the larger
         needed = required(factory) | NEEDED.get(name, {})
         tx = factory(**needed)

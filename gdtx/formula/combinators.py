@@ -95,7 +95,7 @@ def _(u: Expression, reader: Reader, /, rule: Any, dtype: Any, **initial: Any) -
         found = is_nameless(reader.origin or rule) and traced(
             lambda u, *rest: rule(u, **dict(zip(given, rest, strict=True))), u, *given.values()
         )
-        if not found:
+        if not isinstance(found, tuple):
             return opaque(reader.origin or rule, u)
         out, values = found[0], {last[name]: found[1][name] for name in initial}
     starts = {
