@@ -23,6 +23,7 @@ PEERS = [
     ),
     Peer("aggmo", "AggMo", {"lr": 0.1}),
     Peer("pnm", "PNM", {"lr": 0.1}),
+    Peer("adanorm", "AdaNorm", {"betas": (0.9, 0.999)}, rtol=1e-6, because=EARLY_EPS),
     Peer("grams", "Grams", {"eps": 1e-8}),
     Peer(
         "diffgrad",
@@ -283,4 +284,17 @@ def mars(x, gradient):
         v = 0.99 * v + 0.01 * c**2
         x = x - 3e-3 * m / (1 - 0.95**t) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
         last = g
+        yield x
+
+
+@per_array
+def adanorm(x, gradient):
+    m = v = e = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        norm = np.linalg.norm(g)
+        e = 0.95 * e + 0.05 * norm
+        m = 0.9 * m + 0.1 * (e / norm * g if e > norm else g)
+        v = 0.999 * v + 0.001 * g**2
+        x = x - 1e-3 * m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
         yield x

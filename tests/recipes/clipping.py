@@ -9,6 +9,13 @@ from .problem import Adam, Peer, norm, per_array, standard_normal
 PEERS = [
     Peer("stable_adamw", "StableAdamW", {"betas": (0.9, 0.95), "eps": 1e-6, "weight_decay": 0.01}),
     Peer(
+        "adagc",
+        "AdaGC",
+        {"betas": (0.9, 0.999), "warmup_steps": 11, "weight_decay": 0.1},
+        rtol=1e-6,
+        because="they add eps to norms",
+    ),
+    Peer(
         "spam",
         "SPAM",
         {"warmup_epoch": 5, "threshold": 50, "grad_accu_steps": 5, "update_proj_gap": 25},
@@ -108,4 +115,53 @@ def dp_adamw(params, gradients):
             g = (total + 1.1 * 1.0 * xi[key]) / many
             new[key] = x - 1e-3 * (adam[key](g, t) + 0.01 * x)
         params = new
+        yield params
+
+
+def adagc(params, gradients):
+    adams, past = {key: Adam() for key in params}, {}
+    for t in count(1):
+        g = gradients(params, t)
+        if t <= 10:
+            norm = np.sqrt(sum(np.sum(each**2) for each in g.values()))
+            g = {key: each * min(1.0, 1.0 / norm) for key, each in g.items()}
+            norms = {key: np.linalg.norm(each) for key, each in g.items()}
+            past = {key: min(past.get(key, np.inf), norm) for key, norm in norms.items()}
+        else:
+            for key, each in g.items():
+                g[key] = each * min(1.0, 1.05 * past[key] / np.linalg.norm(each))
+                past[key] = 0.98 * past[key] + 0.02 * np.linalg.norm(g[key])
+        params = {key: x - 1e-3 * (adams[key](g[key], t) + 0.1 * x) for key, x in params.items()}
+        yield params
+
+
+def zclip(params, gradients):
+    adams, first = {key: Adam() for key in params}, []
+    mean = variance = 0.0
+    for t in count(1):
+        g = gradients(params, t)
+        norm = kept = np.sqrt(sum(np.sum(each**2) for each in g.values()))
+        if t <= 10:
+            first.append(norm)
+            mean, variance = np.mean(first), np.var(first)
+        else:
+            z = (norm - mean) / np.sqrt(variance)
+            if z > 1.5:
+                kept = mean + 1.5 * np.sqrt(variance) / (z / 1.5)
+            mean = 0.97 * mean + 0.03 * kept
+            variance = 0.97 * variance + 0.03 * (kept - mean) ** 2
+        params = {
+            key: x - 1e-3 * (adams[key](g[key] * kept / norm, t) + 0.1 * x)
+            for key, x in params.items()
+        }
+        yield params
+
+
+def autoclip(params, gradients):
+    adams, norms = {key: Adam() for key in params}, []
+    for t in count(1):
+        g = gradients(params, t)
+        norms.append(np.sqrt(sum(np.sum(each**2) for each in g.values())))
+        share = min(1.0, np.percentile(norms[-100:], 10) / norms[-1])
+        params = {key: x - 1e-3 * adams[key](share * g[key], t) for key, x in params.items()}
         yield params

@@ -24,6 +24,7 @@ PEERS = [
         rtol=1e-6,
         because=EARLY_EPS,
     ),
+    Peer("adams", "AdamS", _ADAM | {"weight_decay": 0.01}, rtol=1e-6, because=EARLY_EPS),
     Peer("adamp", "AdamP", {}, rtol=1e-6, because="they add eps to the norm of the weights"),
 ]
 
@@ -112,3 +113,16 @@ def projected_adam(x, gradient):
     for t in count(1):
         x = np.clip(x - 0.01 * adam(gradient(x, t), t), 0.2, 1.3)
         yield x
+
+
+def adams(params, gradients):
+    adams = {key: Adam() for key in params}
+    for t in count(1):
+        g = gradients(params, t)
+        steps = {key: adam(g[key], t) for key, adam in adams.items()}
+        squares = [adam.v / (1 - 0.999**t) for adam in adams.values()]
+        size = sum(map(np.sum, squares)) / sum(map(np.size, squares))
+        params = {
+            key: x - 1e-3 * (steps[key] + 0.01 * x / np.sqrt(size)) for key, x in params.items()
+        }
+        yield params

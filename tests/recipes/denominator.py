@@ -158,3 +158,15 @@ def adopt(x, gradient):
         v = 0.9999 * v + 0.0001 * g**2
         x = x - 1e-3 * m
         yield x
+
+
+@per_array
+def adam_mini(x, gradient):
+    m = v = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        m = 0.9 * m + 0.1 * g
+        v = 0.95 * v + 0.05 * (np.mean(g**2, axis=0) if g.ndim else g**2)
+        step = m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.95**t)) + 1e-8)
+        x = x - 1e-3 * (step + 0.1 * x)
+        yield x

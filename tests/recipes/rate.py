@@ -126,3 +126,13 @@ def ldog(params, gradient):
 
 def mechanic(params, gradient):
     return fed_back(oracles_recent.mechanize, params, gradient, inner=lambda g: -0.1 * g)
+
+
+def hypergradient_descent(params, gradients):
+    rate, last = 0.01, {key: np.zeros_like(x) for key, x in params.items()}
+    for t in count(1):
+        g = gradients(params, t)
+        rate = rate + 1e-3 * sum(np.sum(g[key] * last[key]) for key in g)
+        params = {key: x - rate * g[key] for key, x in params.items()}
+        last = g
+        yield params
