@@ -77,5 +77,12 @@ def test_what_is_read_more_than_once_has_a_symbol():
     assert lines[-2] == r"u_t &= \frac{d_t}{\left\| d_t \right\|}"
 
 
+def test_what_is_remembered_has_its_symbol_in_what_is_remembered_after_it():
+    tx = gdtx.recur(lambda u, a, b: (a, {"a": a + u**2, "b": (a + u**2) * b}), a=0.0, b=1.0)
+    lines = latex(tx).splitlines()
+    assert r"a_t &= a_{t-1} + g_t^2 \\" in lines
+    assert r"b_t &= a_t b_{t-1} \\" in lines
+
+
 def test_a_function_that_has_a_name_keeps_it():
     assert r"\operatorname{tanh}\left( g_t \right)" in latex(gdtx.elementwise(jnp.tanh))

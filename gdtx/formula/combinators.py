@@ -109,12 +109,15 @@ def _(u: Expression, reader: Reader, /, rule: Any, dtype: Any, **initial: Any) -
     }  # fmt: skip
     out = rewrite(out, kept.get)
     values = {symbol: rewrite(values[symbol], kept.get) for symbol in starts}
+    # What is remembered has a symbol, in what comes out and in what is remembered after it.
+    known: dict[Expression, Expression] = {}
+    for symbol, value in values.items():
+        values[symbol] = rewrite(value, known.get)
+        if isinstance(value, Apply):
+            known[value] = symbol.at(t)
     names = {symbol: (name[0],) for name, symbol in last.items() if symbol in starts}
     _, named = reader.remember_all(names, values, starts)
-    known: dict[Expression, Symbol] = {
-        value: symbol.at(t) for symbol, value in values.items() if isinstance(value, Apply)
-    }  # fmt: skip
-    return named(rewrite(out, lambda part: known.get(part)))
+    return named(rewrite(out, known.get))
 
 
 @formula_of(chain)
