@@ -218,6 +218,17 @@ def test_pairs_from_elsewhere_see_parameters_in_their_dtype():
     assert state.inner[0].mu["w"].dtype == jnp.bfloat16
 
 
+def test_what_is_stored_in_fewer_bits_is_not_the_displacement():
+    """It is taken off again: of another number the parameters that are meant would move."""
+    tx = gdtx.stored(gdtx.displaced(BALL, gdtx.ema(0.9), **POINT), least=1)
+    params = {"w": jnp.asarray(START, jnp.float32)}
+    updates, state = tx.update(params, tx.init(params), params)
+    params = gdtx.apply_updates(params, updates)
+    np.testing.assert_allclose(gdtx.eval_params(tx, state, params)["w"], 0.9 * START, rtol=1e-6)
+    stored = jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "codes"))
+    assert sum(hasattr(x, "codes") for x in stored) == 1  # the momentum
+
+
 def test_inside_and_around_others():
     """A step left out, or that waits, moves neither the point nor what is meant."""
     tx = gdtx.displaced(BALL, gdtx.scale(0.5))

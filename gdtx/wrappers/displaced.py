@@ -37,7 +37,7 @@ class DisplacedState(NamedTuple):
         return evaluated(self.inner, structure.unflatten(meant))
 
 
-@transformation
+@transformation(exact=("displacement",))
 def displaced(
     inner: TransformationLike, displacement: TransformationLike, from_point: bool = False
 ) -> GradientTransformation:
