@@ -16,6 +16,7 @@ from .public.methods import *
 from .public.schedules import *
 from .public.wrappers import *
 from .public.parameters import *
+from .public.curvature import *
 from .public.hyperparameters import *
 from .public.reading import *
 from .public.experiments import *

@@ -76,7 +76,7 @@ def extras(name, params):
         return {"value": value_fn(params), "grad": grad, "value_fn": value_fn}
     return {
         "value": jnp.float32(0.5), "grad_fn": partial(jax.tree.map, jnp.sin), "tree": params,
-        "flag": True,
+        "flag": True, "hessian": jax.tree.map(jnp.cos, params),
     }  # fmt: skip
 
 
@@ -118,7 +118,6 @@ KINDS = {
     },
     "link": {
         "absolute": gdtx.absolute(),
-        "at_least": gdtx.at_least(0.5),
         "adaptive_grad_clip": gdtx.adaptive_grad_clip(0.1),
         "add": gdtx.add(1.0),
         "add_decayed_weights": gdtx.add_decayed_weights(0.1, MASK),
@@ -126,6 +125,7 @@ KINDS = {
         "additive_ema": gdtx.additive_ema(0.9),
         "bias_correction": gdtx.bias_correction(0.9),
         "centralize": gdtx.centralize(),
+        "at_least": gdtx.at_least(0.5),
         "clip": gdtx.clip(1.0),
         "clip_by_block_rms": gdtx.clip_by_block_rms(1.0),
         "clip_by_global_norm": gdtx.clip_by_global_norm(1.0),
@@ -174,6 +174,7 @@ KINDS = {
         "scale_by_schedule": gdtx.scale_by_schedule(gdtx.linear_schedule(1.0, 0.0, 10)),
         "scale_by_sign": gdtx.scale_by_sign(),
         "scale_by_sm3": gdtx.scale_by_sm3(),
+        "scale_by_sophia": gdtx.scale_by_sophia(update_interval=2),
         "scale_by_stddev": gdtx.scale_by_stddev(),
         "scale_by_trust_ratio": gdtx.scale_by_trust_ratio(mask=MASK),
         "scale_by_yogi": gdtx.scale_by_yogi(),
@@ -283,6 +284,7 @@ KINDS = {
         "shampoo": gdtx.shampoo(0.1, graft=gdtx.scale_by_adam(), blocks=gdtx.Blocks(3)),
         "signum": gdtx.signum(0.1),
         "sm3": gdtx.sm3(0.1),
+        "sophia": gdtx.sophia(0.1),
         "soap": gdtx.soap(0.1, weight_decay=0.1, mask=MASK),
         "yogi": gdtx.yogi(0.1),
     },

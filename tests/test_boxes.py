@@ -22,7 +22,7 @@ def boxed(params):
 def step(name):
     def run(params):
         tx = EVERY[name]
-        given = extras(name, PARAMS) | {"tree": params, "grad": params}
+        given = extras(name, PARAMS) | {"tree": params, "grad": params, "hessian": params}
         return tx.update(params, tx.init(params), params, **given)
 
     return run

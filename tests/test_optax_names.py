@@ -47,7 +47,7 @@ def test_what_they_say():
         "EmptyState": r"use the empty tuple, \(\)",
         "softmax_cross_entropy": r"losses stay where they are: optax\.losses\.softmax_cross_entr",
         "TraceState": r"use gdtx\.find\(state, name\)",
-        "prodigy": r"use optax\.contrib\.prodigy, which gdtx\.chain takes and",
+        "cocob": r"use optax\.contrib\.cocob, which gdtx\.chain takes and",
         "Params": "types are your own",
         "tree_utils": r"utilities stay where they are: optax\.tree_utils",
     }

@@ -100,8 +100,9 @@ def test_every_link_with_a_dtype_is_tried():
         for name, factory in vars(gdtx).items()
         if "dtype" in getattr(getattr(factory, "__gdtx_signature__", None), "parameters", ())
     }  # fmt: skip
-    # Of those a dtype is what they compute in, and a difference is an expression of `latest`.
-    others = {"Polar", "Roots", "Bases", "difference"}
+    # Of the first a dtype is what they compute in, of the others what the link in them keeps.
+    others = {"Polar", "Roots", "Bases", "difference", "first", "first_moment", "second_moment"}
+    others |= {"ema_from_first"}
     assert with_dtype - others == set(LINKS_WITH_DTYPE) - {"nesterov"}
 
 

@@ -218,7 +218,13 @@ def test_trees_without_leaves(name, params):
     state = jax.eval_shape(tx.init, params)
     updates, new = jax.eval_shape(
         lambda: tx.update(
-            params, tx.init(params), params, value=0.5, tree=params, grad_fn=lambda p: p
+            params,
+            tx.init(params),
+            params,
+            value=0.5,
+            tree=params,
+            hessian=params,
+            grad_fn=lambda p: p,
         )
     )
     assert updates == params

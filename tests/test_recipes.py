@@ -141,10 +141,13 @@ def of_peer(row):
                 at = {key: p.detach().numpy() for key, p in params.items()}
                 for key, g in problem.gradient(at, t).items():
                     params[key].grad = torch.tensor(g)
+                return at
 
-            differentiate()
-            again = "grad_fn" in RECIPES[row.recipe].extra
-            optimizer.step(differentiate if again else None)
+            at, extra = differentiate(), RECIPES[row.recipe].extra
+            given = {}
+            if "hessian" in extra:
+                given["hessian"] = [torch.tensor(h) for h in problem.hessian(at, t).values()]
+            optimizer.step(differentiate if "grad_fn" in extra else None, **given)
             if RECIPES[row.recipe].evaluated:
                 optimizer.eval()
             steps.append({key: p.detach().numpy().copy() for key, p in params.items()})

@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
+from .calls.functions import is_function
 from .calls.types import TransformationLike
-from .errors import call_with, fail
+from .errors import call_with, calling, fail
 from .factory import transformation
 from .transformation import GradientTransformation
 from .trees.spread import spread_tree
@@ -62,7 +63,9 @@ def value_of(name: str) -> GradientTransformation:
 
     Args:
         name: of a value of the :func:`let` around it, or of an extra argument of `update`: a tree
-            like the updates, or a real scalar, which is that number everywhere.
+            like the updates, or a real scalar, which is that number everywhere, or a function of
+            the parameters that returns one of these. That runs where it is read: inside of
+            :func:`every`, on some steps only.
 
     Returns:
         A stateless transformation.
@@ -87,6 +90,9 @@ def value_of(name: str) -> GradientTransformation:
                 f"nothing is called {name!r}: name it in let(..., {name}=...) or {call_with(name)}",
             )
         value = extra_args[name]
+        if is_function(value) and jax.tree_util.all_leaves([value]):
+            with calling(name):
+                value = value(params)
         if is_scalar(value):
             return spread_tree(value, updates, name), state
         structure = jax.tree.structure(updates)

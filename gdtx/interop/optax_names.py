@@ -21,8 +21,11 @@ _instead = {
     " gdtx.scale_by_learning_rate(...))",
     "apply_every": "gdtx.accumulate_gradients(tx, every), which takes the mean and not the sum",
     "apply_if_finite": "gdtx.skip_nonfinite(tx, max_consecutive)",
+    "conditionally_mask": "gdtx.when(name, tx, otherwise='zero')",
+    "conditionally_transform": "gdtx.when(name, tx), or gdtx.every(k, tx)",
     "dpsgd": "gdtx.chain(gdtx.differentially_private_aggregate(l2_norm_clip, noise_multiplier, "
     "seed), gdtx.sgd(...))",
+    "hutchinson_estimator_diag_hessian": "gdtx.hutchinson(loss, params, key)",
     "incremental_update": "gdtx.average(tx, decay) and gdtx.eval_params; optax.incremental_update "
     "takes parameters from gdtx as they are",
     "init_empty_state": "the empty tuple, ()",
@@ -86,17 +89,15 @@ _of_many = {
         transforms tree_utils
     """,
     "use optax.{name}, which gdtx.chain takes and gdtx.interop.from_optax makes gdtx's own": """
-        conditionally_mask conditionally_transform flatten fromage novograd optimistic_adam
+        flatten fromage novograd optimistic_adam
         per_example_global_norm_clip
         per_example_layer_norm_clip scale_by_distance_over_gradients
         scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm
     """,
     "use optax.contrib.{name}, which gdtx.chain takes and gdtx.interop.from_optax makes "
     "gdtx's own": """
-        acprop ademamix adopt cocob dadapt_adamw dog dowg
-        hutchinson_estimator_diag_hessian madgrad mechanize momo momo_adam prodigy
-        scale_by_acprop scale_by_ademamix scale_by_adopt scale_by_cocob
-        scale_by_madgrad scale_by_simplified_ademamix simplified_ademamix sophia
+        acprop cocob dowg madgrad momo momo_adam scale_by_acprop scale_by_adopt scale_by_cocob
+        scale_by_madgrad scale_by_simplified_ademamix simplified_ademamix
         split_real_and_imaginary
     """,
 }

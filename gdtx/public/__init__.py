@@ -2,6 +2,7 @@
 
 from . import (
     algebra,
+    curvature,
     experiments,
     hyperparameters,
     kinds,
@@ -22,6 +23,7 @@ GROUPS = (
     schedules,
     wrappers,
     parameters,
+    curvature,
     hyperparameters,
     reading,
     experiments,

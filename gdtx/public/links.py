@@ -73,4 +73,5 @@ from ..methods.rmsprop import scale_by_rms as scale_by_rms
 from ..methods.rmsprop import scale_by_stddev as scale_by_stddev
 from ..methods.rprop import scale_by_rprop as scale_by_rprop
 from ..methods.signum import scale_by_sign as scale_by_sign
+from ..methods.sophia import scale_by_sophia as scale_by_sophia
 from ..methods.yogi import scale_by_yogi as scale_by_yogi

@@ -36,4 +36,5 @@ from ..methods.shampoo import shampoo as shampoo
 from ..methods.signum import signum as signum
 from ..methods.sm3 import sm3 as sm3
 from ..methods.soap import soap as soap
+from ..methods.sophia import sophia as sophia
 from ..methods.yogi import yogi as yogi

@@ -61,8 +61,30 @@ PEERS = [
         )""",
     ),
     Peer("came", "CAME", {"lr": 2e-4}),
+    Peer("adahessian", "AdaHessian", {"lr": 0.15, "eps": 1e-4}),
     Peer("adashift", "AdaShift", {"reduce_func": None}),
 ]
+
+
+@per_array
+def sophia(x, gradient, hessian):
+    m = h = 0.0
+    for t in count(1):
+        m = 0.965 * m + 0.035 * gradient(x, t)
+        if t % 10 == 1:
+            h = 0.99 * h + 0.01 * hessian(x, t)
+        x = x - 1e-2 * 1e-4 * x - 1e-2 * np.clip(m / np.maximum(0.01 * h, 1e-8), -1, 1)
+        yield x
+
+
+@per_array
+def adahessian(x, gradient, hessian):
+    m = v = 0.0
+    for t in count(1):
+        m = 0.9 * m + 0.1 * gradient(x, t)
+        v = 0.999 * v + 0.001 * hessian(x, t) ** 2
+        x = x - 0.15 * m / (1 - 0.9**t) / (np.sqrt(v / (1 - 0.999**t)) + 1e-4)
+        yield x
 
 
 @per_array

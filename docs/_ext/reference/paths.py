@@ -94,7 +94,8 @@ def best(
             extra = {"curvature": measure(params)} if measure else {}
             updates, state = tx.update(
                 gradients, state, params, value=value, grad=gradients, value_fn=fun,
-                grad_fn=jax.grad(fun), flag=value > 1.0, **extra,
+                grad_fn=jax.grad(fun), flag=value > 1.0,
+                hessian=lambda params: gdtx.hutchinson(fun, params, jax.random.key(0)), **extra,
             )  # fmt: skip
             params = gdtx.apply_updates(params, updates)
             return (params, state), back(gdtx.eval_params(tx, state, params))
