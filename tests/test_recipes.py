@@ -39,7 +39,7 @@ def path(recipe):
     start = {key: jnp.asarray(problem.START[key]) for key in recipe.leaves}
     assert all(leaf.dtype == "float64" for leaf in jax.tree.leaves(start))
     run = jax.jit(lambda start: jax.lax.scan(step, (start, tx.init(start)), steps)[1])
-    steps = jnp.arange(1, problem.STEPS + 1)
+    steps = jnp.arange(1, problem.STEPS + 1) * (not recipe.quiet)
     return jax.tree.map(np.asarray, run(start))
 
 
@@ -55,8 +55,15 @@ def of_rule(name):
         name: lambda params, t, f=problem.EXTRA[name]: f(params, t, np) for name in recipe.extra
     }
     start = {key: problem.START[key].copy() for key in recipe.leaves}
-    steps = rule(start, problem.examples if recipe.examples else problem.gradient, **extra)
+    gradient = problem.examples if recipe.examples else problem.gradient
+    if recipe.quiet:
+        gradient, extra = _quiet(gradient), {key: _quiet(f) for key, f in extra.items()}
+    steps = rule(start, gradient, **extra)
     return stacked([next(steps) for _ in range(problem.STEPS)])
+
+
+def _quiet(f):
+    return lambda params, t: f(params, 0)
 
 
 def stacked(steps):

@@ -326,3 +326,106 @@ def _rotated(q):
     slope, curvature = np.trace(r @ q), np.trace(r @ r @ q)
     a = min(-slope / curvature, 1 / 8) if curvature < 0 else 1 / 8
     return q + a * (r @ q + a / 2 * r @ r @ q)
+
+
+def _flat(tree):
+    return np.concatenate([np.ravel(tree[key]) for key in sorted(tree)])
+
+
+def _like(tree, flat):
+    ends = np.cumsum([np.size(tree[key]) for key in sorted(tree)])
+    parts = np.split(flat, ends[:-1])
+    return {
+        key: part.reshape(np.shape(tree[key]))
+        for key, part in zip(sorted(tree), parts, strict=True)
+    }
+
+
+def _curved(pairs, g):
+    """Nocedal & Wright's algorithm 7.4."""
+    if not pairs:
+        return min(1, 1 / np.linalg.norm(g)) * g
+    q, shares = g.copy(), []
+    for s, y in reversed(pairs):
+        shares.append(s @ q / (s @ y))
+        q -= shares[-1] * y
+    s, y = pairs[-1]
+    r = s @ y / (y @ y) * q
+    for (s, y), share in zip(pairs, reversed(shares), strict=True):
+        r += (share - y @ r / (s @ y)) * s
+    return r
+
+
+def _least_of_cubic(a, fa, ga, b, fb, c, fc):
+    """Through three values and a slope."""
+    rows = [[(x - a) ** 3, (x - a) ** 2] for x in (b, c)]
+    third, second = np.linalg.solve(rows, [f - fa - ga * (x - a) for x, f in ((b, fb), (c, fc))])
+    return a + (-second + np.sqrt(second**2 - 3 * third * ga)) / (3 * third)
+
+
+def _wolfe(phi, f0, g0):
+    """Algorithms 3.5 and 3.6, with the approximate condition of Hager & Zhang."""
+
+    def falls(a, f, g):
+        near = g <= (2e-4 - 1) * g0 and f <= f0 + 1e-6 * abs(f0)
+        return f <= f0 + 1e-4 * a * g0 or near
+
+    low, a = (0.0, f0, g0), 1.0
+    for i in range(20):
+        f, g = phi(a)
+        if not falls(a, f, g) or (i and f >= low[1]):
+            high = (a, f, g)
+            break
+        if abs(g) <= 0.9 * abs(g0):
+            return a
+        if g >= 0:
+            low, high = (a, f, g), low
+            break
+        low, a = (a, f, g), 2 * a
+    reference = low
+    for _ in range(20):
+        width, left = abs(high[0] - low[0]), min(low[0], high[0])
+        a = (low[0] + high[0]) / 2
+        bend = (high[1] - low[1] - low[2] * (high[0] - low[0])) / (high[0] - low[0]) ** 2
+        vertex = low[0] - low[2] / (2 * bend)
+        if 0.1 * width < vertex - left < 0.9 * width:
+            a = vertex
+        if reference[0] not in (low[0], high[0]):
+            with np.errstate(invalid="ignore"):
+                least = _least_of_cubic(*low, *high[:2], *reference[:2])
+            if 0.2 * width < least - left < 0.8 * width:
+                a = least
+        f, g = phi(a)
+        if not falls(a, f, g) or f >= low[1]:
+            reference, high = high, (a, f, g)
+            continue
+        if abs(g) <= 0.9 * abs(g0):
+            return a
+        if g * (high[0] - low[0]) >= 0:
+            reference, high = high, low
+        else:
+            reference = low
+        low = (a, f, g)
+    return 0.0  # the function falls by less than its rounding errors
+
+
+def lbfgs(params, gradient, value, grad, value_fn):
+    pairs, last, x = [], None, _flat(params)
+    for t in count(1):
+        g = _flat(gradient(_like(params, x), t))
+        if last is not None:
+            s, y = x - last[0], g - last[1]
+            if s @ y > np.finfo(float).eps * np.linalg.norm(s) * np.linalg.norm(y):
+                pairs = [*pairs, (s, y)][-10:]
+        if np.linalg.norm(g) < 1e-14:  # it is there, and more is rounding
+            yield _like(params, x)
+            continue
+        last, d = (x, g), -_curved(pairs, g)
+        f = value_fn(params, t)
+
+        def phi(a, x=x, d=d, f=f, t=t):
+            there = _like(params, x + a * d)
+            return f(there), _flat(gradient(there, t)) @ d
+
+        x = x + _wolfe(phi, f(_like(params, x)), g @ d) * d
+        yield _like(params, x)

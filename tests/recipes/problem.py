@@ -32,6 +32,8 @@ HEIGHT |= _drawn(0.2, 2.0, FACTORS)
 FREQUENCY |= _drawn(1.0, 3.0, FACTORS)
 PHASE |= _drawn(0.0, 3.0, FACTORS)
 NOISE |= {key: 0.3 * _random.normal(size=(STEPS, *shape)) for key, shape in FACTORS.items()}
+# At step 0, for methods that need a function without noise, there is none.
+NOISE = {key: np.append(x, np.zeros_like(x[:1]), axis=0) for key, x in NOISE.items()}
 
 
 def gradient(params: dict[str, Any], t: Any, xp: Any = np) -> dict[str, Any]:

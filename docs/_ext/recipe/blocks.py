@@ -15,7 +15,7 @@ import gdtx
 FOLDER = Path(__file__).parents[2] / "recipes"
 # What the paths in a recipe's masks may name: a matrix, a vector and a number.
 LEAVES = ("w", "b", "s")
-OPTIONS = ("paper", "differs", "extra", "leaves", "evaluated", "examples")
+OPTIONS = ("paper", "differs", "extra", "leaves", "evaluated", "examples", "quiet")
 
 _block = re.compile(
     r"^### (?P<title>.+)\n+```\{recipe\} (?P<name>\w+)\n"
@@ -37,6 +37,7 @@ class Recipe(NamedTuple):
     leaves: tuple[str, ...] = LEAVES  # those of the tree that it is tried on
     evaluated: str = ""  # whether what counts are the parameters to evaluate with
     examples: str = ""  # whether its gradients are those of many examples
+    quiet: str = ""  # whether it is for functions without noise
 
     def transformation(self) -> Any:
         """What the expression makes, with the public names and JAX's."""

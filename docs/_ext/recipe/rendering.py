@@ -36,6 +36,7 @@ def rendered(recipe: Recipe) -> str:
     said = [f"**State:** {_state(recipe, tx)}.", f"**Source:** {_linked(recipe.paper)}."]
     said += ["**Evaluate** at {any}`gdtx.eval_params`."] if recipe.evaluated else []
     said += ["**Gradients** of each example."] if recipe.examples else []
+    said += ["**For** functions without noise."] if recipe.quiet else []
     said += [f"**Differs:** {_linked(recipe.differs)}."] if recipe.differs else []
     return "\n\n".join([*parts, "\\\n".join(said)])
 
