@@ -149,6 +149,22 @@ def dion(params, gradients):
     return _with_adam(params, gradients, matrix, 1e-2)
 
 
+def riemannian_lora(params, gradients):
+    adams = {key: _Adam() for key in params}
+    for t in count(1):
+        g, a, b = gradients(params, t), params["A"], params["B"]
+        damping = 1e-6 * np.eye(2)
+        scaled = {
+            "A": np.linalg.inv(b.T @ b + damping) @ g["A"],
+            "B": g["B"] @ np.linalg.inv(a @ a.T + damping),
+        }
+        params = {
+            key: x - 1e-3 * (adams[key].step(scaled[key], t) + 1e-4 * x)
+            for key, x in params.items()
+        }
+        yield params
+
+
 def lora_plus(params, gradients):
     adams = {key: _Adam() for key in params}
     for t in count(1):

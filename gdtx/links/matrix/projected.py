@@ -22,7 +22,17 @@ from ...core.trees.layout import holding
 from ...core.trees.sharding import shard_like
 from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, check_params, check_shapes, leaves_as, scalar_like
-from ...formula import Expression, Reader, Symbol, apply, expression, formula_of, opaque, t
+from ...formula import (
+    Definition,
+    Expression,
+    Reader,
+    Symbol,
+    apply,
+    expression,
+    formula_of,
+    opaque,
+    t,
+)
 from ...linalg.products import adjoint, product
 from .axes import among_matrices
 from .image import READ, Image, images_of, read_by_bodies
@@ -195,7 +205,7 @@ def projected(
 @formula_of(projected, rank="r", every="k")
 def _(
     u: Expression, reader: Reader, inner: GradientTransformation, body: GradientTransformation,
-    basis: Any, rank: Any,
+    basis: Any, rank: Any, every: Any,
 ) -> Expression:  # fmt: skip
     u = reader.atom(u)
     if basis == "svd":
@@ -204,7 +214,13 @@ def _(
         found_as = apply(r"\mathcal{N}", 0, 1 / rank)
     else:
         found_as = opaque(basis, u, expression(rank))
-    space = reader.define((Symbol("P", time=t),), found_as)
+    if expression(every) == expression(1):
+        space = reader.define((Symbol("P", time=t),), found_as)
+    else:
+        space = reader.claim((Symbol("P", time=t),), (found_as, every))
+        turns = apply("divides", every, t - 1)
+        value = apply("cases", found_as, turns, space.at(t - 1))
+        reader.definitions.append(Definition(space, value))
     image = reader.define((Symbol("R", time=t),), space.T * u)
     new = reader.define((Symbol("N", time=t),), reader.read(inner, image))
     values = {
