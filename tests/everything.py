@@ -208,6 +208,7 @@ KINDS = {
         "packed": gdtx.blockwise(gdtx.precondition(gdtx.identity(), gdtx.packed(gdtx.ema(0.9)))),
         "projected": gdtx.projected(INNER, 1, 2),
         "orthogonalize": gdtx.masked(gdtx.orthogonalize(), ["w"]),
+        "averaged_over": gdtx.averaged_over(gdtx.ema(0.9), axes=MASK),
         "whiten": gdtx.blockwise(gdtx.whiten(gdtx.ema(0.9), gdtx.Whitening(2, max_skew=2))),
     },
     "search": {
@@ -273,6 +274,7 @@ KINDS = {
         "muon": gdtx.muon(0.1, MASK, INNER),
         "nadam": gdtx.nadam(0.1, momentum_decay=0.004),
         "nadamw": gdtx.nadamw(0.1),
+        "normuon": gdtx.normuon(0.1, MASK, INNER),
         "psgd": gdtx.psgd(0.1, weight_decay=0.1, mask=MASK),
         "prodigy": gdtx.prodigy(estim_lr0=1e-2),
         "radam": gdtx.radam(0.1),

@@ -599,3 +599,21 @@ def muon(
     s = {"keller": max(1, n_out / n_in) ** 0.5, "moonshot": 0.2 * max(n_in, n_out) ** 0.5}
     d = s[shape_factor] * np.array([orthogonal(x, coefficients, steps) for x in v])
     return descend(d, theta, learning_rate, weight_decay)
+
+
+def normuon(
+    gradients, theta, learning_rate, momentum=0.95, b2=0.95, eps=1e-10, nesterov=True,
+    coefficients=(3.4445, -4.7750, 2.0315), steps=5, shape_factor="keller", weight_decay=0.0,
+):  # fmt: skip
+    """Li et al. 2025, arXiv:2510.05491: the orthogonal matrix O of Muon, its columns, which are
+    outputs here, by the root of averages v_t = b2 v_{t-1} + (1 - b2) mean(O^2), and brought back to
+    the length that O had (the authors' program).
+    """
+    o = momentum_steps(series(gradients), momentum, nesterov)
+    o = np.array([orthogonal(x, coefficients, steps) for x in o])
+    n = o / (np.sqrt(ema(np.mean(o**2, axis=1, keepdims=True), b2)) + eps)
+    rms = [np.sqrt(np.mean(x**2, axis=(1, 2), keepdims=True)) for x in (o, n)]
+    n_in, n_out = o.shape[1:]
+    s = {"keller": max(1, n_out / n_in) ** 0.5, "moonshot": 0.2 * max(n_in, n_out) ** 0.5}
+    d = s[shape_factor] * n * rms[0] / (rms[1] + eps)
+    return descend(d, theta, learning_rate, weight_decay)

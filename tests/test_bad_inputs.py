@@ -43,6 +43,7 @@ GIVEN = {
 SET = {
     # Without these an argument would not be looked at.
     "dion": {"matrices": {"w": True, "b": False}, "others": TX},
+    "normuon": {"matrices": {"w": True, "b": False}, "others": TX},
     "muon": {"matrices": {"w": True, "b": False}, "others": TX},
     "scale_by_dion": {"axes": {"w": True, "b": False}},
     "scale_by_muon": {"axes": {"w": True, "b": False}},

@@ -167,7 +167,7 @@ BEYOND = {
     "momentum (method)": "momentum sums", "nesterov (method)": "momentum sums",
     **dict.fromkeys(["dion", "scale_by_dion"], "momentum sums"),
     **dict.fromkeys(["galore", "projected"], "an image sums over the side that becomes smaller"),
-    "muon": "momentum sums", "scale_by_muon": "momentum sums",
+    "muon": "momentum sums", "normuon": "momentum sums", "scale_by_muon": "momentum sums",
     "stored": "a second moment that is infinite, whose block is not a number",
     "skip_nonfinite": "NaN after so many in a row, as asked for",
     **dict.fromkeys(

@@ -18,7 +18,7 @@ VALUES = {
     "schedule": SCHEDULE, "function": lambda step: 0.5,
 }  # fmt: skip
 OF_MATRICES = {"matrices": ["w"], "others": gdtx.sgd(0.1)}
-NEEDED = dict.fromkeys(["dion", "muon"], OF_MATRICES)
+NEEDED = dict.fromkeys(["dion", "muon", "normuon"], OF_MATRICES)
 PRINTERS = {
     "latex": gdtx.latex, "latex of values": lambda tx: gdtx.latex(tx, values=True), "str": str,
     "tree": gdtx.tree, "expand": gdtx.expand, "expand all": lambda tx: gdtx.expand(tx, None),

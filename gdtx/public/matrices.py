@@ -14,6 +14,7 @@ from ..links.matrix.lbfgs import scale_by_lbfgs as scale_by_lbfgs
 from ..links.matrix.low_rank import scale_by_dion as scale_by_dion
 from ..links.matrix.orthogonal import orthogonalize as orthogonalize
 from ..links.matrix.orthogonal import scale_by_shape as scale_by_shape
+from ..links.matrix.outputs import averaged_over as averaged_over
 from ..links.matrix.packed import packed as packed
 from ..links.matrix.polynomials import Polar as Polar
 from ..links.matrix.precondition import Roots as Roots

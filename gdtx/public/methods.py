@@ -23,6 +23,7 @@ from ..methods.mars import mars as mars
 from ..methods.muon import muon as muon
 from ..methods.nadam import nadam as nadam
 from ..methods.nadam import nadamw as nadamw
+from ..methods.normuon import normuon as normuon
 from ..methods.prodigy import prodigy as prodigy
 from ..methods.psgd import psgd as psgd
 from ..methods.radam import radam as radam

@@ -39,6 +39,24 @@ def muon(x, gradient):
 
 
 @per_array
+def normuon(x, gradient):
+    return _normuon_of(x, gradient) if x.ndim == 2 else _adam_of(x, gradient, decay=1e-4)
+
+
+def _normuon_of(x, gradient):
+    m, v = 0.0, 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        m = 0.95 * m + g
+        o = _orthogonalized(g + 0.95 * m)
+        v = 0.95 * v + 0.05 * np.mean(o**2, axis=0)  # outputs are columns here
+        n = o / (np.sqrt(v) + 1e-10)
+        n = n * np.linalg.norm(o) / (np.linalg.norm(n) + 1e-10 * np.sqrt(x.size))
+        x = x - 0.02 * max(1.0, x.shape[1] / x.shape[0]) ** 0.5 * n
+        yield x
+
+
+@per_array
 def scion(x, gradient):
     m = 0.0
     for t in count(1):

@@ -66,6 +66,7 @@ _calls = {
     "adaptive_grad_clip": "adaptive_grad_clip(0.1)",
     "add": "add(1.0)",
     "add_noise": "add_noise(0.5, 0.55)",
+    "averaged_over": "averaged_over(ema(0.9), axes=['w'])",
     "average": "average(sgd(0.1), decay=0.9)",
     "blockwise": "blockwise(normalize_by_global_norm(), Blocks(2))",
     "chain": "chain(clip_by_global_norm(1.0), adam(0.1))",
@@ -99,6 +100,7 @@ _calls = {
     "merge_schedules": "merge_schedules(multiply, linear_schedule(0.0, 1.0, 20), "
     "exponential_decay(1.0, 40, 0.5))",
     "muon": 'muon(0.1, ["w"], adam(0.1))',
+    "normuon": 'normuon(0.1, ["w"], adam(0.1))',
     "orthogonalize": 'masked(orthogonalize(), ["w"])',
     "packed": "blockwise(precondition(identity(), packed(ema(0.9))))",
     "partition": 'partition({"fast": sgd(0.8), "slow": sgd(0.04)}, {"w": "fast", "b": "slow"})',

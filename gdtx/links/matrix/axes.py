@@ -102,7 +102,7 @@ def fail_without_matrices(tree: PyTree, name: str, like: str) -> NoReturn:
 
 def fans(shape: tuple[int, ...], axes: str) -> tuple[int, int]:
     """How many inputs and outputs a matrix has."""
-    sizes = [math.prod(shape[i] for i in _places(axes, letter)) for letter in "io"]
+    sizes = [math.prod(shape[i] for i in places_of(axes, letter)) for letter in "io"]
     return sizes[0], sizes[1]
 
 
@@ -139,10 +139,11 @@ def _checked_axes(value: Any, leaf: Any, where: str, name: str) -> str | None:
     return axes
 
 
-def _places(axes: str, letter: str) -> list[int]:
+def places_of(axes: str, letter: str) -> list[int]:
+    """Which axes have this letter."""
     return [i for i, each in enumerate(axes) if each == letter]
 
 
 def axis_order(axes: str) -> list[int]:
     """The axes of a batch first, then those of the inputs, then those of the outputs."""
-    return [*_places(axes, "b"), *_places(axes, "i"), *_places(axes, "o")]
+    return [*places_of(axes, "b"), *places_of(axes, "i"), *places_of(axes, "o")]

@@ -1,0 +1,94 @@
+"""NorMuon: orthogonal updates whose outputs have one size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from ..core.calls.kinds import Decay, NonNegative
+from ..core.calls.types import TransformationLike
+from ..core.combine import chain, divide, join
+from ..core.factory import transformation
+from ..core.let import let, value_of
+from ..core.rules import identity
+from ..core.transformation import GradientTransformation
+from ..links.arithmetic import add, scale_by_learning_rate, sqrt, square
+from ..links.decay import add_decayed_weights
+from ..links.fraction import root
+from ..links.matrix.axes import among_matrices
+from ..links.matrix.orthogonal import ShapeFactor, orthogonalize, scale_by_shape
+from ..links.matrix.outputs import averaged_over
+from ..links.matrix.polynomials import Polar
+from ..links.moments import ema, trace
+from ._parts import with_named_matrices
+
+
+@transformation
+def normuon(
+    learning_rate: NonNegative,
+    matrices: Any = None,
+    others: TransformationLike | None = None,
+    *,
+    momentum: Decay = 0.95,
+    b2: Decay = 0.95,
+    eps: NonNegative = 1e-10,
+    nesterov: bool = True,
+    polar: Polar = Polar(),
+    shape_factor: ShapeFactor = "keller",
+    weight_decay: NonNegative = 0.0,
+    mask: Any = None,
+) -> GradientTransformation:
+    r"""NorMuon: Muon with a second moment for each output of a matrix.
+
+    $u_t = s \frac{r(o_t)}{r(n_t) + \epsilon}\,n_t$, $n_t = o_t / (\sqrt{v_t} + \epsilon)$ with the
+    orthogonal update $o_t$ of :func:`muon`, $v_t$ the average of $o_t^2$ over inputs and steps, and
+    the root mean square $r$ of a matrix.
+
+    :func:`trace`, :func:`orthogonalize`, :func:`averaged_over`, :func:`scale_by_shape`.
+
+    Args:
+        learning_rate, matrices, others: as in :func:`muon`.
+        momentum: $\mu$, decay of the sum of gradients.
+        b2: $\beta_2$, decay of the second moments.
+        eps: $\epsilon$, outside the root, and in the size that is divided by.
+        nesterov, polar, shape_factor, weight_decay, mask: as in :func:`muon`. The paper has no
+            Nesterov momentum, and gives every update a root mean square of 0.2, which is about
+            what `shape_factor="moonshot"` does; the defaults are those of the authors' program.
+
+    Returns:
+        A transformation whose state holds for each matrix one buffer and one number for each of
+        its outputs, and what `others` keeps.
+
+    Raises:
+        ValueError: as :func:`muon`.
+
+    References:
+        Li et al. 2025, NorMuon: Making Muon more efficient and scalable, arXiv:2510.05491.
+
+    >>> import gdtx, jax.numpy as jnp
+    >>> tx = gdtx.normuon(0.1, True)
+    >>> g = jnp.array([[1.0, 2.0, 0.0], [0.0, 1.0, 9.0]])
+    >>> u, state = tx.update(g, tx.init(g), g)
+    >>> jnp.linalg.norm(u, axis=0).round(2)  # all outputs move as far at first
+    Array([0.07, 0.07, 0.07], dtype=float32)
+    """
+    axes = among_matrices(matrices, "matrices")
+    size = chain(square(), averaged_over(identity(), "io", axes), sqrt())
+    power = chain(square(), averaged_over(ema(b2), "i", axes), root(eps))
+    evened = join(divide, o=identity(), nu=power)
+    resized = join(_resized, n=identity(), own=chain(size, add(eps)), size=value_of("size"))
+    hidden = chain(
+        trace(momentum, nesterov),
+        orthogonalize(polar, axes),
+        let(chain(evened, resized), size=size),
+        scale_by_shape(shape_factor, axes),
+        add_decayed_weights(weight_decay, mask),
+        scale_by_learning_rate(learning_rate),
+    )
+    return with_named_matrices(hidden, matrices, others)
+
+
+def _resized(n: jax.Array, own: jax.Array, size: jax.Array) -> jax.Array:
+    """An update of this size in place of its own."""
+    return n * size / own
