@@ -43,22 +43,18 @@ def normuon(
 
     $u_t = s \frac{r(o_t)}{r(n_t) + \epsilon}\,n_t$, $n_t = o_t / (\sqrt{v_t} + \epsilon)$ with the
     orthogonal update $o_t$ of :func:`muon`, $v_t$ the average of $o_t^2$ over inputs and steps, and
-    the root mean square $r$ of a matrix.
-
-    :func:`trace`, :func:`orthogonalize`, :func:`averaged_over`, :func:`scale_by_shape`.
+    the root mean square $r$ of a matrix, both means by :func:`averaged_over`.
 
     Args:
-        learning_rate, matrices, others: as in :func:`muon`.
-        momentum: $\mu$, decay of the sum of gradients.
+        learning_rate, matrices, others, momentum: as in :func:`muon`.
         b2: $\beta_2$, decay of the second moments.
         eps: $\epsilon$, outside the root, and in the size that is divided by.
-        nesterov, polar, shape_factor, weight_decay, mask: as in :func:`muon`. The paper has no
-            Nesterov momentum, and gives every update a root mean square of 0.2, which is about
-            what `shape_factor="moonshot"` does; the defaults are those of the authors' program.
+        nesterov, polar, shape_factor, weight_decay, mask: as in :func:`muon`. Defaults are those
+            of the authors' program; the paper has no Nesterov momentum, and a root mean square of
+            0.2 for all updates, which is about `shape_factor="moonshot"`.
 
     Returns:
-        A transformation whose state holds for each matrix one buffer and one number for each of
-        its outputs, and what `others` keeps.
+        A transformation whose state holds one buffer per matrix and one number per output.
 
     Raises:
         ValueError: as :func:`muon`.
@@ -76,12 +72,12 @@ def normuon(
     axes = among_matrices(matrices, "matrices")
     size = chain(square(), averaged_over(identity(), "io", axes), sqrt())
     power = chain(square(), averaged_over(ema(b2), "i", axes), root(eps))
-    evened = join(divide, o=identity(), nu=power)
-    resized = join(_resized, n=identity(), own=chain(size, add(eps)), size=value_of("size"))
+    even = join(divide, o=identity(), nu=power)
+    same_size = join(_resized, n=identity(), own=chain(size, add(eps)), size=value_of("size"))
     hidden = chain(
         trace(momentum, nesterov),
         orthogonalize(polar, axes),
-        let(chain(evened, resized), size=size),
+        let(chain(even, same_size), size=size),
         scale_by_shape(shape_factor, axes),
         add_decayed_weights(weight_decay, mask),
         scale_by_learning_rate(learning_rate),
