@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 
 from ...core.calls.kinds import one_of
 from ...core.calls.types import TransformationLike
 from ...core.factory import transformation
+from ...core.numbers.norms import mean_within_range
 from ...core.numbers.numerics import cast, compute_dtype
 from ...core.transformation import GradientTransformation
 from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
-from ...core.trees.tree import PyTree, explicit_sharding, leaves_as
+from ...core.trees.spread import spread
+from ...core.trees.tree import PyTree, leaves_as
 from ...formula import Expression, Reader, apply, formula_of
 from .axes import axes_of, places_of
 
@@ -58,8 +59,8 @@ def averaged_over(
             x = cast(x, compute_dtype(x.dtype))
             if letters is None or not x.size:
                 return x
-            return jnp.mean(x, [place for each in over for place in places_of(letters, each)],
-                            keepdims=True)  # fmt: skip
+            places = [place for each in over for place in places_of(letters, each)]
+            return mean_within_range(x, tuple(places))
 
         letters = axes_of(axes, tree, "axes", like)
         return refilled(tree, map(mean, jax.tree.leaves(tree), letters))
@@ -74,11 +75,7 @@ def averaged_over(
         found, state = statistic.update(inside, state, None, **extra_args)
         kept = leaves_as(jax.tree.structure(inside), found, "the statistic", "the means")
         leaves, structure = jax.tree.flatten(updates)
-        spread = [
-            jnp.broadcast_to(x, u.shape, out_sharding=explicit_sharding(u))
-            for x, u in zip(kept, leaves, strict=True)
-        ]
-        return structure.unflatten(spread), state
+        return structure.unflatten(map(spread, kept, leaves)), state
 
     return GradientTransformation(unlike_params(init), update, statistic)
 
