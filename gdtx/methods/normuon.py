@@ -46,12 +46,15 @@ def normuon(
     the root mean square $r$ of a matrix, both means by :func:`averaged_over`.
 
     Args:
-        learning_rate, matrices, others, momentum: as in :func:`muon`.
+        learning_rate: $\eta$ of the matrices, a number, an array or a schedule.
+        matrices: which arrays are matrices, and their axes, see :func:`orthogonalize`.
+        others: transformation of all other parameters, its learning rate its own.
+        momentum: $\mu$, decay of the sum of gradients.
         b2: $\beta_2$, decay of the second moments.
         eps: $\epsilon$, outside the root, and in the size that is divided by.
-        nesterov, polar, shape_factor, weight_decay, mask: as in :func:`muon`. Defaults are those
-            of the authors' program; the paper has no Nesterov momentum, and a root mean square of
-            0.2 for all updates, which is about `shape_factor="moonshot"`.
+        nesterov, polar, shape_factor: of Muon's step, see :func:`muon`. The paper has no Nesterov
+            momentum, and updates of a root mean square of 0.2, about those of `"moonshot"`.
+        weight_decay, mask: $\lambda$ of the matrices, times the rate, and of which of them.
 
     Returns:
         A transformation whose state holds one buffer per matrix and one number per output.
