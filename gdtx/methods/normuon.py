@@ -47,10 +47,8 @@ def normuon(
 
     Args:
         learning_rate: $\eta$ of the matrices, a number, an array or a schedule.
-        matrices: which arrays are matrices, and their axes, see :func:`orthogonalize`.
-        others: transformation of all other parameters, its learning rate its own.
-        momentum: $\mu$, decay of the sum of gradients.
-        b2: $\beta_2$, decay of the second moments.
+        matrices, others: which arrays are matrices of which axes, and what all others train by.
+        momentum, b2: $\mu$, $\beta_2$, decays of the sum of gradients and the second moments.
         eps: $\epsilon$, outside the root, and in the size that is divided by.
         nesterov, polar, shape_factor: of Muon's step, see :func:`muon`. The paper has no Nesterov
             momentum, and updates of a root mean square of 0.2, about those of `"moonshot"`.
@@ -68,8 +66,7 @@ def normuon(
     >>> import gdtx, jax.numpy as jnp
     >>> tx = gdtx.normuon(0.1, True)
     >>> g = jnp.array([[1.0, 2.0, 0.0], [0.0, 1.0, 9.0]])
-    >>> u, state = tx.update(g, tx.init(g), g)
-    >>> jnp.linalg.norm(u, axis=0).round(2)  # all outputs move as far at first
+    >>> jnp.linalg.norm(tx.update(g, tx.init(g), g)[0], axis=0).round(2)  # all outputs as far
     Array([0.07, 0.07, 0.07], dtype=float32)
     """
     axes = among_matrices(matrices, "matrices")
