@@ -111,6 +111,7 @@ def test_the_page_has_every_section():
     assert [name for name in MODULES if f"{{include}} recipes/{name}.md" not in page] == []
 
 
+@pytest.mark.first(12)
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.recipe} {row.theirs}" for row in ROWS])
 def test_pytorch_optimizer(x64, row):
     theirs = of_peer(row)
