@@ -30,6 +30,7 @@ from .core.calls.kinds import LengthThreshold as LengthThreshold
 from .core.calls.kinds import NonNegative as NonNegative
 from .core.calls.kinds import ParamsFunction as ParamsFunction
 from .core.calls.kinds import PathOfNumber as PathOfNumber
+from .core.calls.kinds import Patterns as Patterns
 from .core.calls.kinds import Positive as Positive
 from .core.calls.kinds import PositiveCount as PositiveCount
 from .core.calls.kinds import Scalar as Scalar

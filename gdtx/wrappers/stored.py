@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ..core.calls.functions import is_function
-from ..core.calls.kinds import Count, Kind, PositiveCount, Seed
+from ..core.calls.kinds import Count, Patterns, PositiveCount, Seed
 from ..core.calls.types import TransformationLike
 from ..core.errors import fail
 from ..core.factory import transformation
@@ -20,7 +20,6 @@ from ..core.numbers.values import is_zero
 from ..core.states import with_parts
 from ..core.transformation import GradientTransformation
 from ..core.trees.boxes import is_box
-from ..core.trees.choice import is_patterns
 from ..core.trees.copies import unlike_params
 from ..core.trees.eight_bits import (
     EightBits,
@@ -35,11 +34,6 @@ from ..core.trees.paths import leaf_paths, listed, matches
 from ..core.trees.short import in_short
 from ..core.trees.tree import PyTree, scalar_like
 from ..formula import Expression, Reader, formula_of
-
-Patterns = Annotated[
-    Sequence[str],
-    Kind("a list of patterns of paths, as ['**/nu/**']", is_patterns, convert=tuple),
-]
 
 
 @in_short

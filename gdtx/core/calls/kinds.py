@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -115,6 +115,14 @@ FloatDType = Annotated[
 ]
 PATH_OF_NUMBER = Kind("the path of a hyperparameter", lambda x: isinstance(x, str))
 PathOfNumber = Annotated[str, PATH_OF_NUMBER]
+Patterns = Annotated[
+    Sequence[str],
+    Kind(
+        "a list of patterns of paths, as ['**/nu/**']",
+        lambda x: type(x) in (list, tuple) and all(isinstance(item, str) for item in x),
+        convert=tuple,
+    ),
+]
 
 
 def function(arguments: str, takes: int) -> Kind:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ...core.calls.kinds import Kind, TwoArraysFunction
+from ...core.calls.kinds import Patterns, TwoArraysFunction
 from ...core.calls.types import TransformationLike
 from ...core.emitted import emitted_last
 from ...core.factory import transformation
 from ...core.numbers.numerics import increment
 from ...core.rules import identity
 from ...core.transformation import GradientTransformation
-from ...core.trees.choice import is_patterns
 from ...core.trees.layout import holding
 from ...core.trees.paths import leaf_paths, matched
 from ...core.trees.short import in_short
@@ -62,11 +60,6 @@ class EigenbasisState(NamedTuple):
     basis: Factors
 
 
-_Patterns = Annotated[
-    Sequence[str], Kind("a list of patterns of paths, such as ['mu/**']", is_patterns)
-]
-
-
 @transformation(exact=("statistic",))
 def in_eigenbasis(
     inner: TransformationLike,
@@ -76,7 +69,7 @@ def in_eigenbasis(
     direction: TransformationLike | None = None,
     merge: TwoArraysFunction | None = None,
     values: TransformationLike | None = None,
-    rotated: _Patterns = (),
+    rotated: Patterns = (),
 ) -> GradientTransformation:
     r"""Any elementwise transformation in the eigenbasis of second moments, and back.
 
