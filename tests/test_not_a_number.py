@@ -159,7 +159,7 @@ def test_what_is_finite_stays_finite(name):
 ARITHMETIC = {
     "recur", "accumulate", "chain", "join", "feedback", "let", "graft", "bias_correction",
     "blockwise", "centralize", "difference", "running_cover", "running_sum", "square", "trace",
-    "scheduled_bias_correction", "variance", "sqrt", "root", "second_moment",
+    "scheduled_bias_correction", "variance", "sqrt", "root", "second_moment", "join_trees",
 }  # fmt: skip
 BEYOND = {
     "accumulate_gradients": "sums",

@@ -14,7 +14,7 @@ from .errors import calling, running
 from .factory import transformation
 from .rules import each_leaf, leaves_like
 from .transformation import GradientTransformation
-from .trees.tree import PyTree, leaves_as
+from .trees.tree import PyTree, leaves_as, widened
 
 
 @transformation(quiet=True)
@@ -22,8 +22,8 @@ def join_trees(merge: Function, **branches: TransformationLike) -> GradientTrans
     r"""Give the same updates to every branch and merge what they make of them, as whole trees.
 
     Args:
-        merge: function of as many trees as there are branches, in their order, that returns a tree
-            like the updates.
+        merge: function of as many trees as there are branches, in their order, in at least
+            float32, that returns a tree like the updates.
         **branches: transformations by name.
 
     Returns:
@@ -45,7 +45,7 @@ def join_trees(merge: Function, **branches: TransformationLike) -> GradientTrans
 
     def merged(updates: PyTree, *outputs: PyTree) -> PyTree:
         with calling("merge"):
-            result = merge(*outputs)
+            result = merge(*map(widened, outputs))
         return jax.tree.structure(updates).unflatten(leaves_like(updates, result))
 
     return joined(branches, merged)

@@ -15,7 +15,7 @@ from .factory import transformation
 from .numbers.numerics import cast, compute_dtype, narrow
 from .transformation import GradientTransformation
 from .trees.boxes import refilled
-from .trees.tree import PyTree, check_params, check_shapes, leaf_path, leaves_as
+from .trees.tree import PyTree, check_params, check_shapes, leaf_path, leaves_as, widened
 
 
 @transformation(quiet=True)
@@ -66,7 +66,7 @@ def treewise(
 
     Args:
         f: function of the updates that returns a tree of the same structure. If it names `params`,
-            it is given the parameters too.
+            it is given the parameters too, both in at least float32.
 
     Raises:
         ValueError: from `update`, if what the function returns is no tree like the updates, or if
@@ -86,7 +86,7 @@ def treewise(
         updates = structure.unflatten(leaves)
         given = {name: structure.unflatten(beside(updates, params)) for name in seen}
         with calling("f"):
-            result = f(updates, **given)
+            result = f(widened(updates), **widened(given)) if given else f(updates)
         return leaves_like(updates, result)
 
     return _stateless(rule)

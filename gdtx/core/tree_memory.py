@@ -11,13 +11,21 @@ from .calls.functions import is_function, names_after_first, with_arguments
 from .calls.kinds import Function
 from .errors import call_with, calling, fail, summarize
 from .factory import transformation
-from .numbers.numerics import cast, compute_dtype, increment, narrow, seen_by_rules
+from .numbers.numerics import compute_dtype, increment, narrow, seen_by_rules
 from .numbers.values import is_array
 from .rules import needed
 from .transformation import GradientTransformation
 from .trees.layout import holding
 from .trees.short import in_short
-from .trees.tree import PyTree, check_shapes, leaves_as, placed_as, scalar_like, statistic_like
+from .trees.tree import (
+    PyTree,
+    check_shapes,
+    leaves_as,
+    placed_as,
+    scalar_like,
+    statistic_like,
+    widened,
+)
 
 
 @in_short
@@ -90,7 +98,7 @@ def recur_tree(rule: Function, **initial: Any) -> GradientTransformation:
                 fail(TypeError, f"the rule names {name!r}, and there is none: name it in "
                      f"let(..., {name}=...) or {call_with(name)}")  # fmt: skip
         with calling("the rule"):
-            returned = rule(_wide(updates), **_wide(state.buffers), **_wide(beside))
+            returned = rule(widened(updates), **widened(state.buffers), **widened(beside))
         out, new = _checked(returned, updates, state.buffers)
         return out, TreeRecurState(step, new)
 
@@ -102,7 +110,7 @@ def _first(name: str, value: Any, params: PyTree) -> PyTree:
     """A buffer of the state's own: parameters and state may both be donated."""
     if is_function(value):
         with calling(name):
-            tree = value(_wide(params))
+            tree = value(widened(params))
         if jax.tree.structure(tree) == jax.tree.structure(params):
             return jax.tree.map(lambda p, x: placed_as(p, _own(x)), params, tree)
         return jax.tree.map(lambda x: statistic_like(params, x, _own(x).dtype), tree)
@@ -115,16 +123,6 @@ def _first(name: str, value: Any, params: PyTree) -> PyTree:
 
 def _own(x: Any) -> jax.Array:
     return jnp.array(x, compute_dtype(jnp.result_type(x)), copy=True)
-
-
-def _wide(tree: PyTree) -> PyTree:
-    """The tree with its floating-point and complex arrays in at least float32."""
-
-    def wide(x: Any) -> Any:
-        is_inexact = is_array(x) and jnp.issubdtype(x.dtype, jnp.inexact)
-        return cast(jnp.asarray(x), compute_dtype(x.dtype)) if is_inexact else x
-
-    return jax.tree.map(wide, tree)
 
 
 def _checked(returned: Any, updates: PyTree, buffers: dict[str, PyTree]) -> tuple[Any, Any]:

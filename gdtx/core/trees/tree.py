@@ -215,6 +215,16 @@ def in_jax(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, tree)
 
 
+def widened(tree: PyTree) -> PyTree:
+    """The tree with its floating-point and complex arrays in at least float32."""
+
+    def wide(x: Any) -> Any:
+        is_inexact = is_array(x) and jnp.issubdtype(x.dtype, jnp.inexact)
+        return jnp.asarray(x, compute_dtype(x.dtype)) if is_inexact else x
+
+    return jax.tree.map(wide, tree)
+
+
 def wide_copy(params: PyTree) -> PyTree:
     """The parameters again in at least float32, in buffers of their own: both may be donated."""
     return jax.tree.map(lambda p: jnp.array(p, compute_dtype(p.dtype), copy=True), params)
