@@ -20,6 +20,7 @@ from .public.curvature import *
 from .public.hyperparameters import *
 from .public.reading import *
 from .public.experiments import *
+from .public.configuration import *
 from .public.kinds import *
 from .public import GROUPS as _GROUPS
 from .public import contents as _contents

@@ -163,6 +163,7 @@ KINDS = {
         "scale_by_dog": gdtx.scale_by_dog(per="array", reps_rel=0.01),
         "scale_by_factored_rms": gdtx.scale_by_factored_rms(min_dim_size_to_factor=2),
         "scale_by_lars": gdtx.scale_by_lars(0.1, MASK),
+        "scale_by_layer_decay": gdtx.scale_by_layer_decay(0.5, ["w"]),
         "scale_by_learning_rate": gdtx.scale_by_learning_rate(0.1),
         "scale_by_lion": gdtx.scale_by_lion(),
         "scale_by_nadam": gdtx.scale_by_nadam(),

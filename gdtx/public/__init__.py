@@ -2,6 +2,7 @@
 
 from . import (
     algebra,
+    configuration,
     curvature,
     experiments,
     hyperparameters,
@@ -27,5 +28,6 @@ GROUPS = (
     hyperparameters,
     reading,
     experiments,
+    configuration,
     kinds,
 )

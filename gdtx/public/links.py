@@ -27,6 +27,7 @@ from ..links.fraction import root as root
 from ..links.fraction import second_moment as second_moment
 from ..links.from_first import ema_from_first as ema_from_first
 from ..links.growth import clip_by_growth as clip_by_growth
+from ..links.layers import scale_by_layer_decay as scale_by_layer_decay
 from ..links.merges import arctan2 as arctan2
 from ..links.merges import cautious as cautious
 from ..links.merges import hyperball as hyperball
