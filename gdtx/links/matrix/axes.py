@@ -116,11 +116,7 @@ def as_matrices(x: jax.Array, axes: str) -> jax.Array:
 def from_matrices(stack: jax.Array, shape: tuple[int, ...], axes: str) -> jax.Array:
     """The array of this shape that :func:`as_matrices` took apart."""
     n_in, n_out = fans(shape, axes)
-    order = axis_order(axes)
-    stack = jnp.swapaxes(stack, 1, 2) if n_in > n_out else stack
-    return jnp.transpose(
-        stack.reshape([shape[i] for i in order]), [order.index(i) for i in range(len(order))]
-    )
+    return in_order_of(axes, jnp.swapaxes(stack, 1, 2) if n_in > n_out else stack, shape)
 
 
 def _is_value(value: Any) -> bool:
@@ -147,3 +143,11 @@ def places_of(axes: str, letter: str) -> list[int]:
 def axis_order(axes: str) -> list[int]:
     """The axes of a batch first, then those of the inputs, then those of the outputs."""
     return [*places_of(axes, "b"), *places_of(axes, "i"), *places_of(axes, "o")]
+
+
+def in_order_of(axes: str, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The array of this shape whose axes :func:`axis_order` has ordered."""
+    order = axis_order(axes)
+    return jnp.transpose(
+        x.reshape([shape[i] for i in order]), [order.index(i) for i in range(len(order))]
+    )

@@ -20,7 +20,7 @@ from ...core.trees.sharding import (
 )
 from ...core.trees.tree import PyTree
 from ...linalg.products import product
-from .axes import axes_of, axis_order, fans
+from .axes import axes_of, axis_order, fans, in_order_of
 
 
 class Image(NamedTuple):
@@ -62,9 +62,7 @@ class Image(NamedTuple):
 
     def array(self, matrices: jax.Array) -> jax.Array:
         """What :func:`matrices` took apart."""
-        order = axis_order(self.axes)
-        x = self.turned(matrices).reshape([self.shape[i] for i in order])
-        return jnp.transpose(x, [order.index(i) for i in range(len(order))])
+        return in_order_of(self.axes, self.turned(matrices), self.shape)
 
     def turned(self, x: jax.Array) -> jax.Array:
         """From rows and columns to inputs and outputs, or from these to those."""

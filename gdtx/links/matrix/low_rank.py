@@ -114,7 +114,7 @@ def scale_by_dion(
         share = product(adjoint(left), total)
         kept_on = total - (1 - decay) * product(left, share)
         power, size = scaled_norms(share, -1)
-        rows = share * power / (size + eps * power)
+        rows = share * power / (eps * power + size)
         out = checked_result(image.array(product(left, rows)), u, total.dtype)
         return out, cast(image.array(kept_on), kept.dtype), cast(image.turned(rows), right.dtype)
 
