@@ -129,9 +129,10 @@ def backtracking_linesearch(
         has_step = found.end == SearchEnd.FOUND
         step = jnp.where(has_step, found.step, 0)
         new = along.moved(step, updates)
+        there = jnp.where(has_step, found.value, start.value)
         return new, BacktrackingLinesearchState(
             learning_rate=step.astype(last.dtype),
-            value=jnp.where(has_step, found.value, start.value).astype(state.value.dtype),
+            value=along.value_after(step, there, new).astype(state.value.dtype),
             num_linesearch_steps=found.tried,
             decrease_error=found.error.astype(state.decrease_error.dtype),
             end=found.end,

@@ -46,6 +46,15 @@ class Line(NamedTuple):
             wide = [x - p for x, p in zip(there, params, strict=True)]
         return structure.unflatten(real_like(x, d) for x, d in zip(wide, leaves, strict=True))
 
+    def value_after(self, step: jax.Array, value: jax.Array, update: PyTree) -> jax.Array:
+        """The value where the update leads; infinite, as before the first, if it is not known:
+        without a step, from a start beyond its bounds to those."""
+        if self.project is None:
+            return value
+        has_moved = [jnp.any(u != 0) for u in jax.tree.leaves(update)]
+        is_known = (step > 0) | ~jnp.any(jnp.array(has_moved))
+        return jnp.where(is_known, value, jnp.inf)
+
     def value_at(self, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The value there, and what a straight line of the first slope would have gained."""
         update = self.moved(step)

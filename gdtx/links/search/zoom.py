@@ -153,7 +153,7 @@ def zoom_linesearch(
         new = along.moved(step, updates)
         return new, ZoomLinesearchState(
             learning_rate=step.astype(last.dtype),
-            value=found.best.value.astype(state.value.dtype),
+            value=along.value_after(step, found.best.value, new).astype(state.value.dtype),
             grad=jax.tree.map(lambda g, old: g.astype(old.dtype), gradient, state.grad),
             num_linesearch_steps=found.tried,
             decrease_error=found.decrease_error.astype(state.decrease_error.dtype),
