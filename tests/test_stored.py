@@ -153,6 +153,14 @@ def test_a_link_of_ones_own_may_say_that_it_is_exact():
     assert stored_paths(tx) == {"b.value"}
 
 
+def test_what_starts_from_the_parameters_is_not():
+    def pulled(u, start, mean, step):
+        return u - start, {"start": start, "mean": 0.9 * mean + 0.1 * u}
+
+    tx = small(gdtx.recur(pulled, start=lambda p: p, mean=0.0))
+    assert stored_paths(tx) == {"mean"}
+
+
 def test_patterns_keep_what_they_match():
     tx = gdtx.adam(0.1)
     assert stored_paths(small(tx, ["**/nu/**"])) == {"0.mu.0.value"}
@@ -392,17 +400,21 @@ def test_codes_and_exponents_are_sharded_as_the_array(place, axis_type):
     with set_mesh(mesh) if axis_type == AxisType.Explicit else contextlib.nullcontext():
         placed = jax.device_put(w, NamedSharding(mesh, spec))
         got, states = steps(placed)
+    # Inside of a program of the user's, jax 0.7 cuts what has blocks on two devices as it likes.
+    is_old = jax.__version_info__ < (0, 8)
+    is_left_to_old_jax = place == "columns" and axis_type == AxisType.Auto and is_old
     # A program that rounds another way may come to the next level once.
     assert np.isclose(got["w"], want["w"], rtol=1e-5).mean() > 0.999
     for state in states:
         kept = state.inner[0].buffers["value"]["w"]
         assert kept.codes.sharding.is_equivalent_to(NamedSharding(mesh, spec), 2)
-        assert kept.exponents.sharding.is_equivalent_to(NamedSharding(mesh, along), 2)
+        if not is_left_to_old_jax:
+            assert kept.exponents.sharding.is_equivalent_to(NamedSharding(mesh, along), 2)
     table = gdtx.state_table(tx, {"w": placed})
     rows = {row.leaf: row.sharding for row in table.rows}
     assert rows["['w'].codes"].is_equivalent_to(NamedSharding(mesh, spec), 2)
     assert rows["['w'].exponents"].is_equivalent_to(NamedSharding(mesh, along), 2)
-    assert update._cache_size() == 2  # unsharded, and sharded: once
+    assert update._cache_size() == 2 + is_left_to_old_jax  # unsharded, and sharded: once
 
 
 def test_donated_states_are_written_in_place():

@@ -134,11 +134,13 @@ def stored(
         updates: PyTree, state: StoredState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, StoredState]:
         step = increment(state.step)
-        decoded = _outside(lambda node: map_stored(restored, node), state.inner)
+        decoded = map_stored(restored, state.inner)
         updates, new = inner.update(updates, decoded, params, **extra_args)
         number = iter(range(2**32))
 
-        def coded(old: EightBits, x: PyTree) -> PyTree:
+        def coded(old: Any, x: PyTree) -> PyTree:
+            if not is_stored(old):
+                return x
             salt = salted(seed, next(number), step)
 
             def one(codes: jax.Array, x: jax.Array) -> Any:
@@ -148,7 +150,7 @@ def stored(
             first = jax.tree.leaves(nodes, is_leaf=is_stored)[0]
             return EightBits(jax.tree.map(lambda _: first.codes, old.codes), first.exponents)
 
-        return updates, StoredState(step, _outside(coded, state.inner, new))
+        return updates, StoredState(step, jax.tree.map(coded, state.inner, new, is_leaf=is_stored))
 
     return GradientTransformation(unlike_params(init), update, holding(StoredState, inner=inner))
 
@@ -156,18 +158,6 @@ def stored(
 @formula_of(stored)
 def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expression:
     return reader.read(inner, u)  # it changes how numbers are kept, and not the formula
-
-
-def _outside(f: Callable[..., PyTree], tree: PyTree, *others: PyTree) -> PyTree:
-    """The tree with what `f` makes of arrays in eight bits, but for those of another `stored`."""
-
-    def mapped(node: Any, *nodes: Any) -> Any:
-        return f(node, *nodes) if is_stored(node) else (nodes or [node])[0]
-
-    def is_leaf(node: Any) -> bool:
-        return is_stored(node) or isinstance(node, StoredState)
-
-    return jax.tree.map(mapped, tree, *others, is_leaf=is_leaf)
 
 
 def _with_averages(
