@@ -48,7 +48,9 @@ def describe(
         - `step`, the number of updates done, as :func:`count_steps`, where the state counts them;
         - what states report of themselves: `skipped` and `consecutive_skipped` (:func:`skip_when`),
           `micro_step` (:func:`accumulate_gradients`), `norm_in`, `norm_out` and `clip_rate`
-          (:func:`remember`), `plateau_scale` (:func:`reduce_on_plateau`). Where several report the
+          (:func:`remember`), `plateau_scale` (:func:`reduce_on_plateau`), `step_size`,
+          `search_steps`, `search_end` and the errors of a line search (:func:`zoom_linesearch`),
+          `pairs` and `pairs_skipped` (:func:`scale_by_lbfgs`). Where several report the
           same, the path of each comes first: `"0.clip_rate"`;
         - `grad_norm`, `update_norm`, `param_norm`: see :func:`global_norm`. Without `grads`, the
           first is what came into the first :func:`remember`, if there is one;
