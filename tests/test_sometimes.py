@@ -274,9 +274,8 @@ def test_state_follows_eight_devices():
     placed = NamedSharding(mesh, PartitionSpec("x"))
     params = jax.device_put(jnp.ones((8, 2)), placed)
     tx = gdtx.chain(every(2, gdtx.ema(0.9), otherwise="last"), when("flag", gdtx.adam(0.1)))
-    with jax.set_mesh(mesh):
-        state = tx.init(params)
-        updates, new = jax.jit(tx.update)(params, state, params, flag=jnp.bool_(True))
+    state = tx.init(params)
+    updates, new = jax.jit(tx.update)(params, state, params, flag=jnp.bool_(True))
     assert updates.sharding.is_equivalent_to(placed, 2)
     for before, after in zip(*map(jax.tree.leaves, (state, new)), strict=True):
         assert after.sharding.is_equivalent_to(before.sharding, before.ndim)

@@ -83,7 +83,7 @@ def test_pytorch_optimizer(x64):
             np.testing.assert_allclose(ours[key][t - 1], p.detach().numpy(), rtol=1e-12)
 
 
-def test_a_function_is_run_on_the_steps_that_need_it():
+def test_a_function_is_run_on_the_steps_that_need_it(x64):
     ran = []
 
     def lazily(hessian):
@@ -96,7 +96,7 @@ def test_a_function_is_run_on_the_steps_that_need_it():
     tx = gdtx.sophia(0.1, **SETTINGS)
     at_once, lazy = path(tx), jax.block_until_ready(path(tx, of=lazily))
     jax.effects_barrier()
-    assert_close(lazy, at_once, 1e-6)
+    assert_close(lazy, at_once, 1e-9)
     assert len(ran) == len(range(0, STEPS, 4))
 
 
@@ -197,10 +197,7 @@ def test_estimates_follow_eight_devices():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
     placed = NamedSharding(mesh, PartitionSpec("x"))
     params = jax.device_put(jnp.ones((8, 2)), placed)
-    with jax.set_mesh(mesh):
-        estimate = jax.jit(partial(gdtx.hutchinson, lambda p: (p**2).sum()))(
-            params, jax.random.key(0)
-        )
+    estimate = jax.jit(partial(gdtx.hutchinson, lambda p: (p**2).sum()))(params, jax.random.key(0))
     assert estimate.sharding.is_equivalent_to(placed, 2)
     np.testing.assert_array_equal(estimate, 2.0)
 
