@@ -197,7 +197,10 @@ def test_estimates_follow_eight_devices():
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
     placed = NamedSharding(mesh, PartitionSpec("x"))
     params = jax.device_put(jnp.ones((8, 2)), placed)
-    estimate = jax.jit(partial(gdtx.hutchinson, lambda p: (p**2).sum()))(params, jax.random.key(0))
+    set_mesh = jax.set_mesh if hasattr(jax, "set_mesh") else jax.sharding.use_mesh
+    with set_mesh(mesh):
+        run = jax.jit(partial(gdtx.hutchinson, lambda p: (p**2).sum()))
+        estimate = run(params, jax.random.key(0))
     assert estimate.sharding.is_equivalent_to(placed, 2)
     np.testing.assert_array_equal(estimate, 2.0)
 
