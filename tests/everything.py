@@ -276,6 +276,7 @@ KINDS = {
         "nadam": gdtx.nadam(0.1, momentum_decay=0.004),
         "nadamw": gdtx.nadamw(0.1),
         "normuon": gdtx.normuon(0.1, MASK, INNER),
+        "novograd": gdtx.novograd(0.1),
         "psgd": gdtx.psgd(0.1, weight_decay=0.1, mask=MASK),
         "prodigy": gdtx.prodigy(estim_lr0=1e-2),
         "radam": gdtx.radam(0.1),
@@ -363,6 +364,7 @@ METHODS = {
         "adopt", 2, b2=0.99, use_clipping=False, weight_decay=0.1, is_complex=False
     ),
     "mars": method("mars", 3, gamma=0.1, weight_decay=0.1),
+    "novograd": method("novograd", None, weight_decay=0.1),
     "adafactor": method("adafactor", 1),
     "adafactor, factored": method(
         "adafactor", None, min_dim_size_to_factor=2, momentum=0.9, weight_decay=0.01

@@ -147,7 +147,10 @@ def _correction(b1: Any, b2: Any, t: jax.Array) -> jax.Array:
 
 
 def _rate(learning_rate: Any, corrections: Any, step: Any) -> Any:
-    return learning_rate if corrections is None else learning_rate * _correction(*corrections, step)
+    if corrections is None:
+        return learning_rate
+    b1, b2 = corrections
+    return learning_rate * _correction(b1, b2, step)
 
 
 def _inner(one: PyTree, other: PyTree) -> jax.Array:

@@ -24,6 +24,7 @@ from ..methods.muon import muon as muon
 from ..methods.nadam import nadam as nadam
 from ..methods.nadam import nadamw as nadamw
 from ..methods.normuon import normuon as normuon
+from ..methods.novograd import novograd as novograd
 from ..methods.prodigy import prodigy as prodigy
 from ..methods.psgd import psgd as psgd
 from ..methods.radam import radam as radam

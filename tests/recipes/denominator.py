@@ -111,6 +111,17 @@ def padam(x, gradient):
 
 
 @per_array
+def novograd(x, gradient):
+    v = m = 0.0
+    for t in count(1):
+        g = gradient(x, t)
+        v = np.sum(g**2) if t == 1 else 0.25 * v + 0.75 * np.sum(g**2)
+        m = 0.9 * m + g / (np.sqrt(v) + 1e-6) + 1e-3 * x
+        x = x - 0.01 * m
+        yield x
+
+
+@per_array
 def adamod(x, gradient):
     m = v = s = 0.0
     for t in count(1):

@@ -124,6 +124,17 @@ def ldog(params, gradient):
         yield {key: step[key] for key, step in zip(alone, steps, strict=True)}
 
 
+def dowg(params, gradients):
+    start, farthest, v = params, 1e-4, 0.0
+    for t in count(1):
+        g = gradients(params, t)
+        gone = np.sqrt(sum(np.sum((x - start[key]) ** 2) for key, x in params.items()))
+        farthest = max(farthest, gone)
+        v += farthest**2 * sum(np.sum(each**2) for each in g.values())
+        params = {key: x - farthest**2 / np.sqrt(v) * g[key] for key, x in params.items()}
+        yield params
+
+
 def mechanic(params, gradient):
     return fed_back(oracles_recent.mechanize, params, gradient, inner=lambda g: -0.1 * g)
 
