@@ -46,7 +46,7 @@ def adopt(
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, what the root is at least.
         use_clipping: False does not clip, as in the paper's algorithm 1.
-        max_delta: $\delta_t$, a number or a schedule; None is the fourth root of the updates done
+        max_delta: $\delta$, a number or a schedule; None is the fourth root of the updates done
             before.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
         mask: which parameters decay, in any form of :func:`masked`; all by default.

@@ -51,9 +51,9 @@ def novograd(
         Training of Deep Networks, arXiv:1905.11286.
 
     >>> import gdtx, jax.numpy as jnp
-    >>> tx = gdtx.novograd(0.1)
-    >>> tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)), jnp.zeros(2))[0].round(3)
-    Array([-0.06,  0.08], dtype=float32)
+    >>> tx = gdtx.novograd(5.0)
+    >>> tx.update(jnp.array([3.0, -4.0]), tx.init(jnp.zeros(2)), jnp.zeros(2))[0].round(2)
+    Array([-3.,  4.], dtype=float32)
     """
     size = reduced(chain(square(), ema_from_first(b2)), global_norm)
     return chain(

@@ -125,7 +125,7 @@ def ldog(params, gradient):
 
 
 def dowg(params, gradients):
-    start, farthest, v = params, 1e-4, 0.0
+    start, farthest, v = params, 1e-14, 0.0
     for t in count(1):
         g = gradients(params, t)
         gone = np.sqrt(sum(np.sum((x - start[key]) ** 2) for key, x in params.items()))
