@@ -61,7 +61,7 @@ def transformer(width: int = 64, length: int = 48, layers: int = 2, heads: int =
     """Predict the next byte of the topics of Python's manual."""
     from pydoc_data.topics import topics
 
-    text = np.frombuffer("\n".join(map(topics.get, sorted(topics))).encode(), np.uint8)
+    text = np.frombuffer("\n".join(topics[name] for name in sorted(topics)).encode(), np.uint8)
     text = jnp.asarray(np.minimum(text, 127))
     split = len(text) * 9 // 10
 
@@ -73,7 +73,7 @@ def transformer(width: int = 64, length: int = 48, layers: int = 2, heads: int =
         keys = jax.random.split(key, len(sizes))
         scales = {"embedding": 1.0, "place": 0.3}
         return {
-            name: jax.random.normal(k, size) * scales.get(name, size[0] ** -0.5)
+            name: jax.random.normal(k, size) * (scales[name] if name in scales else size[0] ** -0.5)
             for k, (name, size) in zip(keys, sizes.items(), strict=True)
         }
 
