@@ -15,8 +15,11 @@ from .outermost import nested
 from .random import randomized
 from .rules import elementwise, treewise, with_params
 from .transformation import GradientTransformation
+from .tree_memory import recur_tree
 
-_makers = (elementwise, with_params, treewise, accumulate, recur, counted, randomized)
+_makers = (
+    elementwise, with_params, treewise, accumulate, recur, recur_tree, counted, randomized
+)  # fmt: skip
 
 
 def expand(tx: GradientTransformation, depth: int | None = 1) -> GradientTransformation:

@@ -15,6 +15,7 @@ from ..core.random import randomized
 from ..core.rules import elementwise, identity, set_to_zero, treewise, with_params
 from ..core.select import masked, partition
 from ..core.transformation import GradientTransformation
+from ..core.tree_memory import recur_tree
 from .expression import Apply, Expression, Symbol, apply, expression, is_apply, total
 from .notation import escaped, remembered, word
 from .reader import MEMORY, PARAMETERS, Reader, formula_of
@@ -47,6 +48,11 @@ def _(u: Expression, reader: Reader, f: Any) -> Expression:
 def _(u: Expression, reader: Reader, f: Any) -> Expression:
     seen = [PARAMETERS for _ in named_by(f, "params")]
     return reader.merged(reader.origin or f, f, u, *seen)
+
+
+@formula_of(recur_tree)
+def _(u: Expression, reader: Reader, rule: Any) -> Expression:
+    return opaque(reader.origin or rule, u)
 
 
 @formula_of(randomized)
