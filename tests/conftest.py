@@ -38,7 +38,7 @@ def pytest_report_header(config):
     """Of all quick tests, which is what the README says to run."""
     is_all = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if is_all and config.option.markexpr == "not slow":
-        return "duration: about 6 minutes on two cores (with -n 2), in less than 3 GB a process"
+        return "duration: about 7 minutes on two cores (with -n 2), in less than 3 GB a process"
     return None
 
 

@@ -137,6 +137,8 @@ BY_NAME = {
     "what": OF_LEAVES,
     "mask": OF_LEAVES,
     "trust_mask": OF_LEAVES,
+    "below": OF_LEAVES,
+    "stacked": OF_LEAVES,
     "labels": [3, "no such", {"w": "a"}, many_arguments, raises],
     "matrices": [3, "w", {"w": "io"}, many_arguments, raises],
     "axes": [3, "w", {"w": "iob"}, many_arguments, raises],

@@ -112,7 +112,7 @@ def test_table_text():
     params = {"w": jax.ShapeDtypeStruct((64, 10), jnp.float32), "b": jnp.zeros(10)}
     lines = str(gdtx.state_table(gdtx.sgd(0.1, momentum=0.9), params)).splitlines()
     assert lines == [
-        "sgd(learning_rate=0.1, momentum=0.9, nesterov=False)",
+        "sgd(learning_rate=0.1, momentum=0.9, nesterov=False, accumulator_dtype=None)",
         "",
         "buffer   leaf   shape     dtype    bytes  sharding",
         "0.value  ['b']  (10,)     float32     40  cpu:0",

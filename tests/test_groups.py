@@ -541,7 +541,8 @@ def test_expressions():
     tx = gdtx.freeze(gdtx.sgd(0.1), ["encoder/**"])
     assert repr(gdtx.expand(tx)) == (
         "partition(transforms={'frozen': set_to_zero(), 'trained': sgd(learning_rate=0.1, "
-        "momentum=None, nesterov=False)}, labels=[('encoder/**', 'frozen'), ('**', 'trained')])"
+        "momentum=None, nesterov=False, accumulator_dtype=None)}, "
+        "labels=[('encoder/**', 'frozen'), ('**', 'trained')])"
     )
     assert gdtx.tree(gdtx.partition({"a": gdtx.adam(0.1), "b": tx}, [("**/bias", "a")] * 4)) == (
         "partition(\n"
@@ -675,8 +676,8 @@ ERRORS = [
     bad("partition: transforms must be a dict of transformations by labels of one type, got 3",
         lambda: gdtx.partition(3, "a"), TypeError),
     bad("partition: transforms must be a dict of transformations by labels of one type, got {1: "
-        "sgd(learning_rate=0.1, momentum=None, nesterov=False), 'a': sgd(learning_rate=0.1, "
-        "momentum=None, nesterov=False)}",
+        "sgd(learning_rate=0.1, momentum=None, nesterov=False, accumulator_dtype=None), 'a': "
+        "sgd(learning_rate=0.1, momentum=None, nesterov=False, accumulator_dtype=None)}",
         lambda: gdtx.partition({1: SGD, "a": SGD}, "a"), TypeError),
     bad("partition: transforms['a'] must be a transformation (a pair of init and update), got the "
         "function adam: call it", lambda: gdtx.partition({"a": gdtx.adam}, "a"), TypeError),

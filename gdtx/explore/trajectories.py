@@ -123,7 +123,7 @@ def tuned(
     >>> from gdtx import explore
     >>> import gdtx
     >>> explore.tuned({"descent": gdtx.sgd(0.0)}, explore.quadratic(), 50, [0.001, 0.0625, 1.0])
-    {'descent': sgd(learning_rate=0.0625, momentum=None, nesterov=False)}
+    {'descent': sgd(learning_rate=0.0625, momentum=None, nesterov=False, accumulator_dtype=None)}
     """
     methods = _checked("tuned", transformations, steps)
     rates = np.asarray(learning_rates, float)

@@ -89,7 +89,7 @@ _of_many = {
         transforms tree_utils
     """,
     "use optax.{name}, which gdtx.chain takes and gdtx.interop.from_optax makes gdtx's own": """
-        flatten fromage novograd optimistic_adam
+        flatten fromage optimistic_adam
         per_example_global_norm_clip
         per_example_layer_norm_clip scale_by_distance_over_gradients
         scale_by_novograd scale_by_optimistic_gradient scale_by_param_block_norm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.calls.kinds import Decay, Fraction, NonNegative
+from ..core.calls.kinds import Decay, NonNegative
 from ..core.combine import chain, divide, join
 from ..core.factory import transformation
 from ..core.rules import identity
@@ -21,7 +21,7 @@ from ..links.reduced import reduced
 @transformation
 def novograd(
     learning_rate: NonNegative,
-    b1: Fraction = 0.9,
+    b1: Decay = 0.9,
     b2: Decay = 0.25,
     eps: NonNegative = 1e-6,
     eps_root: NonNegative = 0.0,
