@@ -20,7 +20,7 @@ def scale_by_ademamix(
     b1: Decay = 0.9,
     b2: Decay = 0.999,
     b3: Decay = 0.9999,
-    alpha: NonNegative = 5.0,
+    alpha: NonNegative = 6.0,
     eps: NonNegative = 1e-8,
     eps_root: NonNegative = 0.0,
 ) -> GradientTransformation:
@@ -33,6 +33,7 @@ def scale_by_ademamix(
         b1, b3: $\beta_1$ and $\beta_3$, decays of the fast average and of the slow one.
         b2: $\beta_2$, decay of the second moment.
         alpha: $\alpha$, weight of the slow average, 5 to 10; the paper brings it and $\beta_3$ up.
+            Optax's default, which is 5 in :func:`ademamix`.
         eps, eps_root: $\epsilon$ outside the root and $\epsilon_{root}$ inside.
 
     Returns:
