@@ -66,7 +66,7 @@ _calls = {
     "adaptive_grad_clip": "adaptive_grad_clip(0.1)",
     "add": "add(1.0)",
     "add_noise": "add_noise(0.5, 0.55)",
-    "averaged_over": "averaged_over(ema(0.9), axes=['w'])",
+    "averaged_over": 'averaged_over(ema(0.9), axes=["w"])',
     "average": "average(sgd(0.1), decay=0.9)",
     "blockwise": "blockwise(normalize_by_global_norm(), Blocks(2))",
     "chain": "chain(clip_by_global_norm(1.0), adam(0.1))",
