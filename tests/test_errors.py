@@ -458,6 +458,8 @@ RETURNED = [
         init, accumulate(lambda u, a: a, initial=ones(2)), PARAMS),
     bad(TypeError, "feedback: the last link of the statistic must emit its buffer",
         update, feedback(multiply, chain(ema(0.9), scale(2.0)))),
+    bad(TypeError, "previous: a statistic that looks ahead (nesterov=True) keeps not what it emits",
+        update, gdtx.previous(trace(0.9, nesterov=True))),
     bad(TypeError, "feedback: the readout must be stateless, got trace(decay=0.9",
         update, feedback(multiply, running_sum(), trace(0.9))),
     bad(TypeError, "join: ... at least one branch", join, divide),

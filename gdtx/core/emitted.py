@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .errors import fail, summarize
-from .memory import CountedRecurState, RecurState
+from .memory import CountedRecurState, RecurState, accumulate
 from .states import parts
 from .transformation import GradientTransformation
 from .trees.tree import PyTree
@@ -18,6 +18,8 @@ def emitted_last(tx: GradientTransformation, state: PyTree) -> PyTree:
     Array([1., 1.], dtype=float32)
     """
     while isinstance(state, tuple):
+        if tx.factory is accumulate and tx.arguments["nesterov"]:
+            fail(TypeError, "a statistic that looks ahead (nesterov=True) keeps not what it emits")
         last = next(iter(parts(tx, state)[::-1]), None)
         if last is None or not (last.state is state or last.state is state[-1]):
             break
