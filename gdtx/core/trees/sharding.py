@@ -84,7 +84,7 @@ def reshard(x: jax.Array, where: MaybeSharding) -> jax.Array:
     """`x`, there."""
     if where is None:
         return x
-    if isinstance(where, NamedSharding) and _explicit(where):
+    if isinstance(where, NamedSharding) and _explicit(where) and isinstance(x, Tracer):
         return jax.sharding.reshard(x, where)
     return jax.device_put(x, where)
 

@@ -207,7 +207,9 @@ def is_scalar(value: Any) -> bool:
 
 def full_like(u: jax.Array, value: Any) -> jax.Array:
     """A scalar in the shape of an array, cut as that, in the real numbers that its rules see."""
-    return jnp.full_like(u, value, dtype=jnp.finfo(compute_dtype(u.dtype)).dtype)
+    # Not by `full_like`, which in jax 0.7 takes no value that varies over devices.
+    zeros = jnp.zeros_like(u, dtype=jnp.finfo(compute_dtype(u.dtype)).dtype)
+    return zeros + jnp.asarray(value).astype(zeros.dtype)
 
 
 def in_jax(tree: PyTree) -> PyTree:
