@@ -55,7 +55,8 @@ def pytest_runtest_teardown(item, nextitem):
 # the newest only.
 ONCE = {
     "test_arguments", "test_as_lenient_as_optax", "test_bad_inputs", "test_batch_size",
-    "test_benchmarks", "test_checkpoint", "test_curvature_latex", "test_effective", "test_errors", "test_examples",
+    "test_benchmarks", "test_checkpoint", "test_curvature_latex", "test_effective", "test_errors",
+    "test_examples",
     "test_expand", "test_explore", "test_hints", "test_kfac_benchmark", "test_kfac_defaults",
     "test_landscape", "test_large_batch", "test_latex", "test_matrix_benchmark",
     "test_matrix_latex", "test_minimize", "test_more_schedules", "test_moving_from_keras",
