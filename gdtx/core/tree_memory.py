@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .calls.functions import is_function, names_after_first, with_arguments
+from .calls.functions import (
+    accepts_arguments,
+    is_function,
+    names_after_first,
+    with_arguments,
+)
 from .calls.kinds import Function
 from .errors import call_with, calling, fail, summarize
 from .factory import transformation
@@ -70,7 +75,7 @@ def recur_tree(rule: Function, **initial: Any) -> GradientTransformation:
     Array(0.8, dtype=float32)
     """
     names = names_after_first(rule)
-    if names is None or not set(initial) <= set(names):
+    if not set(initial) <= set(names) or not accepts_arguments(rule, 1, *names):
         raise TypeError(
             f"recur_tree: rule must be a function of the updates and its buffers by name, "
             f"{', '.join(initial) or 'none'}, got {with_arguments(rule)}"

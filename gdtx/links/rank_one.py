@@ -17,7 +17,7 @@ from ..core.numbers.numerics import cast, compute_dtype
 from ..core.transformation import GradientTransformation
 from ..core.trees.short import in_short
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
-from .reduced import of_images
+from .reduced import by_array, of_images
 
 
 @in_short
@@ -93,7 +93,7 @@ def rank_one(
         least = jnp.minimum(jnp.minimum(row, tiny), jnp.minimum(col, tiny))
         return jnp.maximum(share * col, least)
 
-    return of_images(statistic, mean, estimate, of_updates=real_mean)
+    return of_images(statistic, by_array(mean), estimate, of_updates=by_array(real_mean))
 
 
 @formula_of(rank_one)

@@ -92,39 +92,54 @@ def reduced(
             raise LeafError(ValueError, f"has shape {u.shape}, {came}")
         return narrow(jnp.asarray(value), u.dtype)
 
-    return of_images(statistic, image, lambda u, kept: spread(kept, u))
+    return of_images(statistic, by_array(image), spread_back)
+
+
+def by_array(image: Callable[[jax.Array], Any]) -> Callable[[PyTree], list[Any]]:
+    """What a function makes of each array of a tree."""
+
+    def images(tree: PyTree) -> list[Any]:
+        leaves, structure = jax.tree.flatten(tree)
+        return walk(image, structure, leaves)
+
+    return images
+
+
+def spread_back(u: jax.Array, kept: jax.Array) -> jax.Array:
+    """What is emitted for an array where its image is smaller: each number for all it is of."""
+    return spread(kept, u)
 
 
 def of_images(
     statistic: Any,
-    image: Callable[[jax.Array], Any],
+    images: Callable[[PyTree], list[Any]],
     back: Callable[[jax.Array, Any], jax.Array],
-    of_updates: Callable[[jax.Array], Any] | None = None,
+    of_updates: Callable[[PyTree], list[Any]] | None = None,
 ) -> GradientTransformation:
-    """A statistic of what `image` makes of each array, an array or a tree of some.
+    """A statistic of an image of each array.
 
     Args:
+        images: function of a tree that returns for each of its arrays an array or a tree of some.
         back: what is emitted for an array, of that and of what the statistic emits for its image.
-        of_updates: `image` of the updates, where not all are taken.
+        of_updates: the images of the updates, where they are found otherwise.
     """
 
-    def images(tree: PyTree, image: Callable[[jax.Array], Any]) -> tuple[PyTree, list[Any]]:
-        leaves, structure = jax.tree.flatten(tree)
-        values = walk(image, structure, leaves)
+    def boxed(tree: PyTree, values: list[Any]) -> PyTree:
         # Names of a box are those of the axes of the array in it.
-        alike = {id(x) for x, u in zip(values, leaves, strict=True)
+        alike = {id(x) for x, u in zip(values, jax.tree.leaves(tree), strict=True)
                  if getattr(x, "shape", None) == u.shape}  # fmt: skip
-        return refilled(tree, values, lambda value: id(value) in alike), values
+        return refilled(tree, values, lambda value: id(value) in alike)
 
     def init(params: PyTree) -> PyTree:
-        return statistic.init(images(params, image)[0])
+        return statistic.init(boxed(params, images(params)))
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, PyTree]:
         check_params(updates, params)
         leaves, structure = jax.tree.flatten(updates)
-        inside, values = images(updates, of_updates or image)
+        values = (of_updates or images)(updates)
+        inside = boxed(updates, values)
         emitted, state = statistic.update(inside, state, None, **extra_args)
         found = leaves_as(jax.tree.structure(inside), emitted, "the statistic", "what is reduced")
         kept = jax.tree.structure(values).unflatten(found)

@@ -11,13 +11,13 @@ from jax.tree_util import keystr
 from ..core.calls.kinds import NonNegative, Positive, one_of
 from ..core.combine import chain
 from ..core.factory import transformation
-from ..core.numbers.norms import scaled_norm, unscaled
 from ..core.transformation import GradientTransformation
 from ..core.tree_memory import recur_tree
 from ..core.trees.copies import unlike_params
 from ..core.trees.tree import PyTree
 from ..formula import PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t
 from ..links.arithmetic import scale_by_learning_rate
+from ..links.clipping import global_norm
 from ..links.decay import add_decayed_weights
 
 _Per = Annotated[str, one_of("tree", "array")]
@@ -51,9 +51,9 @@ def scale_by_dog(
     def norms(tree: PyTree) -> Any:
         """The norm of all, or those of the arrays by path."""
         if per == "tree":
-            return unscaled(*scaled_norm(jax.tree.leaves(tree)))
+            return global_norm(tree)
         leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {keystr(path): unscaled(*scaled_norm([leaf])) for path, leaf in leaves}
+        return {keystr(path): global_norm(leaf) for path, leaf in leaves}
 
     def rule(g: PyTree, params: PyTree, start: PyTree, r: Any, G: Any) -> Any:  # noqa: N803
         r = jax.tree.map(jnp.maximum, r, norms(jax.tree.map(jnp.subtract, params, start)))

@@ -12,11 +12,12 @@ from ..core.calls.kinds import NonNegative, Positive, PositiveCount
 from ..core.calls.types import TransformationLike
 from ..core.factory import transformation
 from ..core.let import let
-from ..core.numbers.norms import inner_product, scaled_norm, unscaled
+from ..core.numbers.norms import inner_product
 from ..core.transformation import GradientTransformation
 from ..core.tree_memory import recur_tree
 from ..core.trees.tree import PyTree
 from ..formula import PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t
+from ..links.clipping import global_norm
 
 
 @transformation
@@ -68,7 +69,7 @@ def mechanize(
     ) -> tuple[PyTree, dict[str, Any]]:
         betas = jnp.asarray(1 - 0.1 ** np.arange(1.0, num_betas + 1), s.dtype)
         scale = jnp.sum(s)
-        decay = weight_decay * scale * _norm(g) / (_norm(params) + eps)
+        decay = weight_decay * scale * global_norm(g) / (global_norm(params) + eps)
         pulled = jax.tree.map(lambda g, p: g + decay * p, g, params)
         gone = jax.tree.map(lambda p, p0: (p - p0) / (scale + eps), params, start)
         h = -inner_product(jax.tree.leaves(pulled), jax.tree.leaves(gone))
@@ -100,7 +101,3 @@ def _(u: Expression, reader: Reader, inner: GradientTransformation, eps: Any) ->
     )
     found = apply("Mechanic", u, step)
     return start + reader.define((scale,), found) * gone - PARAMETERS
-
-
-def _norm(tree: PyTree) -> jax.Array:
-    return unscaled(*scaled_norm(jax.tree.leaves(tree)))

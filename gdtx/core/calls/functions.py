@@ -55,16 +55,13 @@ def accepts_arguments(f: Any, number: int, *names: str) -> bool:
 
 def named_by(f: Any, *names: str) -> list[str]:
     """Those of these names that a function has among the arguments after its first."""
+    return [name for name in names_after_first(f) if name in names]
+
+
+def names_after_first(f: Any) -> list[str]:
+    """By which names a function takes arguments after its first."""
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [p.name for p in (_parameters(f) or [])[1:] if p.name in names and p.kind in by_name]
-
-
-def names_after_first(f: Any) -> list[str] | None:
-    """The names of a function's arguments after its first, None if one of them has none."""
-    parameters = _parameters(f)
-    if not parameters or any(p.kind is p.POSITIONAL_ONLY for p in parameters[1:]):
-        return None
-    return [p.name for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [p.name for p in (_parameters(f) or [])[1:] if p.kind in by_name]
 
 
 def _parameters(f: Any) -> list[inspect.Parameter] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -12,11 +13,9 @@ from ...core.factory import transformation
 from ...core.numbers.norms import mean_within_range
 from ...core.numbers.numerics import cast, compute_dtype
 from ...core.transformation import GradientTransformation
-from ...core.trees.boxes import refilled
-from ...core.trees.copies import unlike_params
-from ...core.trees.spread import spread
-from ...core.trees.tree import PyTree, leaves_as
+from ...core.trees.tree import PyTree
 from ...formula import Expression, Reader, apply, formula_of
+from ..reduced import of_images, spread_back
 from .axes import axes_of, places_of
 
 
@@ -54,30 +53,18 @@ def averaged_over(
     (1, 2)
     """
 
-    def means(tree: PyTree, like: str) -> PyTree:
-        def mean(x: jax.Array, letters: str | None) -> jax.Array:
-            x = cast(x, compute_dtype(x.dtype))
-            if letters is None or not x.size:
-                return x
-            places = [place for each in over for place in places_of(letters, each)]
-            return mean_within_range(x, tuple(places))
+    def mean(x: jax.Array, letters: str | None) -> jax.Array:
+        x = cast(x, compute_dtype(x.dtype))
+        if letters is None or not x.size:
+            return x
+        places = [place for each in over for place in places_of(letters, each)]
+        return mean_within_range(x, tuple(places))
 
-        letters = axes_of(axes, tree, "axes", like)
-        return refilled(tree, map(mean, jax.tree.leaves(tree), letters))
+    def means(like: str, tree: PyTree) -> list[jax.Array]:
+        return list(map(mean, jax.tree.leaves(tree), axes_of(axes, tree, "axes", like)))
 
-    def init(params: PyTree) -> PyTree:
-        return statistic.init(means(params, "params"))
-
-    def update(
-        updates: PyTree, state: PyTree, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, PyTree]:
-        inside = means(updates, "updates")
-        found, state = statistic.update(inside, state, None, **extra_args)
-        kept = leaves_as(jax.tree.structure(inside), found, "the statistic", "the means")
-        leaves, structure = jax.tree.flatten(updates)
-        return structure.unflatten(map(spread, kept, leaves)), state
-
-    return GradientTransformation(unlike_params(init), update, statistic)
+    of_params, of_updates = (partial(means, like) for like in ("params", "updates"))
+    return of_images(statistic, of_params, spread_back, of_updates)
 
 
 @formula_of(averaged_over)

@@ -11,11 +11,11 @@ from ...core.calls.kinds import AtLeastOne, Count, InnerDecay, NonNegative, Para
 from ...core.factory import transformation
 from ...core.transformation import GradientTransformation
 from ...core.trees.short import in_short
-from ...core.trees.tree import PyTree, statistic_like
+from ...core.trees.tree import PyTree
 from ...formula import Expression, Reader, formula_of
 from ...linesearch.backtracking import Armijo, Backtracking, begun, goes_on, judged, proposed
 from ...linesearch.conditions import SearchEnd
-from .line import line, line_formula, real_dtype
+from .line import begun_state, line, line_formula
 
 
 @in_short
@@ -92,16 +92,7 @@ def backtracking_linesearch(
     given = Armijo(slope_rtol, atol, rtol, decrease_factor, max_backtracking_steps)
 
     def init(params: PyTree) -> BacktrackingLinesearchState:
-        def number(value: float) -> jax.Array:
-            return statistic_like(params, value, real_dtype(params))
-
-        return BacktrackingLinesearchState(
-            learning_rate=number(1.0),
-            value=number(jnp.inf),
-            num_linesearch_steps=statistic_like(params, 0, jnp.int32),
-            decrease_error=number(jnp.inf),
-            end=statistic_like(params, SearchEnd.NOT_BEGUN, jnp.int32),
-        )
+        return BacktrackingLinesearchState(**begun_state(params))
 
     def update(
         updates: PyTree,

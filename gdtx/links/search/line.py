@@ -15,9 +15,24 @@ from ...core.numbers.norms import finite_inner_product
 from ...core.numbers.numerics import cast, compute_dtype, real_like
 from ...core.rules import beside
 from ...core.trees.apply_updates import apply_updates
-from ...core.trees.tree import PyTree, leaves_as, real_scalar, varying_like
+from ...core.trees.tree import PyTree, leaves_as, real_scalar, statistic_like, varying_like
 from ...formula import PARAMETERS, Expression, Reader, Symbol, apply, t
-from ...linesearch.conditions import Point
+from ...linesearch.conditions import Point, SearchEnd
+
+
+def begun_state(params: PyTree) -> dict[str, jax.Array]:
+    """What the states of all line searches hold before the first one."""
+
+    def number(value: float) -> jax.Array:
+        return statistic_like(params, value, real_dtype(params))
+
+    return {
+        "learning_rate": number(1.0),
+        "value": number(jnp.inf),
+        "num_linesearch_steps": statistic_like(params, 0, jnp.int32),
+        "decrease_error": number(jnp.inf),
+        "end": statistic_like(params, SearchEnd.NOT_BEGUN, jnp.int32),
+    }
 
 
 class Line(NamedTuple):

@@ -21,9 +21,9 @@ from ...core.transformation import GradientTransformation
 from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, statistic_like
 from ...formula import Expression, Reader, formula_of
-from ...linesearch.conditions import SearchEnd, Tolerances
+from ...linesearch.conditions import Tolerances
 from ...linesearch.zoom import Limits, Zoom, begun, goes_on, narrowed, proposed
-from .line import Line, line, line_formula, real_dtype
+from .line import Line, begun_state, line, line_formula, real_dtype
 
 
 @in_short
@@ -119,17 +119,10 @@ def zoom_linesearch(
     given = Tolerances(slope_rtol, curv_rtol, approx_dec_rtol, tol)
 
     def init(params: PyTree) -> ZoomLinesearchState:
-        def number(value: float) -> jax.Array:
-            return statistic_like(params, value, real_dtype(params))
-
         return ZoomLinesearchState(
-            learning_rate=number(1.0),
-            value=number(jnp.inf),
             grad=jax.tree.map(jnp.zeros_like, params),
-            num_linesearch_steps=statistic_like(params, 0, jnp.int32),
-            decrease_error=number(jnp.inf),
-            curvature_error=number(jnp.inf),
-            end=statistic_like(params, SearchEnd.NOT_BEGUN, jnp.int32),
+            curvature_error=statistic_like(params, jnp.inf, real_dtype(params)),
+            **begun_state(params),
         )
 
     def update(
