@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ..core.calls.kinds import Seed
 from ..core.calls.types import TransformationLike
-from ..core.errors import LeafError, fail, foreign_state
+from ..core.errors import LeafError, fail
 from ..core.factory import transformation
 from ..core.numbers.handover import exact
 from ..core.numbers.longer import lengthened, shortened_by_chance
@@ -28,6 +28,7 @@ from ..core.trees.tree import (
     scalar_like,
 )
 from ..formula import Expression, Reader, formula_of
+from .master_weights import kept_of_some
 
 
 @in_short
@@ -101,7 +102,8 @@ def master_bits(inner: TransformationLike, seed: Seed = 0) -> GradientTransforma
         step = increment(state.step)
         structure = jax.tree.structure(updates)
         leaves = needed(params, structure)
-        extra = _beside(state.extra, structure, leaves)
+        are_short = list(map(_is_short, leaves))
+        extra = kept_of_some(state.extra, structure, are_short, "bits beside", "bfloat16")
         long = list(map(_long, leaves, extra))
         seen = structure.unflatten(long)
         updates, inner_state = inner.update(updates, state.inner, seen, **extra_args)
@@ -126,16 +128,6 @@ def _is_short(p: Any) -> bool:
 
 def _long(p: jax.Array, extra: Any) -> jax.Array:
     return p if extra is None else lengthened(p, extra)
-
-
-def _beside(kept: PyTree, structure: Any, params: list[Any]) -> list[Any]:
-    try:
-        extra = structure.flatten_up_to(kept)
-    except ValueError:
-        foreign_state("bits beside these parameters", kept)
-    if [each is None for each in extra] != [not _is_short(p) for p in params]:
-        foreign_state("bits beside the bfloat16 parameters", kept)
-    return extra
 
 
 def _stepped(

@@ -93,13 +93,22 @@ def _(u: Expression, reader: Reader, inner: GradientTransformation) -> Expressio
 
 def _copies(kept: PyTree, structure: Any, params: list[Any]) -> list[Any]:
     """The copies of these parameters; new ones of parameters that were changed from outside."""
-    try:
-        copies = structure.flatten_up_to(kept)
-    except ValueError:
-        foreign_state("copies of these parameters", kept)
-    if [copy is None for copy in copies] != [not is_narrow(p.dtype) for p in params]:
-        foreign_state("copies of the bfloat16 and float16 parameters", kept)
+    has_copy = [is_narrow(p.dtype) for p in params]
+    copies = kept_of_some(kept, structure, has_copy, "copies of", "bfloat16 and float16")
     return list(map(_followed, copies, params))
+
+
+def kept_of_some(
+    kept: PyTree, structure: Any, are_those: list[bool], what: str, which: str
+) -> list[Any]:
+    """What a state keeps of some of the parameters, for each of them all; None of the others."""
+    try:
+        found = structure.flatten_up_to(kept)
+    except ValueError:
+        foreign_state(f"{what} these parameters", kept)
+    if [each is not None for each in found] != are_those:
+        foreign_state(f"{what} the {which} parameters", kept)
+    return found
 
 
 def _followed(copy: Any, p: jax.Array) -> Any:

@@ -229,10 +229,8 @@ def _(
         "gain": apply("norm", new) / apply("norm", image),
         "gains": apply("columnnorms", new) / apply("columnnorms", image),
     }
-    outer, reader.values = reader.values, {**reader.values, **values}
-    out = reader.read(body, u)
-    reader.values = outer
-    return out
+    with reader.naming(values):
+        return reader.read(body, u)
 
 
 def _bases(kept: PyTree, seen: list[Image]) -> list[jax.Array]:
