@@ -105,6 +105,19 @@ def test_global_norm(name):
     assert gdtx.global_norm({}) == 0
 
 
+@pytest.mark.parametrize("exponent", [-140, -126, -75, -64, -62, -58, -30, 0, 30, 62, 64, 75, 126])
+def test_global_norm_is_right_at_every_magnitude(exponent):
+    """On both sides of where squares leave the range, and with much smaller numbers beside."""
+    rng = np.random.default_rng(0)
+    values = np.float32(np.ldexp(rng.uniform(-1, 1, (100, 100)), exponent))
+    values[50:] *= np.float32(2.0**-20)
+    # Devices take what is subnormal for 0.
+    values[np.abs(values) < np.finfo(np.float32).tiny] = 0
+    want = min(np.sqrt(np.sum(values.astype(np.float64) ** 2)), np.finfo(np.float32).max)
+    found = gdtx.global_norm({"a": jnp.asarray(values[::2]), "b": jnp.asarray(values[1::2])})
+    np.testing.assert_allclose(np.float64(found), want, rtol=1e-6)
+
+
 def test_norm_beyond_the_range_is_finite_and_is_clipped_exactly():
     huge = {"a": jnp.full(100, 3e38)}
     assert gdtx.global_norm(huge) == np.finfo(np.float32).max

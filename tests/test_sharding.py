@@ -9,11 +9,13 @@ compared with the promise: one.
 import contextlib
 import functools
 import itertools
+import re
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from compilations import counted_compilations
 from everything import METHODS
@@ -198,3 +200,16 @@ def test_unusual_trees_are_placed_too():
     params = {"a": None, "b": [jax.device_put(jnp.zeros(2), sharding), None]}
     for x in jax.tree.leaves(tx.init(params)):
         assert x.sharding.device_set == set(jax.devices()[4:6])
+
+
+def test_a_global_norm_takes_one_round_of_messages():
+    """As Optax's, which is infinite where squares are; what mends that is in a conditional."""
+
+    def of_every_step(tx):
+        with PLACES["automatic"]() as put:
+            step = jax.jit(lambda updates: tx.update(updates, tx.init(updates))[0])
+            text = step.lower(put(draw(0))).compile().as_text()
+        return re.findall(r" all-reduce(?:-start)?\(", text[text.index("\nENTRY ") :])
+
+    ours = of_every_step(gdtx.clip_by_global_norm(1.0))
+    assert 0 < len(ours) <= len(of_every_step(optax.clip_by_global_norm(1.0)))

@@ -48,7 +48,7 @@ def _(updates: Expression, reader: Reader) -> Expression:
 
 @one_program
 def _norm(updates: PyTree) -> jax.Array:
-    return _norms.unscaled(*_norms.scaled_norm(jax.tree.leaves(updates)))
+    return _norms.unscaled(*_norms.scaled_global_norm(jax.tree.leaves(updates)))
 
 
 @transformation
@@ -68,7 +68,7 @@ def clip_by_global_norm(max_norm: Bound) -> GradientTransformation:
     """
 
     def shorten(updates: PyTree) -> PyTree:
-        power, scaled = _norms.scaled_norm(jax.tree.leaves(updates))
+        power, scaled = _norms.scaled_global_norm(jax.tree.leaves(updates))
         return jax.tree.map(lambda u: _norms.shortened(u, power, scaled, max_norm), updates)
 
     return treewise(shorten)

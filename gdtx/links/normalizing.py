@@ -32,7 +32,7 @@ def normalize_by_global_norm() -> GradientTransformation:
     """
 
     def normalize(updates: PyTree) -> PyTree:
-        power, scaled = _norms.scaled_norm(jax.tree.leaves(updates))
+        power, scaled = _norms.scaled_global_norm(jax.tree.leaves(updates))
         length = jnp.where(scaled == 0, 1, scaled)
 
         def normalized(u: jax.Array) -> jax.Array:

@@ -119,7 +119,7 @@ def _(
 
 def _uphill(updates: PyTree, rho: Any) -> PyTree:
     """The updates brought to this global norm; 0 stays 0."""
-    power, scaled = _norms.scaled_norm(jax.tree.leaves(updates))
+    power, scaled = _norms.scaled_global_norm(jax.tree.leaves(updates))
     ratio = rho / jnp.where(scaled == 0, 1, scaled)
 
     def step(u: jax.Array) -> jax.Array:

@@ -42,24 +42,66 @@ def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
     rounds nothing, and multiplying by it is safe where dividing by the largest is not: the
     reciprocal of a number near the end of the range is subnormal, which compilers flush to 0.
     """
-    leaves = [cast(x, compute_dtype(x.dtype)) for x in leaves if x.size]
-    power = power_toward_one(leaves)
-    total = jnp.zeros((), power.dtype)
-    for x in leaves:
-        scaled = square(x * power.astype(jnp.finfo(x.dtype).dtype))
-        total = total + jnp.sum(scaled).astype(power.dtype)
+    power, total = _sum_of_scaled(leaves)
     return power, sqrt(total)
+
+
+def scaled_global_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
+    """The same for the one norm of a whole tree, with a power of 1 where the squares fit.
+
+    Then no sum waits for a largest magnitude, which is one round of messages more where the tree is
+    on several devices. It takes a conditional: not for many norms side by side.
+    """
+    total = _sum_of_squares(_wide(leaves))
+    # Squares that underflow are then too small to count. A NaN is no less one with another power.
+    least = 2.0 ** (4 - _maxexp(_wide(leaves)) // 2)
+    fits = (total >= least) & (total <= jnp.finfo(total.dtype).max)
+    power, total = jax.lax.cond(
+        fits,
+        # Of the type of the other, inside of `shard_map` too.
+        lambda leaves, total: (jnp.where(total > 0, 1, total), total),
+        lambda leaves, total: _sum_of_scaled(leaves),
+        leaves,
+        total,
+    )
+    return power, sqrt(total)
+
+
+def _sum_of_scaled(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
+    leaves = _wide(leaves)
+    power = power_toward_one(leaves)
+    return power, _sum_of_squares([x * power.astype(jnp.finfo(x.dtype).dtype) for x in leaves])
+
+
+def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
+    total = jnp.zeros((), _real_dtype(leaves))
+    for x in leaves:
+        total = total + jnp.sum(square(x)).astype(total.dtype)
+    return total
+
+
+def _wide(leaves: list[Any]) -> list[jax.Array]:
+    return [cast(x, compute_dtype(x.dtype)) for x in leaves if x.size]
+
+
+def _real_dtype(leaves: list[Any]) -> Any:
+    return jnp.finfo(compute_dtype(*(x.dtype for x in leaves))).dtype
+
+
+def _maxexp(leaves: list[Any]) -> int:
+    """That of the dtype with the least range."""
+    return min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128)
 
 
 def power_toward_one(leaves: list[Any]) -> jax.Array:
     """A power of two that brings the largest magnitude of all near 1; 1 if all are 0."""
-    leaves = [cast(x, compute_dtype(x.dtype)) for x in leaves if x.size]
-    dtype = jnp.finfo(compute_dtype(*(x.dtype for x in leaves))).dtype
-    largest = jnp.zeros((), dtype)
+    leaves = _wide(leaves)
+    largest = jnp.zeros((), _real_dtype(leaves))
     for x in leaves:
-        largest = jnp.maximum(largest, jnp.max(jnp.abs(jax.lax.stop_gradient(x))).astype(dtype))
+        found = jnp.max(jnp.abs(jax.lax.stop_gradient(x)))
+        largest = jnp.maximum(largest, found.astype(largest.dtype))
     # In the range of every leaf, so that the power is a normal number there too.
-    return _toward_one(largest, min((jnp.finfo(x.dtype).maxexp for x in leaves), default=128))
+    return _toward_one(largest, _maxexp(leaves))
 
 
 def scaled_norms(x: jax.Array, axes: Any = None) -> tuple[jax.Array, jax.Array]:
