@@ -230,6 +230,14 @@ def to_nearest(x: jax.Array, key: jax.Array) -> jax.Array:
     return decode(*encode(x, jnp.full(x.shape, 1 << 31, jnp.uint32), *blocks_of(x.shape, 256)))
 
 
+def endless(x: jax.Array, key: jax.Array) -> jax.Array:
+    """The same levels by chance, without a lowest one."""
+    raw = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    carried = (raw & jnp.uint32(0x7FFFFFFF)) + (bits_of(x, key) >> 12)
+    kept = (carried & jnp.uint32(0xFFF00000)) | (raw & jnp.uint32(0x80000000))
+    return jax.lax.bitcast_convert_type(kept, jnp.float32)
+
+
 def bfloat16(x: jax.Array, key: jax.Array) -> jax.Array:
     return jax.lax.reduce_precision(x, 8, 7)
 
@@ -278,15 +286,23 @@ FORMS: dict[str, Callable[[Any, Any], Any]] = {
     "float32": lambda tx, seed: tx,
     "stored": lambda tx, seed: gdtx.stored(tx, seed=seed),
 }
-CONTROLS: dict[str, dict[str, Callable[[Any, Any], Any]]] = {
-    "four decades": {
+# By task and method.
+CONTROLS: dict[tuple[str, str], dict[str, Callable[[Any, Any], Any]]] = {
+    ("four decades", "adam"): {
         "m linear": lambda tx, seed: rounding(tx, seed, mu=linear),
         "m linear, by chance": lambda tx, seed: rounding(tx, seed, mu=linear_by_chance),
         "v linear": lambda tx, seed: rounding(tx, seed, nu=linear),
     },
-    "rare rows": {
+    ("rare rows", "adam"): {
         "v linear": lambda tx, seed: rounding(tx, seed, nu=linear),
         "in bfloat16, to nearest": lambda tx, seed: rounding(tx, seed, mu=bfloat16, nu=bfloat16),
+    },
+    # Which of what Lion does is of rounding, and which of numbers below the lowest level.
+    ("four decades", "lion"): {
+        "m without a lowest level": lambda tx, seed: rounding(tx, seed, value=endless),
+    },
+    ("transformer", "lion"): {
+        "m without a lowest level": lambda tx, seed: rounding(tx, seed, value=endless),
     },
 }
 
@@ -321,13 +337,13 @@ def difference(losses: np.ndarray, reference: np.ndarray) -> tuple[float, float]
 
 
 def trainings(names: Sequence[str], steps: int, seeds: int) -> None:
-    """Print a line for each task and method, and with Adam for each code that fails there."""
+    """Print a line for each task and method, and for each other code that is tried there."""
     print(f"loss in eight bits against float32, in per cent ({seeds} seeds, {steps} steps)")
     print(f"{'task':<14}{'method':<8}{'state':<26}{'loss':>9}{'difference':>22}")
     for name in names:
         task = TASKS[name]()
         for method, make in METHODS.items():
-            forms = FORMS | (CONTROLS.get(name, {}) if method == "adam" else {})
+            forms = FORMS | CONTROLS.get((name, method), {})
             peak, warmup = task.lion if method == "lion" else task.adam, max(1, steps // 20)
             tx = make(gdtx.warmup_cosine_decay_schedule(0.0, peak, warmup, steps))
             reference = None
