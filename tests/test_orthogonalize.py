@@ -310,3 +310,60 @@ def test_nan_stays_in_its_matrix():
     got = gdtx.orthogonalize().update(updates, ())[0]
     assert jnp.isnan(got["b"]).all()
     chex.assert_tree_all_finite((got["a"], got["c"]))
+
+
+TEXTBOOK = {"keller": 5, "polar_express": 8, "convergent": 15, "cubic": 22}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_two_steps_at_a_time_are_nearly_as_exact_as_one_after_the_other(name, dtype):
+    """In XX* small singular values are lost, of which there are many here."""
+    rng = np.random.default_rng(13)
+    shape = (32, 96)
+    spectra = {f"{n} decades": np.logspace(0, -n, 32) for n in (0, 1, 1.5, 2, 3, 5)}
+    spectra |= {"few": [1.0] * 3, "normal": rng.normal(size=32)}
+    steps = TEXTBOOK[name]
+    rows = [*COEFFICIENTS[name][:steps]]
+    rows = [(*row, 0.0)[:3] for row in rows + rows[-1:] * (steps - len(rows))]
+
+    def textbook(x):
+        for a, b, c in rows:
+            gram = product(x, x.T)
+            factor = b * gram + c * product(gram.astype(x.dtype), gram.astype(x.dtype))
+            x = (a * x + product(factor.astype(x.dtype), x)).astype(x.dtype)
+        return x
+
+    def product(one, other):
+        return jnp.matmul(one, other, precision="highest", preferred_element_type=jnp.float32)
+
+    for label, spectrum in spectra.items():
+        x = np.float32(matrix(rng, shape, spectrum))
+        want = oracles.orthogonal(x.astype(np.float64), rows, steps)
+        one_by_one = jax.jit(textbook)(jnp.asarray(x / np.linalg.norm(x), dtype))
+        got = orthogonalized(x, name, steps, dtype=dtype)
+        ours, theirs = (
+            np.linalg.norm(np.asarray(each, np.float64) - want) for each in (got, one_by_one)
+        )
+        assert ours <= {"float32": 3, "bfloat16": 1.5}[dtype] * theirs, (label, ours, theirs)
+
+
+@pytest.mark.parametrize("height", [32, 64, 80])
+def test_operations_are_fewer_where_matrices_are_long(height):
+    """Of four steps with n columns to m rows 20 m^3 + 8 m^2 n, where one after the other have
+    8 m^3 + 16 m^2 n: the first are fewer from n = 1.5 m on."""
+    length = 128
+
+    def operations(shape):
+        tx = gdtx.orthogonalize(gdtx.Polar(steps=4))
+        update = jax.jit(lambda x: tx.update(x, ())[0])
+        cost = update.lower(jnp.ones(shape)).compile().cost_analysis()
+        return cost["flops"]
+
+    textbook = 8 * height**3 + 16 * height**2 * length
+    together = 20 * height**3 + 8 * height**2 * length
+    assert (together < textbook) == (2 * length > 3 * height)
+    # It is a loop, of which the compiler counts one turn. Beside products there are sums.
+    turns, want = (2, together) if together < textbook else (4, textbook)
+    for shape in ((height, length), (length, height)):
+        np.testing.assert_allclose(turns * operations(shape), want, rtol=0.1)

@@ -88,7 +88,7 @@ class Polar(Options):
             it is fast, and right to 3 percent.
         batched: whether matrices of one shape, or of its transpose, from different arrays go
             through one call, so that programs do not grow with the number of layers. The call
-            copies them, and holds three squares of the shorter side for each.
+            copies them, and holds four squares of the shorter side for each.
         batch_size: how many matrices go through one call at a time; all by default.
 
     References:
