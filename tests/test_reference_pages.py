@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import gdtx
-from gdtx import explore, interop, kfac, kinds, states
+from gdtx import explore, interop, kfac, kinds, sharding, states
 
 DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
@@ -39,7 +39,7 @@ def pages():
 def public():
     for name in gdtx.__all__:
         yield f"gdtx.{name}", getattr(gdtx, name)
-    for module in (explore, interop, kfac, kinds, states):
+    for module in (explore, interop, kfac, kinds, sharding, states):
         for name, value in vars(module).items():
             if not name.startswith("_") and not isinstance(value, ModuleType):
                 yield f"{module.__name__}.{name}", value

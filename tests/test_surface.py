@@ -16,9 +16,9 @@ import pytest
 from everything import EVERY, PARAMS
 
 import gdtx
-from gdtx import explore, interop, kfac, kinds, public, states
+from gdtx import explore, interop, kfac, kinds, public, sharding, states
 
-MODULES = (explore, interop, kfac, kinds, states)
+MODULES = (explore, interop, kfac, kinds, sharding, states)
 ROOT = Path(gdtx.__file__).parents[1]
 
 
@@ -179,7 +179,7 @@ def test_docstrings_explain_every_argument():
     assert len(factories) > 130
     for path, factory in factories.items():
         assert dict(documented(factory)).keys() == set(inspect.signature(factory).parameters), path
-    functions = [own(module) for module in (gdtx, explore, interop, kfac, kinds)]
+    functions = [own(module) for module in (gdtx, explore, interop, kfac, kinds, sharding)]
     for path, value in (item for group in functions for item in group.items()):
         assert value.__doc__, path
         for name, meaning in documented(value):

@@ -7,15 +7,15 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import NamedSharding, Sharding
 
 from ..core.calls.signature import Signature
 from ..core.errors import summarize
 from ..core.transformation import GradientTransformation
-from ..core.trees.eight_bits import EightBits, exponents_sharding, is_stored
+from ..core.trees.structs import placed_structs
 from ..core.trees.tree import PyTree
 from .find import Buffer, buffers, holds_states
 
@@ -156,68 +156,19 @@ def state_table(
     tx = Signature(state_table, schedules=False).bind((tx, params), {})["tx"]
     if holds_states(params):
         raise TypeError(f"state_table: params must be the parameters, got {summarize(params)}")
-    placed = _shardings(params)
-    state = jax.eval_shape(tx.init, params)
-    rows = tuple(row for buffer in buffers(state) for row in _rows(buffer, placed))
+    state = placed_structs(tx.init, params)
+    rows = tuple(row for buffer in buffers(state) for row in _rows(buffer))
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     return StateTable(repr(tx), rows, parameters, max_rows)
 
 
-class _Placed(NamedTuple):
-    leaves: dict[str, Any]
-    scalars: Sharding | None
-
-
-def _shardings(params: PyTree) -> _Placed:
-    leaves = {
-        jax.tree_util.keystr(path): leaf
-        for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]
-    }
-    known = (getattr(leaf, "sharding", None) for leaf in leaves.values())
-    first = next((sharding for sharding in known if sharding is not None), None)
-    if isinstance(first, NamedSharding):
-        first = NamedSharding(first.mesh, PartitionSpec())
-    return _Placed(leaves, first)
-
-
-def _rows(buffer: Buffer, placed: _Placed) -> Iterator[StateRow]:
-    coded = _coded(buffer.tree, placed)
+def _rows(buffer: Buffer) -> Iterator[StateRow]:
     for path, array in jax.tree_util.tree_flatten_with_path(buffer.tree)[0]:
         leaf = jax.tree_util.keystr(path)
-        param = placed.leaves.get(leaf)
-        sharding = array.sharding
-        if buffer.is_count:
-            sharding = placed.scalars
-        elif param is not None and param.shape == array.shape:
-            sharding = getattr(param, "sharding", None) or sharding
-        elif leaf in coded:
-            sharding = coded[leaf]
-        else:
-            sharding = sharding or _device_above(leaf, placed)
         size = math.prod(array.shape) * array.dtype.itemsize
         code = buffer.code + leaf
-        yield StateRow(buffer.path, leaf, code, array.shape, array.dtype.name, size, sharding)
-
-
-def _coded(tree: PyTree, placed: _Placed) -> dict[str, Sharding]:
-    """Where what is in eight bits is, by path, of parameters of which that is known."""
-    found = {}
-    for path, node in jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_stored)[0]:
-        sharding = getattr(placed.leaves.get(jax.tree_util.keystr(path)), "sharding", None)
-        if is_stored(node) and sharding is not None:
-            both = EightBits(sharding, exponents_sharding(sharding, node))
-            below = jax.tree_util.tree_flatten_with_path(both)[0]
-            found |= {jax.tree_util.keystr((*path, *keys)): where for keys, where in below}
-    return found
-
-
-def _device_above(path: str, placed: _Placed) -> Sharding | None:
-    """Where the parameter is that is kept in arrays of other shapes, if on one device."""
-    for above, param in placed.leaves.items():
-        sharding = getattr(param, "sharding", None)
-        if path.startswith(above) and isinstance(sharding, SingleDeviceSharding):
-            return sharding
-    return None
+        dtype = array.dtype.name
+        yield StateRow(buffer.path, leaf, code, array.shape, dtype, size, array.sharding)
 
 
 def _branch(path: str) -> str:

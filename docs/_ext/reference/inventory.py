@@ -11,10 +11,10 @@ from importlib.util import resolve_name
 from types import ModuleType
 from typing import Any
 
-from gdtx import explore, interop, kfac, kinds, public, states
+from gdtx import explore, interop, kfac, kinds, public, sharding, states
 from gdtx.core.calls.kinds import Kind
 
-MODULES = (explore, interop, kfac, kinds, states)
+MODULES = (explore, interop, kfac, kinds, sharding, states)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -44,9 +45,36 @@ def structs_of(init: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
     with entered(types):
         state = jax.eval_shape(init, structure.unflatten(typed))
     like = NamedSharding(mesh, PartitionSpec())
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    given = dict(zip(paths, zip(leaves, wheres, strict=True), strict=True))
+
+    def placed(path: tuple[Any, ...], x: Any) -> jax.ShapeDtypeStruct:
+        where = with_spec(like, x.sharding.spec if x.sharding else (), len(x.shape))
+        # An array like a parameter is where that is, in the same words: in others, programs would
+        # take it for another place, and be compiled again.
+        for start, end in itertools.combinations(range(len(path) + 1), 2):
+            param, its = given.get(path[start:end], (None, None))
+            if param is not None and param.shape == x.shape and its is not None:
+                same = where.is_equivalent_to(its, len(x.shape))
+                where = its if same else where
+        return _struct(x, where)
+
+    return jax.tree_util.tree_map_with_path(placed, state)
+
+
+def placed_structs(init: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
+    """What the public `init` of a transformation would return, as structs, with all shardings."""
+
+    def struct(x: Any) -> Any:
+        return x if isinstance(x, jax.ShapeDtypeStruct) else _struct(x, _where(x))
+
+    wheres = [getattr(x, "sharding", None) for x in jax.tree.leaves(params)]
+    first = wheres[0] if wheres and all(wheres) else None
+    if isinstance(first, NamedSharding):
+        first = NamedSharding(first.mesh, PartitionSpec())
     return jax.tree.map(
-        lambda x: _struct(x, with_spec(like, x.sharding.spec if x.sharding else (), len(x.shape))),
-        state,
+        lambda x: x if x.sharding is not None else _struct(x, first),
+        init(jax.tree.map(struct, params)),
     )
 
 

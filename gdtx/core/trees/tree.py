@@ -165,7 +165,9 @@ def placed_like(params: PyTree, array: jax.Array) -> jax.Array:
         return array
     sharding = leaf.sharding
     if isinstance(sharding, jax.sharding.NamedSharding):
-        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+        # In the words that programs use of their results.
+        axes = [None] * array.ndim if explicit_sharding(leaf) else []
+        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec(*axes))
     return jax.device_put(array, sharding)
 
 
