@@ -66,7 +66,9 @@ def zero1(params: PyTree, axis: str | tuple[str, ...]) -> PyTree:
             raise _problem(path, f"must be on a mesh, got {summarize(x)}, sharding {where}")
         missing = [name for name in names if name not in where.mesh.axis_names]
         if missing:
-            raise _problem(path, f"is on a mesh with axes {where.mesh.axis_names}, without {missing[0]!r}")
+            raise _problem(
+                path, f"is on a mesh with axes {where.mesh.axis_names}, without {missing[0]!r}"
+            )
         return Share(x, where, names)
 
     return jax.tree_util.tree_map_with_path(share, params)
