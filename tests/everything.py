@@ -20,6 +20,8 @@ import gdtx
 from gdtx import kfac
 
 PARAMS = {"b": jnp.array([0.5, -1.0]), "w": jnp.arange(8.0).reshape(4, 2) / 8}
+# As a wrapper of meshes takes it, where what it wraps is to be as it is.
+ONE_DEVICE = jax.sharding.AbstractMesh((1,), ("data",))
 MASK = {"b": False, "w": True}
 INNER = gdtx.adam(0.1)
 
@@ -219,6 +221,7 @@ KINDS = {
     "wrapper": {
         "accumulate_gradients": gdtx.accumulate_gradients(INNER, 2),
         "average": gdtx.average(INNER),
+        "dealt": gdtx.dealt(INNER, "data", ONE_DEVICE),
         "displaced": gdtx.displaced(INNER, gdtx.scale(0.5), from_point=True),
         "every": gdtx.every(2, INNER),
         "lookahead": gdtx.lookahead(INNER, 2),

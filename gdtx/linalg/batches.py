@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ..core.trees.dealing import after, first_number
 from ..core.trees.sharding import map_shards, spread_sharding
 
 
 def apply_by_size(
-    f: Callable[..., tuple[Any, ...]], *columns: list[jax.Array]
+    f: Callable[..., tuple[Any, ...]],
+    *columns: list[jax.Array],
+    names: Sequence[str] | None = None,
 ) -> list[tuple[jax.Array, ...]]:
     """`f` of stacks of matrices, called once for all stacks of matrices of one size and dtype.
 
     It returns a tuple of arrays with one entry for each matrix. Stacks with a grid of blocks, which
-    may be on several devices, have a call each.
+    may be on several devices, have a call each; with `names`, those of matrices that are dealt
+    (:func:`~gdtx.core.trees.dealing.alike`), so have those of each name, one after the other.
     """
     places: dict[Any, list[int]] = {}
     for i, stack in enumerate(columns[0]):
         is_cut = math.prod(stack.shape[1:-2]) > 1
-        places.setdefault((i if is_cut else None, stack.shape[-2:], stack.dtype), []).append(i)
+        name = names and names[i]
+        key = i if is_cut else None, name, stack.shape[-2:], stack.dtype
+        places.setdefault(key, []).append(i)
     results: list[Any] = [None] * len(columns[0])
+    last = None
     for members in places.values():
         stacks = [[column[i] for i in members] for column in columns]
+        if names and last is not None:
+            stacks = after(results[last][0], stacks)
+        last = members[-1]
         if len(members) == 1:
-            results[members[0]] = f(*(each[0] for each in stacks))
+            results[last] = f(*(each[0] for each in stacks))
             continue
         flat = [[x.reshape(-1, *x.shape[-2:]) for x in each] for each in stacks]
         joined = f(*map(jnp.concatenate, flat))
@@ -125,7 +135,7 @@ def _split(joined: jax.Array, leads: list[tuple[int, ...]]) -> list[jax.Array]:
     starts = [0, *itertools.accumulate(lead[0] for lead in leads[:-1])]
     return [
         jax.lax.dynamic_slice_in_dim(joined, start, lead[0]).reshape(*lead, *joined.shape[1:])
-        for start, lead in zip(runtime_places(starts, joined.ravel()[0].real), leads, strict=True)
+        for start, lead in zip(runtime_places(starts, first_number(joined)), leads, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from ..wrappers.accumulate_gradients import accumulate_gradients as accumulate_gradients
 from ..wrappers.average import average as average
+from ..wrappers.dealt import dealt as dealt
 from ..wrappers.displaced import displaced as displaced
 from ..wrappers.lookahead import lookahead as lookahead
 from ..wrappers.master_bits import master_bits as master_bits

@@ -15,6 +15,7 @@ from ...core.errors import calling
 from ...core.factory import transformation
 from ...core.numbers.numerics import cast, compute_dtype
 from ...core.transformation import GradientTransformation
+from ...core.trees.dealing import alike, deal
 from ...core.trees.sharding import shard_like
 from ...core.trees.tree import PyTree
 from ...formula import Expression, Reader, Symbol, apply, formula_of, inverse_root, iterated, result
@@ -28,6 +29,10 @@ _FACTORS: dict[Any, Callable[[int, int], float]] = {
     "keller": lambda n_in, n_out: math.sqrt(max(1.0, n_out / n_in)),
     "moonshot": lambda n_in, n_out: 0.2 * math.sqrt(max(n_in, n_out)),
 }
+
+# Of a device's matrices so many numbers go through one call, if they are dealt out: a product of
+# that size leaves none of a device's units idle, and what it needs beside is little.
+_AT_ONCE = 2**24
 
 
 def _is_factor(value: Any) -> bool:
@@ -88,24 +93,38 @@ def orthogonalize(polar: Polar = Polar(), axes: Any = "io") -> GradientTransform
     else:
         factor = functools.partial(newton_schulz, steps=polar.polynomials(), dtype=polar.dtype)
 
-    def on_arrays(*arrays: jax.Array, letters: list[Any]) -> list[jax.Array]:
-        def factors(stack: jax.Array) -> tuple[jax.Array]:
-            return (factor(stack),)
+    def factors(stack: jax.Array) -> tuple[jax.Array]:
+        return (factor(stack),)
 
-        f = in_batches(factors, polar.batch_size)
+    def on_one_device(stack: jax.Array) -> tuple[jax.Array]:
+        some = max(1, _AT_ONCE // math.prod(stack.shape[1:]))
+        return in_batches(factors, polar.batch_size or some)(stack)
+
+    def on_arrays(
+        *arrays: jax.Array, letters: list[Any], names: list[str] | None
+    ) -> list[jax.Array]:
         stacks = list(map(as_matrices, arrays, letters))
-        results = apply_by_size(f, stacks) if polar.batched else map(f, stacks)
+        if names:
+            results = apply_by_size(deal(on_one_device), stacks, names=names)
+        else:
+            f = in_batches(factors, polar.batch_size)
+            results = apply_by_size(f, stacks) if polar.batched else map(f, stacks)
         shapes = [x.shape for x in arrays]
         return list(map(from_matrices, (x for (x,) in results), shapes, letters))
 
-    def rule(leaves: list[Any], letters: list[str | None]) -> list[Any]:
+    def rule(updates: PyTree, letters: list[str | None]) -> list[Any]:
         leaves = [
             x if a is None else cast(x, compute_dtype(x.dtype))
-            for x, a in zip(leaves, letters, strict=True)
+            for x, a in zip(jax.tree.leaves(updates), letters, strict=True)
         ]
         some = [i for i, x in enumerate(leaves) if letters[i] is not None and x.size]
         if some:
-            f = functools.partial(on_arrays, letters=[letters[i] for i in some])
+            names = alike(updates)
+            f = functools.partial(
+                on_arrays,
+                letters=[letters[i] for i in some],
+                names=names and [names[i] for i in some],
+            )
             chosen = [leaves[i] for i in some]
             for i, x in zip(some, shard_like(chosen, f, *chosen), strict=True):
                 leaves[i] = x
@@ -157,8 +176,8 @@ def scale_by_shape(factor: ShapeFactor = "keller", axes: Any = "io") -> Gradient
             value = of_fans(*fans(x.shape, a))
         return value * cast(x, compute_dtype(x.dtype))
 
-    def rule(leaves: list[Any], letters: list[str | None]) -> list[Any]:
-        pairs = zip(leaves, letters, strict=True)
+    def rule(updates: PyTree, letters: list[str | None]) -> list[Any]:
+        pairs = zip(jax.tree.leaves(updates), letters, strict=True)
         return [x if a is None or not x.size else scaled(x, a) for x, a in pairs]
 
     return _of_matrices(rule, axes)
@@ -179,9 +198,9 @@ def _(u: Expression, reader: Reader, factor: Any) -> Expression:
 
 
 def _of_matrices(
-    rule: Callable[[list[Any], list[str | None]], list[Any]], axes: Any
+    rule: Callable[[PyTree, list[str | None]], list[Any]], axes: Any
 ) -> GradientTransformation:
-    """A transformation of leaves and their axes that remembers nothing."""
+    """A transformation of a tree and the axes of its leaves that remembers nothing."""
 
     def init(params: PyTree) -> tuple[()]:
         axes_of(axes, params, "axes", "params")
@@ -190,7 +209,7 @@ def _of_matrices(
     def update(
         updates: PyTree, state: tuple[()], params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, tuple[()]]:
-        leaves, structure = jax.tree.flatten(updates)
-        return structure.unflatten(rule(leaves, axes_of(axes, updates, "axes", "updates"))), state
+        new = rule(updates, axes_of(axes, updates, "axes", "updates"))
+        return jax.tree.unflatten(jax.tree.structure(updates), new), state
 
     return GradientTransformation(init, update, ())
