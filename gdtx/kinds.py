@@ -55,3 +55,5 @@ from .schedules.cyclic import Cycles as Cycles
 from .schedules.joined import Interpolation as Interpolation
 from .schedules.one_cycle import Share as Share
 from .wrappers.accumulate_gradients import Every as Every
+from .wrappers.dealt import MaybeMesh as MaybeMesh
+from .wrappers.dealt import MeshAxes as MeshAxes
