@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.trees.dealing import after, first_number
+from ..core.trees.dealing import after, dealer, first_number
 from ..core.trees.sharding import map_shards, spread_sharding
 
 
@@ -81,7 +81,8 @@ def recompute(
     It returns a tuple of arrays, the last of which says whether a matrix is good. A CPU's programs
     take one matrix after the other, see :mod:`gdtx.linalg.decompositions`: for single matrices all
     that `f` does is less to compile, and is the same code for every stack. Each device computes the
-    blocks that it has.
+    blocks that it has; of stacks that are dealt, only these, and none but the number of failures
+    goes from one to another.
     """
 
     def at_once(failures: jax.Array, *columns: Any) -> Any:
@@ -105,7 +106,21 @@ def recompute(
             found.append(results)
         return found, failures
 
-    return jax.lax.platform_dependent(failures, *columns, cpu=one_by_one, default=at_once)
+    to = dealer(columns)
+    if to is None:
+        return jax.lax.platform_dependent(failures, *columns, cpu=one_by_one, default=at_once)
+
+    def local(columns: Any) -> Any:
+        return jax.lax.platform_dependent(
+            *columns,
+            cpu=lambda *columns: [
+                scanned(None, *stacks)[1] for stacks in zip(*columns, strict=True)
+            ],
+            default=lambda *columns: apply_by_size(in_batches(f, batch_size), *columns),
+        )
+
+    found = to.work(local, columns)
+    return found, failures + sum(jnp.sum(~each[-1], dtype=failures.dtype) for each in found)
 
 
 def _scanned(f: Callable[..., tuple[Any, ...]]) -> Callable[..., Any]:

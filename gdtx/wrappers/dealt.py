@@ -50,8 +50,10 @@ def dealt(
     each device takes of what it has), are worked on with no communication, and move back by as
     many. Each device does its part of the work, and needs memory for its part of the matrices.
 
-    This is what :func:`orthogonalize` does inside of it, and so :func:`muon` and its relatives.
-    What looks at no matrix is as it was, and so is everything on one device.
+    This is what :func:`orthogonalize` does inside of it, and so :func:`muon` and its relatives, and
+    :func:`blockwise` with blocks of arrays, and so :func:`shampoo`, :func:`soap` and :func:`psgd`:
+    there the state is dealt too. What looks at no matrix is as it was, and so is everything on one
+    device.
 
     Matrices of one shape go together if their paths are equal but for numbers, such as those of
     layers: these are most often cut alike. If they are not, the compiler moves more.
@@ -63,7 +65,8 @@ def dealt(
         mesh: the mesh, where neither the updates are on one nor `jax.set_mesh` has set one.
 
     Returns:
-        A transformation with the state of `inner`, whose numbers are equal but for rounding.
+        A transformation with the state of `inner`, but for how blocks are stacked, whose numbers
+        are equal but for rounding.
 
     Raises:
         ValueError: from `update`, if no mesh is known and there is more than one device, or the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -38,16 +39,24 @@ class Part(NamedTuple):
 
 
 def groups(
-    tree: PyTree, block_size: int, merge_size: int = 0, stacked: bool = True
+    tree: PyTree,
+    block_size: int,
+    merge_size: int = 0,
+    stacked: bool = True,
+    name_of: Callable[[Part], str] | None = None,
 ) -> dict[str, list[Part]]:
-    """The parts of all arrays of a tree, those that can be stacked under one name."""
+    """The parts of all arrays of a tree, those that can be stacked under one name.
+
+    That is what `name_of` makes of them, or the shape of the blocks and how many there are.
+    """
+    name_of = _name if name_of is None else name_of
     found: dict[str, list[Part]] = {}
     for i, (path, leaf) in enumerate(jax.tree_util.tree_flatten_with_path(tree)[0]):
         if leaf.size == 0:
             continue
         own = "" if stacked else jax.tree_util.keystr(path, simple=True, separator="/") + " "
         for part in parts(i, leaf.shape, block_size, merge_size):
-            found.setdefault(own + _name(part), []).append(part)
+            found.setdefault(own + name_of(part), []).append(part)
     return dict(sorted(found.items()))
 
 
@@ -105,9 +114,13 @@ def order(x: jax.Array) -> int:
     return (x.ndim - 1) // 2
 
 
+def times(numbers: tuple[int, ...]) -> str:
+    return "x".join(map(str, numbers))
+
+
 def _name(part: Part) -> str:
-    sizes, counts = ("x".join(map(str, numbers)) for numbers in (part.sizes, part.counts))
-    return sizes if set(part.counts) == {1} else f"{counts} of {sizes}"
+    sizes = times(part.sizes)
+    return sizes if set(part.counts) == {1} else f"{times(part.counts)} of {sizes}"
 
 
 def _stacked(leaves: list[jax.Array], members: list[Part]) -> jax.Array:

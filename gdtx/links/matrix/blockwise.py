@@ -18,6 +18,7 @@ from ...core.numbers.numerics import compute_dtype
 from ...core.rules import walk
 from ...core.transformation import GradientTransformation
 from ...core.trees.copies import unlike_params
+from ...core.trees.dealing import Dealer
 from ...core.trees.sharding import (
     MaybeSharding,
     common_sharding,
@@ -31,6 +32,7 @@ from ...core.trees.sharding import (
 from ...core.trees.tree import PyTree, check_params
 from ...formula import Expression, Reader, formula_of
 from .blocks import Part, groups, stack, unstack
+from .moved import dealt_name, dealt_shape, dealt_sharding, move_in, move_out, receivers
 from .vectors import warn_of_size
 
 
@@ -75,6 +77,15 @@ def blockwise(
     every device, need no communication. Arrays of one shape that are sharded in different ways are
     best not stacked, or given to different transformations.
 
+    Inside of :func:`dealt` all blocks of one size are in one stack, $n$ of them in its first axis
+    and a grid of one, whose first axis is cut over the devices that :func:`dealt` names; zeros fill
+    it up to a multiple of their number. The numbers that move are those of the updates, in and out,
+    whatever the state: each device has its part of the state, and does its part of the work. Blocks
+    move that were whole on a device, too. So where `blocks` fits the parts of arrays that are cut
+    over all devices, nothing is gained, and else much. The places of blocks in a stack are the same
+    on all meshes, and its length is not: a state saved on another number of devices has other zeros
+    at the ends of its stacks.
+
     Args:
         inner: transformation of the stacks.
         blocks: how arrays are cut, see :class:`Blocks`.
@@ -93,16 +104,17 @@ def blockwise(
     {'2x1 of 2x1': (1, 2, 1, 2, 1), '2x1 of 2x2': (1, 2, 1, 2, 2), '2x2': (1, 1, 1, 2, 2)}
     """
 
-    def grouped(tree: PyTree) -> dict[str, list[Part]]:
-        return groups(tree, blocks.size, blocks.merge_size, blocks.stacked)
+    def grouped(tree: PyTree, to: Dealer | None) -> dict[str, list[Part]]:
+        name_of = None if to is None else dealt_name
+        return groups(tree, blocks.size, blocks.merge_size, blocks.stacked, name_of)
 
     def init(params: PyTree) -> PyTree:
         _checked(params)
-        leaves, layout = jax.tree.leaves(params), grouped(params)
-        state = inner.init(
-            {name: _placeholder(leaves, members) for name, members in layout.items()}
-        )
-        warn_of_size(params, layout, state)
+        leaves, to = jax.tree.leaves(params), receivers(params)
+        layout = grouped(params, to)
+        stacks = {name: _placeholder(leaves, members, to) for name, members in layout.items()}
+        state = inner.init(stacks)
+        warn_of_size(params, layout, stacks, state)
         return state
 
     def update(
@@ -110,7 +122,7 @@ def blockwise(
     ) -> tuple[PyTree, PyTree]:
         _checked(updates)
         check_params(updates, params)
-        layout = grouped(updates)
+        layout = grouped(updates, receivers(updates))
 
         def step(
             inner: GradientTransformation,
@@ -119,10 +131,16 @@ def blockwise(
             params: PyTree,
             extra_args: dict[str, Any],
         ) -> tuple[PyTree, PyTree]:
-            stacks = stack(updates, layout)
-            others = None if params is None else stack(params, layout)
+            to = receivers(updates)
+            if to is None:
+                stacks = stack(updates, layout)
+                others = None if params is None else stack(params, layout)
+                stacks, state = inner.update(stacks, state, others, **extra_args)
+                return unstack(stacks, layout, updates, next(iter(counts_in(state)), None)), state
+            stacks = move_in(updates, layout, to)
+            others = None if params is None else move_in(params, layout, to)
             stacks, state = inner.update(stacks, state, others, **extra_args)
-            return unstack(stacks, layout, updates, next(iter(counts_in(state)), None)), state
+            return move_out(stacks, layout, updates, to), state
 
         return shard_like((updates, state), step, inner, updates, state, params, extra_args)
 
@@ -143,14 +161,16 @@ def _checked(tree: PyTree) -> None:
     walk(check, structure, leaves)
 
 
-def _placeholder(leaves: list[jax.Array], members: list[Part]) -> jax.Array:
+def _placeholder(leaves: list[jax.Array], members: list[Part], to: Dealer | None) -> jax.Array:
     """Zeros where the stack of these parts should be, for an `init` that looks at no number."""
-    first = members[0]
-    dtype = compute_dtype(*(leaves[part.leaf].dtype for part in members))
+    first, like = members[0], [leaves[part.leaf] for part in members]
+    dtype = compute_dtype(*(x.dtype for x in like))
     ndim = 1 + 2 * len(first.sizes)
+    if to is not None:
+        shape = dealt_shape(members, to)
+        return sharded_zeros(shape, dtype, dealt_sharding(like, ndim, to), like)
     wheres = [_stack_sharding(leaves[part.leaf], part, ndim) for part in members]
     shape = (len(members), *first.counts, *first.sizes)
-    like = [leaves[part.leaf] for part in members]
     return sharded_zeros(shape, dtype, common_sharding(wheres, ndim), like)
 
 

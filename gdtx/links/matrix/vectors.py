@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import Counter
 from typing import Any
@@ -16,7 +15,7 @@ from ...core.transformation import GradientTransformation
 from ...core.trees.paths import listed
 from ...core.trees.tree import PyTree, leaf_path
 from .axes import axes_of
-from .blocks import Part
+from .blocks import Part, Stacks
 
 _LARGE = 1000
 
@@ -55,7 +54,9 @@ def _by_axes(params: PyTree) -> PyTree:
     return jax.tree.map(label, params)
 
 
-def warn_of_size(params: PyTree, layout: dict[str, list[Part]], state: PyTree) -> None:
+def warn_of_size(
+    params: PyTree, layout: dict[str, list[Part]], stacks: Stacks, state: PyTree
+) -> None:
     """Warn of arrays whose state, which lies in stacks by name, is out of proportion."""
     numbers: Counter[str] = Counter()
     for path, x in jax.tree_util.tree_flatten_with_path(state)[0]:
@@ -63,7 +64,7 @@ def warn_of_size(params: PyTree, layout: dict[str, list[Part]], state: PyTree) -
         numbers.update({key: x.size for key in keys if key in layout})
     large: dict[str, float] = {}
     for name, members in layout.items():
-        own = len(members) * math.prod(members[0].counts) * math.prod(members[0].sizes)
+        own = stacks[name].size
         for part in members if numbers[name] > _LARGE * own else ():
             path = f"params{leaf_path(params, part.leaf)}"
             large[path] = max(large.get(path, 0), numbers[name] / own)
