@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import test_kfac_sharding
 from compilations import counted_compilations
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from test_matrix_sharding import COLLECTIVES
@@ -24,6 +25,7 @@ METHODS = {
     # From step 3 on no eigenvector of the statistics of a block is anyone's choice.
     "soap": lambda rate: gdtx.soap(rate, eps=1e-3, bases=gdtx.Bases(2, start=3), **SETTINGS),
     "psgd": lambda rate: gdtx.psgd(rate, **SETTINGS),
+    "full matrix": lambda rate: gdtx.full_matrix_adagrad(rate, eps=1e-3, block_size=8),
 }
 # Blocks on both axes and a rest on one; blocks with a side that no mesh divides; vectors.
 SHAPES = {"w": (8, 16), "v": (3, 16), "b": (16,)}
@@ -53,6 +55,8 @@ def on_one_device(name):
         pytest.param("shampoo", AxisType.Explicit, "data", marks=pytest.mark.slow),
         pytest.param("soap", AxisType.Auto, "model", marks=pytest.mark.slow),
         pytest.param("psgd", AxisType.Auto, OVER, marks=pytest.mark.slow),
+        ("full matrix", AxisType.Auto, OVER),
+        pytest.param("full matrix", AxisType.Explicit, OVER, marks=pytest.mark.slow),
     ],
     ids=lambda value: getattr(value, "name", "+".join(value) if type(value) is tuple else value),
 )
@@ -106,6 +110,50 @@ def test_only_updates_and_the_number_of_failures_move(name):
     assert len(numbers) <= 6
     assert all("all-gather" not in line for line in moved)
     assert max(numbers) <= params["w"].size // 8
+
+
+def assert_decomposed_in_parts(text):
+    calls = [line for line in text.splitlines() if re.search("custom-call.*syevd", line)]
+    assert calls
+    assert all("shard_map" in line for line in calls)
+
+
+def test_roots_of_whole_matrices_are_taken_in_parts():
+    with on_mesh(AxisType.Auto) as put:
+        params = put({"w": np.ones((8, 4), np.float32)})
+        tx = gdtx.dealt(gdtx.scale_by_full_matrix(block_size=4), OVER)
+        program = jax.jit(tx.update).lower(params, tx.init(params), params).compile()
+    assert_decomposed_in_parts(program.as_text())
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=lambda t: t.name)
+@pytest.mark.first(1)
+def test_factors_of_layers_are_decomposed_in_parts(axis_type):
+    """K-FAC's state is whole on every device, and the matrices of one size are dealt to them."""
+    params, given, value_fn = test_kfac_sharding.unsharded()
+    tx = gdtx.scale_by_kfac(0.1, inverse_every=2)
+    plain, *_ = test_kfac_sharding.run(tx, params, given, value_fn)
+    with test_kfac_sharding.on_mesh(axis_type) as (put, _):
+        params = put(params, test_kfac_sharding.SPECS)
+        mesh, is_explicit = params["scale"].sharding.mesh, axis_type == AxisType.Explicit
+
+        def whole(x):
+            spec = PartitionSpec(*[None] * x.ndim if is_explicit else ())
+            return jax.device_put(x, NamedSharding(mesh, spec))
+
+        given = jax.tree.map(whole, given)
+        dealt = gdtx.dealt(tx, OVER)
+        state, step = dealt.init(params), jax.jit(lambda g, s, c: dealt.update(g, s, curvature=c))
+        # It takes no state that is elsewhere.
+        program = step.lower(given[0][0], state, given[0][1]).compile()
+        found, born = [], described(state)
+        for gradients, curvature in given:
+            updates, state = program(gradients, state, curvature)
+            found.append(updates)
+    assert described(state) == born
+    assert_decomposed_in_parts(program.as_text())
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_parts_of_the_state_and_of_the_work_are_even():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core.numbers.numerics import sqrt
+from ..core.trees.dealing import deal
 from ..core.trees.short import in_short
 from ..linalg.batches import apply_by_size, in_batches
 from ..linalg.decompositions import eigh
@@ -33,9 +34,12 @@ _AT_ONCE = 64
 
 
 def eigenbases(factors: Factors) -> dict[str, Eigenbasis]:
-    """The eigenbases of all blocks, factors of one size together; no eigenvalue is negative."""
+    """The eigenbases of all blocks, factors of one size together; no eigenvalue is negative.
+
+    Inside of :func:`dealt` each device decomposes its part of those of one size.
+    """
     sides = [factors[block][side] for block in factors for side in ("A", "S")]
-    results = apply_by_size(in_batches(eigh, _AT_ONCE), [_flat(x) for x in sides])
+    results = apply_by_size(deal(in_batches(eigh, _AT_ONCE)), [_flat(x) for x in sides])
     pairs = iter(zip(sides, results, strict=True))
     return {block: Eigenbasis(*_parts(*next(pairs)), *_parts(*next(pairs))) for block in factors}
 

@@ -66,9 +66,9 @@ def scale_by_kfac(
     Returns:
         A transformation whose state holds for a layer of $m \times n$ numbers $2 (m^2 + n^2)$, and
         for each scale or shift two, all of them on every device that has the parameters. Factors of
-        one size are decomposed together; a basis that cannot be computed leaves the last one in use
-        and is counted. Sums of the largest gradients that a dtype has may be infinite in the basis,
-        and NaN out of it.
+        one size are decomposed together, inside of :func:`dealt` in parts; a basis that cannot be
+        computed leaves the last one in use and is counted. Sums of the largest gradients that a
+        dtype has may be infinite in the basis, and NaN out of it.
 
     Raises:
         TypeError: from `update`, if it is called without `curvature`.

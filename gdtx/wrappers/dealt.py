@@ -52,8 +52,9 @@ def dealt(
 
     This is what :func:`orthogonalize` does inside of it, and so :func:`muon` and its relatives, and
     :func:`blockwise` with blocks of arrays, and so :func:`shampoo`, :func:`soap` and :func:`psgd`:
-    there the state is dealt too. What looks at no matrix is as it was, and so is everything on one
-    device.
+    there the state is dealt too, and so are the blocks of :func:`scale_by_full_matrix`. Of
+    :func:`scale_by_kfac` and :func:`scale_by_ekfac` the decompositions are, and the state is whole
+    on every device. What looks at no matrix is as it was, and so is everything on one device.
 
     Matrices of one shape go together if their paths are equal but for numbers, such as those of
     layers: these are most often cut alike. If they are not, the compiler moves more.

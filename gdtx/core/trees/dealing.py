@@ -45,6 +45,10 @@ class Dealer(NamedTuple):
         """Of arrays of so many axes that are dealt: along the first."""
         return NamedSharding(self.mesh, PartitionSpec(self.names, *[None] * (ndim - 1)))
 
+    def place(self, stack: jax.Array) -> jax.Array:
+        """The stack, of as many matrices for every device, where it is dealt."""
+        return jax.lax.with_sharding_constraint(stack, self.sharding(stack.ndim))
+
     def deal(self, stack: jax.Array) -> jax.Array:
         """The stack, each matrix whole on its device, and after it as many of zeros as it takes.
 
@@ -56,7 +60,7 @@ class Dealer(NamedTuple):
             stack = jnp.concatenate([stack, jnp.zeros((rest, *stack.shape[1:]), stack.dtype)])
         for some in range(len(self.names) + 1):
             stack = self._cut(stack, some)
-        return jax.lax.with_sharding_constraint(stack, self.sharding(stack.ndim))
+        return self.place(stack)
 
     def work(self, f: Callable[..., Any], *dealt: Any) -> Any:
         """`f` of trees of stacks that are dealt, on each device of its own; so are its results."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +17,18 @@ from ...core.rules import checked_result, remembered
 from ...core.transformation import GradientTransformation
 from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
-from ...core.trees.sharding import replicate, replicated_zeros, shard_like_if_explicit
+from ...core.trees.dealing import Dealer, dealer
+from ...core.trees.sharding import (
+    replicate,
+    replicated_zeros,
+    shard_like_if_explicit,
+    sharded_zeros,
+)
 from ...core.trees.short import in_short
 from ...core.trees.tree import PyTree, check_params
 from ...formula import MEMORY, Expression, Reader, formula_of, inverse_root
 from ...linalg.inverse import inverse_root_times, within_range
+from .moved import dealt_sharding
 
 LARGEST = 2**28
 """Bytes of one matrix that nobody is taken to have wanted, having set no block size."""
@@ -48,6 +56,11 @@ def scale_by_full_matrix(
     product would overflow (in float32, of norms above $2^{64}$) count as that long, and a
     sum that would is halved. A NaN in a gradient stays in the sum, and so in all later updates:
     :func:`skip_nonfinite` keeps it out.
+
+    Updates that are cut over a mesh are brought together on every device. Inside of :func:`dealt`
+    each then has its part of the blocks of an array, and takes the roots of these, if there are
+    several; of a single matrix all devices do the same work. Zeros are added for blocks that are
+    missing to a multiple of the devices.
 
     Args:
         eps: $\epsilon$, inside the root.
@@ -78,8 +91,12 @@ def scale_by_full_matrix(
             _check_sizes(params)
 
         def zero(p: jax.Array) -> jax.Array:
-            count, width = _cut(p.size, block_size)
-            return replicated_zeros(p, (count, width, width), compute_dtype(p.dtype))
+            (count, width), to = _cut(p.size, block_size), _dealer(p, block_size)
+            dtype = compute_dtype(p.dtype)
+            if to is None:
+                return replicated_zeros(p, (count, width, width), dtype)
+            shape = to.padded(count), width, width
+            return sharded_zeros(shape, dtype, dealt_sharding([p], 3, to), p)
 
         return FullMatrixState(refilled(params, map(zero, jax.tree.leaves(params))))
 
@@ -89,7 +106,8 @@ def scale_by_full_matrix(
         check_params(updates, params)
 
         def step(u: jax.Array, matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-            count, width = _cut(u.size, block_size)
+            (count, width), is_dealt = _cut(u.size, block_size), _dealer(u, block_size)
+            count = is_dealt.padded(count) if is_dealt else count
             if matrix.shape != (count, width, width):
                 foreign_state(f"{count} matrices of {width} rows", matrix)
             dtype = compute_dtype(u.dtype, matrix.dtype)
@@ -98,10 +116,16 @@ def scale_by_full_matrix(
                 flat = cast(replicate(u), dtype).reshape(-1)
                 g = jnp.pad(flat, (0, count * width - u.size)).reshape(count, width)
                 g = within_range(g)
+                # Of the mesh as it is in here, where the compiler chooses.
+                to = _dealer(u, block_size)
+                place, times = replicate, inverse_root_times
+                if to is not None:
+                    g, place, times = to.place(g), to.place, partial(to.work, inverse_root_times)
                 products = g[:, :, None] * g[:, None, :].conj()
-                new = replicate(_total(cast(matrix, dtype), products))
+                new = place(_total(cast(matrix, dtype), products))
                 damped = new + eps * jnp.eye(width, dtype=dtype)[None]
-                out = inverse_root_times(damped, g).reshape(-1)[: u.size].reshape(u.shape)
+                out = times(damped, g)
+                out = (out if to is None else replicate(out)).reshape(-1)[: u.size].reshape(u.shape)
                 return checked_result(real_like(out, u), u, dtype), cast(new, matrix.dtype)
 
             return shard_like_if_explicit((u, matrix), rule, u, matrix, eps)
@@ -130,6 +154,11 @@ def _cut(size: int, block_size: int | None) -> tuple[int, int]:
     """How many blocks of how many numbers."""
     count = -(-size // block_size) if block_size else 1
     return count, -(-size // count) if count else 0
+
+
+def _dealer(x: jax.Array, block_size: int | None) -> Dealer | None:
+    """To which devices the matrices of an array are dealt; None if they are on all."""
+    return dealer(x) if _cut(x.size, block_size)[0] > 1 else None
 
 
 def _check_sizes(params: PyTree) -> None:
