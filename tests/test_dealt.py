@@ -12,6 +12,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from test_sharding import described, fresh_rate, on_mesh
 
 import gdtx
+from gdtx.links.matrix import orthogonal
 
 # Layers by themselves, of which two kinds have one shape and are cut in different ways, and a
 # stack of layers; fewer of each than devices.
@@ -140,15 +141,38 @@ def test_matrices_move_once_for_each_axis_they_are_cut_along_and_not_in_loops():
     assert moves(compiled(tx, params))[1]
 
 
-def test_each_device_works_on_matrices_of_its_own():
+@pytest.mark.first(1)
+@pytest.mark.parametrize("stacked", [False, True], ids=["by themselves", "stacked"])
+def test_memory_is_twice_the_parameters(stacked):
+    """That of a device: what is dealt goes group after group, and some matrices at a time."""
+    mesh, layers, size = mesh_of(), 8, 512
+    sizes = {"query": (size, size), "up": (size, 2 * size), "down": (2 * size, size)}
+
+    def struct(name, sizes, spec):
+        lead = (layers,) if stacked else ()
+        where = NamedSharding(mesh, PartitionSpec(*[None] * len(lead), *spec))
+        return jax.ShapeDtypeStruct((*lead, *sizes), jnp.float32, sharding=where)
+
+    specs = {"query": BOTH, "up": BOTH, "down": BOTH[::-1]}
+    layer = {name: struct(name, sizes[name], specs[name]) for name in sizes}
+    params = layer if stacked else [layer] * layers
+    axes = "bio" if stacked else "io"
+    tx = gdtx.dealt(gdtx.muon(0.1, axes, gdtx.sgd(0.1), polar=gdtx.Polar(batch_size=1)), BOTH)
+    program = jax.jit(tx.update).lower(params, tx.init(params), params).compile()
+    of_a_device = 4 * layers * 5 * size**2 // 8
+    assert program.memory_analysis().temp_size_in_bytes <= 2.2 * of_a_device
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_each_device_works_on_matrices_of_its_own(at_once, monkeypatch):
+    monkeypatch.setattr(orthogonal, "_AT_ONCE", at_once * 4 * 8)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     params = jax.device_put({"w": jnp.ones((12, 4, 8))}, NamedSharding(mesh, PartitionSpec()))
-    tx = gdtx.orthogonalize(gdtx.Polar(batch_size=1), axes="bio")
-    text = compiled(gdtx.dealt(tx, "data"), params)
+    text = compiled(gdtx.dealt(gdtx.orthogonalize(axes="bio"), "data"), params)
     assert moves(text) == (["all-gather"], [])
     # Of sixteen matrices, of which four are zeros, two are a device's.
     assert "f32[2,4,8]" in text
-    assert "f32[12,4,4]" not in text
+    assert [n for n in range(2, 17) if f"f32[{n},4,4]" in text] == [2] * (at_once == 2)
 
 
 @pytest.mark.parametrize(

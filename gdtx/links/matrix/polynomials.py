@@ -89,7 +89,8 @@ class Polar(Options):
         batched: whether matrices of one shape, or of its transpose, from different arrays go
             through one call, so that programs do not grow with the number of layers. The call
             copies them, and holds four squares of the shorter side for each.
-        batch_size: how many matrices go through one call at a time; all by default.
+        batch_size: how many matrices go through one call at a time; all by default, and inside of
+            :func:`dealt`, where `batched` is always so, as many as have 16 million numbers.
 
     References:
         Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks;
