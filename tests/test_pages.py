@@ -37,7 +37,7 @@ def test_programs_run(page, capsys):
     if page == "devices.md":
         kernel = names["state"][0]["mu"][0].buffers["value"]["kernel"]
         assert kernel.sharding == names["cut_over_data"][0]["mu"][0].buffers["value"]["kernel"]
-        assert kernel.addressable_shards[0].data.shape == (64 / 4, 32)
+        assert kernel.addressable_shards[0].data.shape == (64 / 4, 32 / 2)
         whole = names["shardings"][0]["mu"][0].buffers["value"]["kernel"]
         assert whole == names["params"]["kernel"].sharding
         assert "P(None, 'model')" in printed.replace("PartitionSpec", "P")
@@ -56,7 +56,7 @@ def test_what_is_said_of_init_that_is_traced():
             else:
                 assert shape.sharding is None
                 inside = gdtx.find(jax.jit(tx.init)(params), "mu")["w"]
-                assert len(inside.sharding.device_set) == 1
+                assert inside.sharding.is_equivalent_to(params["w"].sharding, 2)
 
 
 def test_buffers_are_copied_only_in_the_other_order():

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,6 +110,43 @@ def test_zero1_leaves_each_device_its_share(name):
 
 
 @by_kind
+def test_a_compiled_init_follows_the_parameters(name):
+    """What is like one, and its copies; the rest is on all devices at least."""
+    with mesh_of(AxisType.Auto) as mesh:
+        tx, params = EVERY[name], jax.device_put(drawn(0), on(mesh, CUT))
+        state, expected = jax.jit(tx.init)(params), tx.init(params)
+        chex.assert_trees_all_equal(state, expected)
+        assert jax.tree.map(typed, state) == jax.tree.map(typed, expected)
+        paths = jax.tree_util.tree_flatten_with_path(state)[0]
+        for (path, x), other in zip(paths, jax.tree.leaves(expected), strict=True):
+            assert x.sharding.device_set == set(mesh.devices.flat)
+            is_like_b = "['b']" in jax.tree_util.keystr(path) and x.shape == (2,)
+            if is_like_b or (x.shape[-2:] == (4, 2) and x.ndim < 4):
+                assert x.sharding.is_equivalent_to(other.sharding, x.ndim)
+
+
+def typed(x):
+    return x.shape, x.dtype, x.weak_type
+
+
+def test_a_compiled_init_takes_no_number_of_the_parameters():
+    with mesh_of(AxisType.Auto) as mesh:
+        params = jax.device_put({"w": jnp.full((4, 2), jnp.nan)}, NamedSharding(mesh, P("data")))
+        state = jax.jit(gdtx.adam(0.1).init)(params)
+        assert not any(np.any(x) for x in jax.tree.leaves(state))
+
+        # In a program that is differentiated, and one that maps over parameters.
+        def total(p):
+            return sum(jnp.sum(x) for x in jax.tree.leaves(gdtx.sgd(0.1, 0.9).init({"w": p})))
+
+        assert not np.any(jax.jit(jax.grad(total))(params["w"]))
+        assert not np.any(jax.jit(jax.vmap(jax.grad(total)))(params["w"]))
+        count = gdtx.scale_by_schedule(lambda t: 1.0).init
+        assert jax.jit(count)(params).step.sharding.device_set == set(mesh.devices.flat)
+        assert jax.jit(jax.vmap(count))(params).step.shape == (4,)
+
+
+@by_kind
 def test_a_state_cut_over_the_data_axis_is_the_same_state(name):
     with mesh_of(AxisType.Auto) as mesh:
         params = jax.device_put(drawn(0), on(mesh, WHOLE))
@@ -149,7 +187,8 @@ def test_on_an_explicit_mesh_gradients_and_parameters_are_resharded(name):
 
 @by_kind
 def test_a_state_may_be_in_the_memory_of_the_host(name):
-    kind = jax.devices()[0].addressable_memories()[-1].kind
+    kinds = [memory.kind for memory in jax.devices()[0].addressable_memories()]
+    kind = "pinned_host" if "pinned_host" in kinds else kinds[0]  # the older CPU has one
     with mesh_of(AxisType.Auto) as mesh:
         where = on(mesh, CUT)
         params, tx = jax.device_put(drawn(0), where), EVERY[name]

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Concatenate,
-    Generic,
-    ParamSpec,
-    overload,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, ParamSpec, overload
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +19,7 @@ from .numbers.handover import Elsewhere, handed_over, inside, leaves_gdtx
 from .numbers.numerics import increment, promoting
 from .outermost import is_outermost, nested
 from .scheduled import ScheduledState, Schedules, values_at
+from .trees.following import following
 from .trees.layout import mapped
 from .trees.structs import has_structs, structs_of
 from .trees.tree import PyTree, check_arrays, in_jax, scalar_like
@@ -120,9 +113,10 @@ class GradientTransformation(_Base, Generic[P]):
     ) -> PyTree:
         """The state before the first update.
 
-        Runs operation by operation, so that state follows the sharding of the parameters. Of
-        parameters that are `jax.ShapeDtypeStruct`s it is a tree of such, nothing allocated, with
-        the shardings that it would have if they have some.
+        Runs operation by operation, so that all of the state follows the sharding of the
+        parameters; within `jax.jit`, what is like a parameter does. Of parameters that are
+        `jax.ShapeDtypeStruct`s it is a tree of such, nothing allocated, with the shardings that it
+        would have if they have some.
 
         Raises:
             TypeError: if a leaf is not a floating-point or complex array.
@@ -133,6 +127,7 @@ class GradientTransformation(_Base, Generic[P]):
                 check_arrays(params, "params")
                 if has_structs(params):
                     return structs_of(self._init, params)
+                return following(self._init(params), params)
             return self._init(params)
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]

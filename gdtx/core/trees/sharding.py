@@ -157,10 +157,10 @@ def shard_like(likes: Any, f: Callable[..., Any], *args: Any) -> Any:
     result = shard_like_if_explicit(likes, f, *args)
     if _explicit_among(likes, args):
         return result
-    return jax.tree.map(_alike, result, likes)
+    return jax.tree.map(sharded_like, result, likes)
 
 
-def _alike(new: Any, like: Any) -> Any:
+def sharded_like(new: Any, like: Any) -> Any:
     """`new`, which the compiler is to shard as it does `like`.
 
     It does so with what it selects from, and this is a choice between the two that only we know.

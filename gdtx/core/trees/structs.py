@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
+from .following import counterpart_in
 from .sharding import MaybeSharding, sharding_of, with_spec
 from .tree import PyTree
 
@@ -45,18 +45,16 @@ def structs_of(init: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
     with entered(types):
         state = jax.eval_shape(init, structure.unflatten(typed))
     like = NamedSharding(mesh, PartitionSpec())
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-    given = dict(zip(paths, zip(leaves, wheres, strict=True), strict=True))
+    find = counterpart_in(params)
 
     def placed(path: tuple[Any, ...], x: Any) -> jax.ShapeDtypeStruct:
         where = with_spec(like, x.sharding.spec if x.sharding else (), len(x.shape))
         # An array like a parameter is where that is, in the same words: in others, programs would
         # take it for another place, and be compiled again.
-        for start, end in itertools.combinations(range(len(path) + 1), 2):
-            param, its = given.get(path[start:end], (None, None))
-            if param is not None and param.shape == x.shape and its is not None:
-                same = where.is_equivalent_to(its, len(x.shape))
-                where = its if same else where
+        param = find(path)
+        its = _where(param) if getattr(param, "shape", None) == x.shape else None
+        if its is not None and where.is_equivalent_to(its, len(x.shape)):
+            where = its
         return _struct(x, where)
 
     return jax.tree_util.tree_map_with_path(placed, state)
