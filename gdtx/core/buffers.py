@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import keystr, tree_map_with_path
+from jax.tree_util import keystr, tree_flatten_with_path
 from jax.typing import DTypeLike
 
 from .calls.functions import is_function
@@ -16,14 +16,17 @@ from .numbers.handover import counts
 from .numbers.narrow import bits, drawn, mixed, rounded_by_chance
 from .numbers.numerics import cast, compute_dtype, is_narrow
 from .numbers.values import is_array
+from .trees.stacking import of_layers, stacked_axes
 from .trees.tree import PyTree, explicit_sharding, placed_as
 
 
 def first_buffer(name: str, value: Any, params: PyTree, dtype: DTypeLike | None) -> PyTree:
     """A tree like the parameters, of this number or of what this function makes of each."""
     if is_function(value):
-        return tree_map_with_path(
-            lambda path, p: _computed(f"{name}, of params{keystr(path)},", value, p, dtype), params
+        leaves, structure = tree_flatten_with_path(params)
+        return structure.unflatten(
+            _computed(f"{name}, of params{keystr(path)},", of_layers(value, n), p, dtype)
+            for n, (path, p) in zip(stacked_axes(params), leaves, strict=True)
         )
     expected = f"{name} must be a scalar or a function of the parameter"
     if not (is_array(value) or isinstance(value, int | float | complex)):

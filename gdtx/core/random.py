@@ -14,6 +14,7 @@ from .memory import CountState, rule_at
 from .numbers.numerics import cast, compute_dtype, increment
 from .rules import beside, checked_result, walk
 from .transformation import GradientTransformation
+from .trees.stacking import stacked_axes
 from .trees.tree import PyTree, scalar_like
 
 
@@ -60,7 +61,8 @@ def randomized(
             dtype = compute_dtype(*(x.dtype for x in (u, *param)))
             return checked_result(rule(key, cast(u, dtype), *param), u, dtype)
 
-        columns = [leaves, keys(seed, count, len(leaves))]
+        each = zip(keys(seed, count, len(leaves)), leaves, stacked_axes(updates), strict=True)
+        columns = [leaves, [jax.random.split(k, u.shape[:n]) if n else k for k, u, n in each]]
         if needs_params:
             columns.append(beside(updates, params))
         return structure.unflatten(walk(drawn, structure, *columns)), CountState(count)

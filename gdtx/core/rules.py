@@ -15,6 +15,7 @@ from .factory import transformation
 from .numbers.numerics import cast, compute_dtype, narrow
 from .transformation import GradientTransformation
 from .trees.boxes import refilled
+from .trees.stacking import of_layers, stacked_axes
 from .trees.tree import PyTree, check_params, check_shapes, leaf_path, leaves_as, widened
 
 
@@ -161,13 +162,21 @@ def each_leaf(
 
 
 def walk(
-    f: Callable[..., Any], structure: Any, *columns: list[Any], what: str = "the rule"
+    f: Callable[..., Any],
+    structure: Any,
+    *columns: list[Any],
+    what: str = "the rule",
+    by_layer: bool = True,
 ) -> list[Any]:
-    """`f` on the arrays of each leaf; what it finds wrong with a leaf is reported with its path."""
+    """`f` on the arrays of each leaf; what it finds wrong with a leaf is reported with its path.
+
+    Where layers are stacked in one array, `f` sees one layer, unless it is told not to.
+    """
     results = []
-    for i, arrays in enumerate(zip(*columns, strict=True)):
+    axes = stacked_axes(structure.unflatten(columns[0])) if by_layer else [0] * len(columns[0])
+    for i, (n, *arrays) in enumerate(zip(axes, *columns, strict=True)):
         try:
-            results.append(f(*arrays))
+            results.append(of_layers(f, n)(*arrays))
         except Exception as error:
             path = leaf_path(structure.unflatten(columns[0]), i)
             if isinstance(error, LeafError):

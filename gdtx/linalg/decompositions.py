@@ -9,6 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.sharding import PartitionSpec
+
+from ..core.trees.tree import explicit_sharding
 
 
 def _one_by_one(f: Callable[[jax.Array], Any]) -> Callable[..., Any]:
@@ -31,8 +34,19 @@ def _one_by_one(f: Callable[[jax.Array], Any]) -> Callable[..., Any]:
         )
         return tuple(x.reshape(*stack.shape[:-2], *x.shape[1:]) for x in results)
 
+    def on_its_devices(stack: jax.Array) -> tuple[jax.Array, ...]:
+        where = explicit_sharding(stack)
+        if where is None or not any(where.spec):
+            return of_stack(stack)
+        # A loop over matrices that an explicit mesh has on several devices.
+        lead = where.spec[: stack.ndim - 2]
+        likes = jax.eval_shape(f, jax.ShapeDtypeStruct(stack.shape, stack.dtype))
+        specs = [PartitionSpec(*lead, *[None] * (x.ndim - len(lead))) for x in likes]
+        axes = where.mesh.explicit_axes
+        return jax.sharding.auto_axes(of_stack, axes=axes, out_sharding=tuple(specs))(stack)
+
     # A batch of these is a larger stack, and not a call that has a stack in it after all.
-    mapped = custom_vmap(of_stack)
+    mapped = custom_vmap(on_its_devices)
 
     @mapped.def_vmap
     def _(size: int, batched: list[bool], stack: jax.Array) -> Any:

@@ -17,7 +17,9 @@ from ..core.transformation import GradientTransformation
 from ..core.trees.boxes import refilled
 from ..core.trees.copies import unlike_params
 from ..core.trees.layout import holding
-from ..core.trees.tree import PyTree, check_params, statistic_like
+from ..core.trees.sharding import layered_zeros
+from ..core.trees.stacking import stacked_axes
+from ..core.trees.tree import PyTree, check_params
 from ..formula import Definition, Expression, Reader, Symbol, apply, formula_of, t
 
 
@@ -49,10 +51,11 @@ def clip_by_growth(max_growth: AtLeastOne = 1.01) -> GradientTransformation:
     """
 
     def init(params: PyTree) -> RecurState:
-        def zero(p: jax.Array) -> jax.Array:
-            return statistic_like(p, 0, jnp.finfo(compute_dtype(p.dtype)).dtype)
+        def zero(p: jax.Array, n: int) -> jax.Array:
+            return layered_zeros(p, n, (), jnp.finfo(compute_dtype(p.dtype)).dtype)
 
-        return RecurState({"norm": refilled(params, map(zero, jax.tree.leaves(params)))})
+        both = jax.tree.leaves(params), stacked_axes(params)
+        return RecurState({"norm": refilled(params, map(zero, *both))})
 
     def rule(u: jax.Array, last: jax.Array) -> tuple[jax.Array, jax.Array]:
         power, scaled = _norms.scaled_norm([u])

@@ -95,7 +95,8 @@ def differentially_private_aggregate(
             deviation = jnp.asarray(parts * noise_multiplier * l2_norm_clip, noise.real.dtype)
             return (total + deviation * noise) / max(examples, 1)
 
-        noised = walk(noisy, structure, leaves, keys(seed, count, len(leaves)))
+        columns = leaves, keys(seed, count, len(leaves))
+        noised = walk(noisy, structure, *columns, by_layer=False)
         return structure.unflatten(noised), CountState(count)
 
     return GradientTransformation(init, update, CountState)

@@ -14,6 +14,7 @@ from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
 from ..core.tree_memory import recur_tree
 from ..core.trees.copies import unlike_params
+from ..core.trees.stacking import of_layers, stacked_axes
 from ..core.trees.tree import PyTree
 from ..formula import PARAMETERS, Expression, Reader, Symbol, apply, formula_of, t
 from ..links.arithmetic import scale_by_learning_rate
@@ -52,17 +53,20 @@ def scale_by_dog(
         """The norm of all, or those of the arrays by path."""
         if per == "tree":
             return global_norm(tree)
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {keystr(path): global_norm(leaf) for path, leaf in leaves}
+        both = zip(jax.tree_util.tree_leaves_with_path(tree), stacked_axes(tree), strict=True)
+        return {keystr(path): of_layers(global_norm, n)(leaf) for (path, leaf), n in both}
 
     def rule(g: PyTree, params: PyTree, start: PyTree, r: Any, G: Any) -> Any:  # noqa: N803
         r = jax.tree.map(jnp.maximum, r, norms(jax.tree.map(jnp.subtract, params, start)))
         total = jax.tree.map(lambda so_far, size: so_far + size**2, G, norms(g))
         rates = jax.tree.map(lambda far, all: far / jnp.sqrt(all + eps), r, total)
         leaves, structure = jax.tree.flatten(g)
-        each = [rates] * len(leaves) if per == "tree" else rates.values()
-        new = structure.unflatten(map(jnp.multiply, leaves, each))
-        return new, {"start": start, "r": r, "G": total}
+        if per == "tree":
+            new = [rates * u for u in leaves]
+        else:
+            rows = zip(stacked_axes(g), leaves, rates.values(), strict=True)
+            new = [of_layers(jnp.multiply, n)(u, rate) for n, u, rate in rows]
+        return structure.unflatten(new), {"start": start, "r": r, "G": total}
 
     def first(f: Any) -> Any:
         return unlike_params(lambda params: jax.tree.map(f, norms(params)))

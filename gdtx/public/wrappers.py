@@ -17,4 +17,5 @@ from ..wrappers.skip import skip_nonfinite as skip_nonfinite
 from ..wrappers.skip import skip_when as skip_when
 from ..wrappers.sometimes import every as every
 from ..wrappers.sometimes import when as when
+from ..wrappers.stacked import stacked as stacked
 from ..wrappers.stored import stored as stored

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import jax
@@ -59,6 +62,24 @@ def change(old: jax.Array, new: jax.Array) -> jax.Array:
     return jnp.where(jnp.isinf(old) & (new == old), 0, new - old)
 
 
+_layer: ContextVar[Any] = ContextVar("gdtx_layer", default=None)
+
+
+@contextlib.contextmanager
+def of_layer(number: jax.Array) -> Iterator[None]:
+    """What is drawn inside is for this layer of several."""
+    token = _layer.set(number)
+    try:
+        yield
+    finally:
+        _layer.reset(token)
+
+
+def is_of_layer() -> bool:
+    """Whether what is called is for one layer of several."""
+    return _layer.get() is not None
+
+
 def drawn(a: jax.Array, salt: jax.Array, place: Any) -> jax.Array:
     """A number from [0, 1) for each place of a narrow array, of its bits, the place and `salt`.
 
@@ -66,6 +87,8 @@ def drawn(a: jax.Array, salt: jax.Array, place: Any) -> jax.Array:
     in time, do not go the same way. It costs a tenth of a random number of `jax.random`, and no
     key.
     """
+    if is_of_layer():
+        salt = salt + mixed(_layer.get())
     at = _places(a.shape, place)
     if a.ndim > 1 and a.shape[-1] == a.shape[-2]:
         # Symmetric matrices, as statistics are, stay symmetric.

@@ -12,6 +12,7 @@ import numpy as np
 from ..calls.functions import accepts_arguments, with_arguments
 from ..errors import calling, fail, summarize
 from .paths import first_matches, leaf_paths, listed, matched
+from .stacking import layer_structs, layers_along
 from .tree import PyTree, broadcast_prefix, is_prefix
 
 _VALUELESS = "it sees shapes and dtypes, and no values"
@@ -102,7 +103,7 @@ def given(spec: Any, tree: PyTree, name: str, check: Callable[[Any, str], None])
         if not _is_of_the_tree(spec, name):
             return _returned(spec, tree, name, check)
         with calling(name, _VALUELESS):
-            spec = _without_values(spec, tree)
+            spec = _without_values(spec, layer_structs(tree))
     for path, value in jax.tree_util.tree_flatten_with_path(spec)[0]:
         check(value, name + jax.tree_util.keystr(path))
     return broadcast_prefix(spec, tree, name, "params")
@@ -137,7 +138,7 @@ def _returned(
                 values.append(f(path, leaf))
         return values
 
-    values = _without_values(of_each, jax.tree.leaves(tree))
+    values = _without_values(of_each, jax.tree.leaves(layer_structs(tree)))
     for path, value in zip(paths, values, strict=True):
         check(value, f"{name} of {path!r}")
     return values
@@ -149,5 +150,6 @@ def _without_values(f: Callable[[PyTree], Any], tree: PyTree) -> Any:
     An update is traced and has no more; so `init` shows no more, and both choose the same.
     """
     results = []
-    jax.eval_shape(lambda tree: results.append(f(tree)), tree)
+    with layers_along({}):  # it sees one layer where several are stacked
+        jax.eval_shape(lambda tree: results.append(f(tree)), tree)
     return results[0]

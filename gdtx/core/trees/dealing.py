@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ..errors import fail
+from ..numbers.narrow import is_of_layer
 from .paths import leaf_paths
 
 
@@ -110,12 +111,13 @@ def dealing(over: tuple[str, ...], mesh: Any) -> Iterator[None]:
 def dealer(tree: Any, strict: bool = False) -> Dealer | None:
     """To which devices the matrices in a tree of arrays are dealt; None if they stay.
 
-    They stay where nothing says that they are dealt, on one device, along axes of one device, and
-    inside of `shard_map`, where each device has matrices of its own. `strict` makes an error of it
+    They stay where nothing says that they are dealt, on one device, along axes of one device,
+    inside of `shard_map`, where each device has matrices of its own, and in a rule that is run on
+    one layer of several. `strict` makes an error of it
     that no mesh is known.
     """
     said = _said.get()
-    if said is None:
+    if said is None or is_of_layer():
         return None
     mesh = _mesh_of(tree, said.mesh)
     if mesh is None:

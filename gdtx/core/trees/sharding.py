@@ -125,9 +125,13 @@ def map_shards(where: NamedSharding, f: Callable[..., Any], *args: jax.Array) ->
     )
 
 
-def replicated_zeros(like: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Zeros on the devices of an array, all of them on each."""
-    return jnp.broadcast_to(statistic_like(like, 0, dtype), shape)
+def layered_zeros(like: jax.Array, n: int, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Zeros of this shape for each layer along so many axes of an array, where the layer is; of
+    one array, all of them on each of its devices."""
+    if not n:
+        return jnp.broadcast_to(statistic_like(like, 0, dtype), shape)
+    whole = (*like.shape[:n], *shape)
+    return sharded_zeros(whole, dtype, leading_sharding(like, n, len(whole)), like)
 
 
 def shard_like_if_explicit(likes: Any, f: Callable[..., Any], *args: Any) -> Any:

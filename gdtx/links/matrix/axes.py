@@ -12,6 +12,7 @@ import numpy as np
 from ...core.errors import fail, summarize
 from ...core.trees.choice import given, is_patterns, is_rules
 from ...core.trees.paths import first_matches, leaf_paths, matches
+from ...core.trees.stacking import stacked_axes
 from ...core.trees.tree import PyTree, is_prefix
 
 PLAIN = "io"
@@ -38,8 +39,8 @@ def axes_of(
     )
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return [
-        _checked_axes(value, leaf, f"{like}{jax.tree_util.keystr(path)}", name)
-        for (path, leaf), value in zip(leaves, values, strict=True)
+        _checked_axes(value, leaf, n, f"{like}{jax.tree_util.keystr(path)}", name)
+        for (path, leaf), value, n in zip(leaves, values, stacked_axes(tree), strict=True)
     ]
 
 
@@ -124,15 +125,19 @@ def _is_value(value: Any) -> bool:
     return is_axes or isinstance(value, bool | np.bool_)
 
 
-def _checked_axes(value: Any, leaf: Any, where: str, name: str) -> str | None:
+def _checked_axes(value: Any, leaf: Any, stacked: int, where: str, name: str) -> str | None:
+    """The axes of one array, of which the first so many count layers."""
     axes = value or None if isinstance(value, str) else PLAIN if value else None
-    if axes is not None and len(axes) != leaf.ndim:
+    if axes is None:
+        return None
+    shape = tuple(leaf.shape[stacked:])
+    if len(axes) != len(shape):
         fail(
             ValueError,
-            f"{where} has shape {tuple(leaf.shape)}, where {name} says that it has {len(axes)} "
+            f"{where} has shape {shape}, where {name} says that it has {len(axes)} "
             f"axes, {axes!r} (i for the inputs, o for the outputs, b for a batch of matrices)",
         )
-    return axes
+    return "b" * stacked + axes
 
 
 def places_of(axes: str, letter: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ...core.numbers.numerics import cast, compute_dtype
+from ...core.trees.stacking import stacked_axes
 from ...core.trees.tree import PyTree
 from ...linalg.batches import runtime_places
 
@@ -19,19 +21,36 @@ Stacks = dict[str, jax.Array]
 class Part(NamedTuple):
     """Equal blocks that lie side by side in an array, after its small dimensions are merged.
 
-    On every axis there are `counts` blocks of `sizes` each, the first of them at `starts`.
+    On every axis there are `counts` blocks of `sizes` each, the first of them at `starts`. Of an
+    array of layers they are those of each, along its first axes, which are as long as `layers`.
     """
 
     leaf: int
+    layers: tuple[int, ...]
     dims: tuple[int, ...]
     starts: tuple[int, ...]
     counts: tuple[int, ...]
     sizes: tuple[int, ...]
 
     @property
+    def arrays(self) -> int:
+        """How many arrays have these blocks: the layers, or one."""
+        return math.prod(self.layers)
+
+    @property
     def region(self) -> tuple[slice, ...]:
         extents = zip(self.starts, self.counts, self.sizes, strict=True)
         return tuple(slice(start, start + count * size) for start, count, size in extents)
+
+    @property
+    def with_layers(self) -> Part:
+        """The same, with the layers along a first axis whose blocks are as long as one."""
+        n = self.arrays
+        inner = self.dims, self.starts, self.counts, self.sizes
+        dims, starts, counts, sizes = (
+            (first, *rest) for first, rest in zip((n, 0, n, 1), inner, strict=True)
+        )
+        return Part(self.leaf, self.layers, dims, starts, counts, sizes)
 
     @property
     def is_whole(self) -> bool:
@@ -47,20 +66,31 @@ def groups(
 ) -> dict[str, list[Part]]:
     """The parts of all arrays of a tree, those that can be stacked under one name.
 
-    That is what `name_of` makes of them, or the shape of the blocks and how many there are.
+    That is what `name_of` makes of them, then with layers, or the shape of the blocks and how many
+    there are.
     """
-    name_of = _name if name_of is None else name_of
     found: dict[str, list[Part]] = {}
+    axes = stacked_axes(tree)
     for i, (path, leaf) in enumerate(jax.tree_util.tree_flatten_with_path(tree)[0]):
         if leaf.size == 0:
             continue
+        n = axes[i]
         own = "" if stacked else jax.tree_util.keystr(path, simple=True, separator="/") + " "
-        for part in parts(i, leaf.shape, block_size, merge_size):
-            found.setdefault(own + name_of(part), []).append(part)
+        for part in parts(i, leaf.shape[:n], leaf.shape[n:], block_size, merge_size):
+            if name_of is not None and part.layers:
+                part = part.with_layers
+            name = _name(part) if name_of is None else name_of(part)
+            found.setdefault(own + name, []).append(part)
     return dict(sorted(found.items()))
 
 
-def parts(leaf: int, shape: tuple[int, ...], block_size: int, merge_size: int) -> list[Part]:
+def parts(
+    leaf: int,
+    layers: tuple[int, ...],
+    shape: tuple[int, ...],
+    block_size: int,
+    merge_size: int,
+) -> list[Part]:
     """An array as whole blocks, and the rests at the ends of its axes."""
     dims = merged(shape, merge_size)
     axes = []
@@ -68,7 +98,9 @@ def parts(leaf: int, shape: tuple[int, ...], block_size: int, merge_size: int) -
         size = min(dim, block_size)
         count, rest = divmod(dim, size)
         axes.append([(0, count, size)] + [(count * size, 1, rest)] * bool(rest))
-    return [Part(leaf, dims, *zip(*choice, strict=True)) for choice in itertools.product(*axes)]
+    return [
+        Part(leaf, layers, dims, *zip(*choice, strict=True)) for choice in itertools.product(*axes)
+    ]
 
 
 def merged(shape: tuple[int, ...], merge_size: int) -> tuple[int, ...]:
@@ -95,18 +127,26 @@ def unstack(
 
     `count` is any integer that the compiler does not know.
     """
-    places = runtime_places(list(range(max(map(len, layout.values()), default=0))), count)
+    longest = max(map(arrays_of, layout.values()), default=0)
+    places = runtime_places(list(range(longest)), count)
     leaves, structure = jax.tree.flatten(like)
     leaves = [cast(leaf, compute_dtype(leaf.dtype)) for leaf in leaves]
     for name, members in layout.items():
-        for i, part in enumerate(members):
-            leaf = leaves[part.leaf]
-            block = jax.lax.dynamic_index_in_dim(stacks[name], places[i], keepdims=False)
-            region = _joined(block, part).astype(leaf.dtype)
+        starts = itertools.accumulate((part.arrays for part in members), initial=0)
+        for start, part in zip(starts, members, strict=False):
+            leaf, first = leaves[part.leaf], places[start]
+            blocks = jax.lax.dynamic_slice_in_dim(stacks[name], first, part.arrays)
+            region = _joined(blocks, part).astype(leaf.dtype)
             if not part.is_whole:
-                region = leaf.reshape(part.dims).at[part.region].set(region)
+                whole = leaf.reshape(part.arrays, *part.dims)
+                region = whole.at[:, *part.region].set(region)
             leaves[part.leaf] = region.reshape(leaf.shape)
     return structure.unflatten(leaves)
+
+
+def arrays_of(members: list[Part]) -> int:
+    """How many arrays there are in the stack of these parts."""
+    return sum(part.arrays for part in members)
 
 
 def order(x: jax.Array) -> int:
@@ -125,25 +165,26 @@ def _name(part: Part) -> str:
 
 def _stacked(leaves: list[jax.Array], members: list[Part]) -> jax.Array:
     dtype = compute_dtype(*(leaves[part.leaf].dtype for part in members))
-    return jnp.stack([cast(_cut(leaves[part.leaf], part), dtype) for part in members])
+    return jnp.concatenate([cast(_cut(leaves[part.leaf], part), dtype) for part in members])
 
 
 def _cut(x: jax.Array, part: Part) -> jax.Array:
-    region = x.reshape(part.dims)
+    """The blocks of each array, one after the other."""
+    region = x.reshape(part.arrays, *part.dims)
     if not part.is_whole:
-        region = region[part.region]
+        region = region[:, *part.region]
     k = len(part.sizes)
     if set(part.counts) == {1}:
-        return region.reshape(*part.counts, *part.sizes)
+        return region.reshape(part.arrays, *part.counts, *part.sizes)
     pairs = itertools.chain(*zip(part.counts, part.sizes, strict=True))
-    return jnp.transpose(region.reshape(*pairs), [*range(0, 2 * k, 2), *range(1, 2 * k, 2)])
+    order = [0, *range(1, 2 * k, 2), *range(2, 2 * k + 1, 2)]
+    return jnp.transpose(region.reshape(part.arrays, *pairs), order)
 
 
 def _joined(blocks: jax.Array, part: Part) -> jax.Array:
     k = len(part.sizes)
     extent = [c * s for c, s in zip(part.counts, part.sizes, strict=True)]
-    if set(part.counts) == {1}:
-        return blocks.reshape(extent)
-    return jnp.transpose(blocks, [axis + half for axis in range(k) for half in (0, k)]).reshape(
-        extent
-    )
+    if set(part.counts) != {1}:
+        pairs = [1 + axis + half for axis in range(k) for half in (0, k)]
+        blocks = jnp.transpose(blocks, [0, *pairs])
+    return blocks.reshape(part.arrays, *extent)

@@ -29,9 +29,10 @@ from ...core.trees.sharding import (
     spec_of,
     with_spec,
 )
+from ...core.trees.stacking import layers_along
 from ...core.trees.tree import PyTree, check_params
 from ...formula import Expression, Reader, formula_of
-from .blocks import Part, groups, stack, unstack
+from .blocks import Part, arrays_of, groups, stack, unstack
 from .moved import dealt_name, dealt_shape, dealt_sharding, move_in, move_out, receivers
 from .vectors import warn_of_size
 
@@ -113,7 +114,8 @@ def blockwise(
         leaves, to = jax.tree.leaves(params), receivers(params)
         layout = grouped(params, to)
         stacks = {name: _placeholder(leaves, members, to) for name, members in layout.items()}
-        state = inner.init(stacks)
+        with layers_along({}):  # stacks are told apart by their own names
+            state = inner.init(stacks)
         warn_of_size(params, layout, stacks, state)
         return state
 
@@ -135,11 +137,13 @@ def blockwise(
             if to is None:
                 stacks = stack(updates, layout)
                 others = None if params is None else stack(params, layout)
-                stacks, state = inner.update(stacks, state, others, **extra_args)
+                with layers_along({}):
+                    stacks, state = inner.update(stacks, state, others, **extra_args)
                 return unstack(stacks, layout, updates, next(iter(counts_in(state)), None)), state
             stacks = move_in(updates, layout, to)
             others = None if params is None else move_in(params, layout, to)
-            stacks, state = inner.update(stacks, state, others, **extra_args)
+            with layers_along({}):
+                stacks, state = inner.update(stacks, state, others, **extra_args)
             return move_out(stacks, layout, updates, to), state
 
         return shard_like((updates, state), step, inner, updates, state, params, extra_args)
@@ -168,9 +172,9 @@ def _placeholder(leaves: list[jax.Array], members: list[Part], to: Dealer | None
     ndim = 1 + 2 * len(first.sizes)
     if to is not None:
         shape = dealt_shape(members, to)
-        return sharded_zeros(shape, dtype, dealt_sharding(like, ndim, to), like)
+        return sharded_zeros(shape, dtype, dealt_sharding(like, len(shape), to), like)
     wheres = [_stack_sharding(leaves[part.leaf], part, ndim) for part in members]
-    shape = (len(members), *first.counts, *first.sizes)
+    shape = (arrays_of(members), *first.counts, *first.sizes)
     return sharded_zeros(shape, dtype, common_sharding(wheres, ndim), like)
 
 
@@ -179,8 +183,9 @@ def _stack_sharding(x: jax.Array, part: Part, ndim: int) -> MaybeSharding:
     if not isinstance(where, NamedSharding):
         return where
     grid: list[Any] = [None] * len(part.dims)
-    if part.dims == x.shape:
-        for i, entry in enumerate(spec_of(where, x.ndim)):
+    n = len(part.layers)
+    if part.dims == x.shape[n:]:
+        for i, entry in enumerate(spec_of(where, x.ndim)[n:]):
             is_whole = part.counts[i] * part.sizes[i] == part.dims[i]
             if entry is not None and is_whole and part.counts[i] % shard_count(where, entry) == 0:
                 grid[i] = entry

@@ -18,6 +18,7 @@ from ...core.transformation import GradientTransformation
 from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
 from ...core.trees.short import in_short
+from ...core.trees.stacking import stacked_axes
 from ...core.trees.tree import PyTree, check_params
 from ...formula import MEMORY, Expression, Reader, apply, at_hand, formula_of
 
@@ -65,10 +66,11 @@ def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
         weight = 1 if decay == 1 else 1 - decay
 
     def init(params: PyTree) -> CoverState:
-        def zero(p: jax.Array) -> tuple[jax.Array, ...]:
-            return _bounds(jnp.zeros_like(p.real, dtype=compute_dtype(p.real.dtype)))
+        def zero(p: jax.Array, n: int) -> tuple[jax.Array, ...]:
+            return _bounds(jnp.zeros_like(p.real, dtype=compute_dtype(p.real.dtype)), n)
 
-        return CoverState(refilled(params, map(zero, jax.tree.leaves(params))))
+        both = jax.tree.leaves(params), stacked_axes(params)
+        return CoverState(refilled(params, map(zero, *both)))
 
     def update(
         updates: PyTree, state: CoverState, params: PyTree = None, **extra_args: Any
@@ -105,11 +107,12 @@ def _(u: Expression, reader: Reader, decay: Any) -> Expression:
     return reader.remember(("s",), cover + u if sums else decay * cover + (1 - decay) * u, 0)
 
 
-def _bounds(s: jax.Array) -> tuple[jax.Array, ...]:
-    """The largest of the non-negative numbers across each axis, shaped to broadcast."""
-    if s.ndim == 0:
+def _bounds(s: jax.Array, first: int = 0) -> tuple[jax.Array, ...]:
+    """The largest of the non-negative numbers across each axis from the first that counts no
+    layers, shaped to broadcast."""
+    if s.ndim == first:
         return (s,)
-    axes = range(s.ndim)
+    axes = range(first, s.ndim)
     return tuple(
         jnp.max(s, tuple(j for j in axes if j != i), keepdims=True, initial=0) for i in axes
     )

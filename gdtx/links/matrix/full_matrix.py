@@ -19,12 +19,13 @@ from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
 from ...core.trees.dealing import Dealer, dealer
 from ...core.trees.sharding import (
+    layered_zeros,
     replicate,
-    replicated_zeros,
     shard_like_if_explicit,
     sharded_zeros,
 )
 from ...core.trees.short import in_short
+from ...core.trees.stacking import layer_structs, stacked_axes
 from ...core.trees.tree import PyTree, check_params
 from ...formula import MEMORY, Expression, Reader, formula_of, inverse_root
 from ...linalg.inverse import inverse_root_times, within_range
@@ -90,15 +91,16 @@ def scale_by_full_matrix(
         if block_size is None:
             _check_sizes(params)
 
-        def zero(p: jax.Array) -> jax.Array:
-            (count, width), to = _cut(p.size, block_size), _dealer(p, block_size)
-            dtype = compute_dtype(p.dtype)
+        def zero(p: jax.Array, n: int) -> jax.Array:
+            count, width = _cut(math.prod(p.shape[n:]), block_size)
+            dtype, to = compute_dtype(p.dtype), None if n else _dealer(p, block_size)
             if to is None:
-                return replicated_zeros(p, (count, width, width), dtype)
+                return layered_zeros(p, n, (count, width, width), dtype)
             shape = to.padded(count), width, width
             return sharded_zeros(shape, dtype, dealt_sharding([p], 3, to), p)
 
-        return FullMatrixState(refilled(params, map(zero, jax.tree.leaves(params))))
+        both = jax.tree.leaves(params), stacked_axes(params)
+        return FullMatrixState(refilled(params, map(zero, *both)))
 
     def update(
         updates: PyTree, state: FullMatrixState, params: PyTree = None, **extra_args: Any
@@ -162,7 +164,7 @@ def _dealer(x: jax.Array, block_size: int | None) -> Dealer | None:
 
 
 def _check_sizes(params: PyTree) -> None:
-    for path, p in jax.tree_util.tree_flatten_with_path(params)[0]:
+    for path, p in jax.tree_util.tree_flatten_with_path(layer_structs(params))[0]:
         size = p.size**2 * jnp.dtype(compute_dtype(p.dtype)).itemsize
         if size > LARGEST:
             where = jax.tree_util.keystr(path)

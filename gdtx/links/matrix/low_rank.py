@@ -133,7 +133,7 @@ def scale_by_dion(
             arguments = u, kept, right, next(seen), momentum, eps
             return shard_like((u, kept, right), rule, *arguments)
 
-        rows = walk(step, structure, leaves, momenta, rights)
+        rows = walk(step, structure, leaves, momenta, rights, by_layer=False)
         out, momenta, rights = unzipped(rows, 3)
         new = LowRankState(structure.unflatten(momenta), outside.unflatten(rights))
         return structure.unflatten(out), new

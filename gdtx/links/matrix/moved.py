@@ -34,14 +34,20 @@ def receivers(tree: PyTree) -> Dealer | None:
 def dealt_name(part: Part) -> str:
     """Of the stack of these blocks and of all that are cut like them."""
     a = strip_axis(part.dims)
-    return f"{times(part.sizes)} by axis {a}" if len(part.dims) > 1 else times(part.sizes)
+    name = f"{times(part.sizes)} by axis {a}" if len(part.dims) > 1 else times(part.sizes)
+    return f"layers of {name}" if part.layers else name
 
 
 def dealt_shape(members: list[Part], to: Dealer) -> tuple[int, ...]:
     """Of the stack of these blocks: the grid of every array is in its first axis."""
     n = sum(math.prod(part.counts) for part in members)
-    sizes = members[0].sizes
-    return (to.padded(n), *[1] * len(sizes), *sizes)
+    return (to.padded(n), *_block(members))
+
+
+def _block(members: list[Part]) -> tuple[int, ...]:
+    """The last axes of their stack: those of a grid of one, and those of a block of one layer."""
+    sizes = members[0].sizes[1 if members[0].layers else 0 :]
+    return (*[1] * len(sizes), *sizes)
 
 
 def dealt_sharding(like: list[jax.Array], ndim: int, to: Dealer) -> MaybeSharding:
@@ -124,8 +130,8 @@ def _stack(
         there = jax.lax.all_to_all(sent, to.names, 0, 0)
         found = [there.reshape(-1, *t.piece), *found]
     blocks = _take(jnp.concatenate(found), t.arrived, me)
-    sizes, a = members[0].sizes, strip_axis(members[0].dims)
-    blocks = jnp.moveaxis(blocks, 1, 1 + a).reshape(len(blocks), *[1] * len(sizes), *sizes)
+    a = strip_axis(members[0].dims)
+    blocks = jnp.moveaxis(blocks, 1, 1 + a).reshape(len(blocks), *_block(members))
     return cast(blocks, dtype)
 
 

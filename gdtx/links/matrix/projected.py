@@ -157,7 +157,8 @@ def projected(
             return found(basis, x, p, key)
 
         def turn(whole: list[jax.Array], old: list[jax.Array], kept: PyTree) -> Any:
-            pairs = walk(find, structure, whole, old, keys(seed, count, len(old)))
+            columns = whole, old, keys(seed, count, len(old))
+            pairs = walk(find, structure, *columns, by_layer=False)
             new, good = map(list, unzipped(pairs, 2))
             if moments == "reset":
                 kept = inner.init(small(whole, new, updates))

@@ -15,8 +15,9 @@ from ...core.rules import checked_result, remembered
 from ...core.transformation import GradientTransformation
 from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
-from ...core.trees.sharding import replicate, replicated_zeros
+from ...core.trees.sharding import layered_zeros, replicate
 from ...core.trees.short import in_short
+from ...core.trees.stacking import stacked_axes
 from ...core.trees.tree import PyTree, check_params, scalar_like
 from ...formula import MEMORY, Expression, Reader, apply, formula_of, inverse_root, shifted, t
 from ...linalg.inverse import inverse_root_times, within_range
@@ -67,17 +68,17 @@ def scale_by_window(window: PositiveCount, eps: NonNegative = 1e-7) -> GradientT
     """
 
     def init(params: PyTree) -> WindowState:
-        def zeros(p: jax.Array) -> jax.Array:
+        def zeros(p: jax.Array, n: int) -> jax.Array:
             zero = jnp.zeros_like(p, dtype=compute_dtype(p.dtype))
-            return jnp.stack([zero] * window)
+            return jnp.stack([zero] * window, n)
 
-        def products(p: jax.Array) -> jax.Array:
-            return replicated_zeros(p, (window, window), compute_dtype(p.dtype))
+        def products(p: jax.Array, n: int) -> jax.Array:
+            return layered_zeros(p, n, (window, window), compute_dtype(p.dtype))
 
-        leaves = jax.tree.leaves(params)
+        both = jax.tree.leaves(params), stacked_axes(params)
         return WindowState(
-            refilled(params, map(zeros, leaves)),
-            refilled(params, map(products, leaves)),
+            refilled(params, map(zeros, *both)),
+            refilled(params, map(products, *both)),
             scalar_like(params, 0, jnp.int32),
         )
 
