@@ -56,12 +56,11 @@ def following(state: PyTree, params: PyTree) -> PyTree:
 
 def _stretched(param: Any, x: Any) -> Any:
     """The parameter, or as many copies of it as are in this array, or None."""
-    shape = x.shape if is_array(x) else ()
-    # Of a vector such an array may be a matrix of statistics, and of a scalar anything.
-    is_stack = param is not None and param.ndim > 1 and shape[1:] == param.shape
-    if not _is_free(param) or not shape or not (is_stack or shape == param.shape):
+    if not (_is_free(param) and is_array(x) and x.shape):
         return None
-    return jnp.broadcast_to(param, shape)
+    # Of a vector such an array may be a matrix of statistics, and of a scalar anything.
+    is_stack = param.ndim > 1 and x.shape[1:] == param.shape
+    return jnp.broadcast_to(param, x.shape) if is_stack or x.shape == param.shape else None
 
 
 def _is_free(x: Any) -> bool:
