@@ -149,5 +149,27 @@ def test_framework_learns(name, tmp_path):
 
 def test_every_example_is_run():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
-        "digits", "digits_report", *FRAMEWORKS
+        "digits", "digits_report", "gpt", *FRAMEWORKS
     }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_gpt(tmp_path):
+    """What was reached is there again; the picture has all methods."""
+    pytest.importorskip("orbax.checkpoint", reason="it is installed by the extra 'test'")
+    gpt, checkpoints = EXAMPLES / "gpt.py", str(tmp_path / "checkpoints")
+    first, second = (
+        run("--smoke", "--directory", checkpoints, program=gpt, timeout=600) for _ in range(2)
+    )
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert re.match(
+        r"muon 0\.02: \d\.\d+ on held-out text, state [\d,]+ bytes a device", first.stdout
+    )
+    assert second.stdout == "going on from step 8\n" + first.stdout
+    picture = tmp_path / "gpt.png"
+    compared = run("--smoke", "--compare", "--out", str(picture), program=gpt, timeout=900)
+    assert compared.returncode == 0, compared.stderr
+    assert re.findall(r"^(\w+) ", compared.stdout, re.M) == [
+        "adamw", "muon", "soap", "shampoo", "written"
+    ]  # fmt: skip
+    assert picture.read_bytes().startswith(b"\x89PNG")

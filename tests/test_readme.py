@@ -23,6 +23,8 @@ def test_python_blocks_run(capsys):
         exec(program.replace("def train(tx, steps=50)", "def train(tx, steps=3)"), names)
     assert capsys.readouterr().out == "[ 1.  -2.   0.5]\n"
     assert names["losses"].shape == (3,)
+    moment = gdtx.find(names["state"], "mu")["w"]
+    assert moment.addressable_shards[0].data.size * 8 == moment.size
     assert np.isfinite(names["hypergradient"].arguments["learning_rate"])
     with pytest.raises(ValueError, match=re.escape("sign_momentum: decay must be in [0, 1), got")):
         names["sign_momentum"](0.1, decay=1.5)
