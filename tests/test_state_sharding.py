@@ -4,6 +4,7 @@ import contextlib
 import functools
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,8 +188,7 @@ def test_on_an_explicit_mesh_gradients_and_parameters_are_resharded(name):
 
 @by_kind
 def test_a_state_may_be_in_the_memory_of_the_host(name):
-    kinds = [memory.kind for memory in jax.devices()[0].addressable_memories()]
-    kind = "pinned_host" if "pinned_host" in kinds else kinds[0]  # the older CPU has one
+    kind = of_host()
     with mesh_of(AxisType.Auto) as mesh:
         where = on(mesh, CUT)
         params, tx = jax.device_put(drawn(0), where), EVERY[name]
@@ -202,6 +202,21 @@ def test_a_state_may_be_in_the_memory_of_the_host(name):
         found = trained(name, step, params, state)
         assert_placed(found, (where, far))
         assert_same(found, name)
+
+
+def of_host():
+    kinds = [memory.kind for memory in jax.devices()[0].addressable_memories()]
+    return "pinned_host" if "pinned_host" in kinds else kinds[0]  # the older CPU has one
+
+
+def test_the_memory_of_the_parameters_is_that_of_what_is_like_them():
+    with mesh_of(AxisType.Auto) as mesh:
+        near = on(mesh, CUT)
+        far = jax.tree.map(lambda where: where.with_memory_kind(of_host()), near)
+        params, tx = jax.device_put(drawn(0), far), gdtx.adam(0.1)
+        assert_placed(tx.init(params), gdtx.state_sharding(tx, params))
+        shares = gdtx.zero1(params, "data").values()
+        assert {share.sharding.memory_kind for share in shares} == {of_host()}
 
 
 def test_an_array_is_cut_along_the_longest_axis_that_can_be():
@@ -235,6 +250,28 @@ def test_nothing_is_allocated():
         }
         shardings = gdtx.state_sharding(gdtx.adafactor(0.1), gdtx.zero1(huge, "data"))
     assert {where.spec for where in jax.tree.leaves(shardings)} == {P(), P("data")}
+
+
+def test_numbers_are_not_asked_for():
+    with mesh_of(AxisType.Auto) as mesh:
+        params = jax.device_put(drawn(0), on(mesh, CUT))
+        expected = gdtx.state_sharding(gdtx.adam(0.1), params)
+        jax.tree.map(lambda p: p.delete(), params)
+        assert gdtx.state_sharding(gdtx.adam(0.1), params) == expected
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "shampoo", "scale_by_kfac"])
+def test_of_parameters_in_boxes(name):
+    """The same, in the boxes that the state has."""
+    with mesh_of(AxisType.Auto) as mesh:
+        params = jax.device_put(drawn(0), on(mesh, CUT))
+        boxed = {key: nn.Partitioned(p, names=tuple(CUT[key])) for key, p in params.items()}
+        found = gdtx.state_sharding(EVERY[name], boxed)
+        plain = gdtx.state_sharding(EVERY[name], params)
+        assert jax.tree.leaves(found) == jax.tree.leaves(plain)
+        assert jax.tree.structure(found) == jax.tree.structure(EVERY[name].init(boxed))
+        cut = gdtx.state_sharding(EVERY[name], gdtx.zero1(boxed, "data"))
+        assert jax.tree.structure(cut) == jax.tree.structure(found)
 
 
 def test_of_one_device():

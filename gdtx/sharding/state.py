@@ -28,7 +28,8 @@ def state_sharding(
         params: tree of arrays, or of `jax.ShapeDtypeStruct` with shardings, such as
             :func:`zero1` returns.
         memory_kind: memory of the devices in which the state is to be, `"pinned_host"` for that of
-            their host; by default that of the parameters.
+            their host; by default the devices' own, or that of the parameters for what is like
+            them.
 
     Returns:
         A tree like the state, with a `jax.sharding.Sharding` in the place of each array.

@@ -51,14 +51,15 @@ def spec_of(where: MaybeSharding, ndim: int) -> list[Any]:
 
 
 def with_spec(like: NamedSharding, spec: Sequence[Any], ndim: int) -> NamedSharding:
-    """Another spec on the same mesh, in the words of what a program returns, so that it compares
-    equal: an explicit mesh speaks of every axis, an automatic one up to the last that is cut."""
+    """Another spec on the same mesh, in its memory, in the words of what a program returns, so that
+    it compares equal: an explicit mesh speaks of every axis, an automatic one up to the last that
+    is cut."""
     entries = list(spec)
     while entries and entries[-1] is None:
         entries.pop()
     if _explicit(like):
         entries += [None] * (ndim - len(entries))
-    return NamedSharding(like.mesh, PartitionSpec(*entries))
+    return NamedSharding(like.mesh, PartitionSpec(*entries), memory_kind=like.memory_kind)
 
 
 def shard_count(where: NamedSharding, entry: Any) -> int:

@@ -53,8 +53,9 @@ def structs_of(init: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
         # take it for another place, and be compiled again.
         param = find(path)
         its = _where(param) if getattr(param, "shape", None) == x.shape else None
-        if its is not None and where.is_equivalent_to(its, len(x.shape)):
-            where = its
+        if its is not None:
+            near = where.with_memory_kind(its.memory_kind)
+            where = its if near.is_equivalent_to(its, len(x.shape)) else where
         return _struct(x, where)
 
     return jax.tree_util.tree_map_with_path(placed, state)
