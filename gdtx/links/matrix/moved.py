@@ -18,7 +18,7 @@ from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ...core.numbers.numerics import cast, compute_dtype
-from ...core.trees.dealing import Dealer, dealer
+from ...core.trees.dealing import Dealer, alike, dealer
 from ...core.trees.sharding import MaybeSharding, sharding_of, with_spec
 from ...core.trees.tree import PyTree
 from ...linalg.batches import runtime_places
@@ -65,27 +65,28 @@ def dealt_sharding(like: list[jax.Array], ndim: int, to: Dealer) -> MaybeShardin
 
 def move_in(tree: PyTree, layout: Layout, to: Dealer) -> Stacks:
     """The blocks of arrays in stacks that are dealt, in at least float32, zeros after the last."""
-    leaves = jax.tree.leaves(tree)
-    cut = cut_leaves(layout, to.devices)
-    used = sorted({part.leaf for members in layout.values() for part in members})
-    dims = {part.leaf: part.dims for members in layout.values() for part in members}
+    leaves, cut = jax.tree.leaves(tree), cut_leaves(layout, to.devices)
+    equal = _equal(tree, layout)
 
     def local(strips: list[jax.Array]) -> Stacks:
-        here = dict(zip(used, strips, strict=True))
+        here = {}
+        for members, stack in zip(equal.values(), strips, strict=True):
+            here |= {i: stack[place] for place, i in enumerate(members)}
         return {name: _stack(here, members, cut, to) for name, members in layout.items()}
 
-    specs = [_spec(dims[i], i in cut, to) for i in used]
-    arrays = [leaves[i].reshape(dims[i]) for i in used]
+    arrays, specs = [], []
+    for (_, dims, _), members in equal.items():
+        arrays.append(_free(jnp.stack([leaves[i].reshape(dims) for i in members]), to))
+        specs.append(_spec(dims, members[0] in cut, to))
     return _mapped(to, local, specs, PartitionSpec(to.names))(arrays)
 
 
 def move_out(stacks: Stacks, layout: Layout, like: PyTree, to: Dealer) -> PyTree:
     """The tree with these blocks, each array in its own precision, which is at least float32."""
     leaves, structure = jax.tree.flatten(like)
-    cut = cut_leaves(layout, to.devices)
-    dims = {part.leaf: part.dims for members in layout.values() for part in members}
+    cut, equal = cut_leaves(layout, to.devices), _equal(like, layout)
 
-    def local(stacks: Stacks) -> dict[int, jax.Array]:
+    def local(stacks: Stacks) -> list[jax.Array]:
         strips: dict[int, jax.Array] = {}
         for name, members in layout.items():
             for part, region in _unstack(stacks[name], members, cut, to):
@@ -103,14 +104,33 @@ def move_out(stacks: Stacks, layout: Layout, like: PyTree, to: Dealer) -> PyTree
                 else:
                     # The rest along the axis of the strips is elsewhere: there it has zeros.
                     strips[i] = strips[i].at[tuple(where)].add(region)
-        return strips
+        return [jnp.stack([strips[i] for i in members]) for members in equal.values()]
 
-    specs = {i: _spec(shape, i in cut, to) for i, shape in dims.items()}
+    specs = [_spec(dims, members[0] in cut, to) for (_, dims, _), members in equal.items()]
     found = _mapped(to, local, PartitionSpec(to.names), specs)(stacks)
-    return structure.unflatten(
-        found[i].reshape(x.shape) if i in found else cast(x, compute_dtype(x.dtype))
-        for i, x in enumerate(leaves)
-    )
+    new = [cast(x, compute_dtype(x.dtype)) for x in leaves]
+    for members, stack in zip(equal.values(), found, strict=True):
+        free = _free(stack, to)
+        for place, i in enumerate(members):
+            new[i] = free[place].reshape(leaves[i].shape)
+    return structure.unflatten(new)
+
+
+def _equal(tree: PyTree, layout: Layout) -> dict[tuple[Any, ...], list[int]]:
+    """Arrays that go to strips and back together: of one shape, and most often cut alike."""
+    names, found = alike(tree), {}
+    leaves = jax.tree.leaves(tree)
+    dims = {part.leaf: part.dims for members in layout.values() for part in members}
+    for i in sorted(dims):
+        key = names and names[i], dims[i], leaves[i].dtype
+        found.setdefault(key, []).append(i)
+    return found
+
+
+def _free(stack: jax.Array, to: Dealer) -> jax.Array:
+    """Whole along its first axis, and along the others as the compiler finds best."""
+    spec = PartitionSpec(None, *[PartitionSpec.UNCONSTRAINED] * (stack.ndim - 1))
+    return jax.lax.with_sharding_constraint(stack, NamedSharding(to.mesh, spec))
 
 
 def _stack(
@@ -188,7 +208,8 @@ def _take(pieces: jax.Array, table: np.ndarray, me: jax.Array) -> jax.Array:
 
 def _spec(dims: tuple[int, ...], is_cut: bool, to: Dealer) -> PartitionSpec:
     a = strip_axis(dims)
-    return PartitionSpec(*(to.names if is_cut and i == a else None for i in range(len(dims))))
+    strips = (to.names if is_cut and i == a else None for i in range(len(dims)))
+    return PartitionSpec(None, *strips)
 
 
 def _mapped(to: Dealer, f: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
