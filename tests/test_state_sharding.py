@@ -219,6 +219,15 @@ def test_the_memory_of_the_parameters_is_that_of_what_is_like_them():
         assert {share.sharding.memory_kind for share in shares} == {of_host()}
 
 
+@pytest.mark.parametrize("name", ["adafactor", "sm3", "shampoo", "full_matrix_adagrad", "kfac"])
+def test_a_table_shows_the_same(name):
+    with mesh_of(AxisType.Auto) as mesh:
+        params = jax.device_put(drawn(0), on(mesh, CUT))
+        shown = [row.sharding for row in gdtx.state_table(EVERY[name], params).rows]
+        expected = jax.tree.leaves(gdtx.state_sharding(EVERY[name], params))
+        assert sorted(map(str, shown)) == sorted(map(str, expected))
+
+
 def test_an_array_is_cut_along_the_longest_axis_that_can_be():
     with mesh_of(AxisType.Auto) as mesh:
 
