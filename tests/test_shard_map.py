@@ -60,3 +60,35 @@ def test_each_device_computes_what_it_would_alone(name):
         want = alone(jax.tree.map(lambda p: factor * p, PARAMS))  # noqa: B023
         for key, p in want.items():
             np.testing.assert_allclose(np.split(got[key], 2)[i], p, rtol=1e-5, atol=1e-6)
+
+
+RANDOM = {
+    "noise": (gdtx.add_noise(1.0, 0.5), jnp.float32, 0.0),
+    "rounding": (gdtx.stochastic_rounding(), jnp.bfloat16, 1e-3),
+    "narrow buffer": (gdtx.trace(0.9, dtype="bfloat16"), jnp.float32, 1.001),
+    "eight bits": (gdtx.stored(gdtx.trace(0.9), block=64, least=1), jnp.float32, 1.03),
+    "more bits": (gdtx.master_bits(gdtx.scale(1.0)), jnp.bfloat16, 1e-6),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_parts_of_an_array_draw_numbers_of_their_own(name):
+    """And copies of an array on several devices the same."""
+    tx, dtype, value = RANDOM[name]
+    mesh = jax.make_mesh((2, 2), ("cut", "same"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+    def run(u, p):
+        state = tx.init(p)
+        for _ in range(2):
+            emitted, state = tx.update(u, state, p)
+        kept = [x for x in jax.tree.leaves(state) if x.shape == u.shape]
+        return [emitted, *kept]
+
+    spec = PartitionSpec("cut")
+    u, p = jnp.full((256,), value), jnp.ones(256, dtype)
+    # Of what is the same over the other axis the type says so: it would be an error else.
+    mapped = jax.shard_map(run, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+    found = [np.asarray(x, np.float32) for x in jax.jit(mapped)(u, p)]
+    assert any((x[:128] != x[128:]).any() for x in found)
+    # Outside, and where an array is whole, no axis index is asked for.
+    assert "axis_index" not in str(jax.make_jaxpr(run)(u, p))

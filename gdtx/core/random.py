@@ -11,6 +11,7 @@ from .calls.kinds import Seed, StepFunction
 from .errors import fail
 from .factory import transformation
 from .memory import CountState, rule_at
+from .numbers.narrow import shard_number
 from .numbers.numerics import cast, compute_dtype, increment
 from .rules import beside, checked_result, walk
 from .transformation import GradientTransformation
@@ -61,13 +62,20 @@ def randomized(
             dtype = compute_dtype(*(x.dtype for x in (u, *param)))
             return checked_result(rule(key, cast(u, dtype), *param), u, dtype)
 
-        each = zip(keys(seed, count, len(leaves)), leaves, stacked_axes(updates), strict=True)
+        own = map(key_of_shard, keys(seed, count, len(leaves)), leaves)
+        each = zip(own, leaves, stacked_axes(updates), strict=True)
         columns = [leaves, [jax.random.split(k, u.shape[:n]) if n else k for k, u, n in each]]
         if needs_params:
             columns.append(beside(updates, params))
         return structure.unflatten(walk(drawn, structure, *columns)), CountState(count)
 
     return GradientTransformation(init, update, CountState)
+
+
+def key_of_shard(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Inside of `shard_map` a key for each part of an array that is cut; else the key."""
+    number = shard_number(x)
+    return key if number is None else jax.random.fold_in(key, number)
 
 
 def keys(seed: Any, step: jax.Array | int, number: int) -> list[jax.Array]:

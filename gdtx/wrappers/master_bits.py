@@ -13,7 +13,7 @@ from ..core.errors import LeafError, fail
 from ..core.factory import transformation
 from ..core.numbers.handover import exact
 from ..core.numbers.longer import lengthened, shortened_by_chance
-from ..core.numbers.narrow import change, drawn_bits, salted
+from ..core.numbers.narrow import change, drawn_bits, of_shard, salted
 from ..core.numbers.numerics import cast, increment, is_narrow, total
 from ..core.rules import needed, unzipped, walk
 from ..core.transformation import GradientTransformation
@@ -138,6 +138,6 @@ def _stepped(
         return u, None
     if jnp.iscomplexobj(u):
         raise LeafError(TypeError, f"is complex, its parameter is {p.dtype}")
-    bits = drawn_bits(p.shape, salt, explicit_sharding(p))
+    bits = drawn_bits(p.shape, of_shard(salt, p), explicit_sharding(p))
     short, extra = shortened_by_chance(cast(total(long, u), jnp.float32), bits)
     return exact(change(cast(p, jnp.float32), cast(short, jnp.float32))), extra

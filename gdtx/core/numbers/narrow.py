@@ -80,6 +80,24 @@ def is_of_layer() -> bool:
     return _layer.get() is not None
 
 
+def shard_number(x: jax.Array) -> jax.Array | None:
+    """Inside of `shard_map`, which part this is of those of which `x` is one; None if it is whole.
+
+    That is known where it checks over which axes arrays vary, as it does by default.
+    """
+    kind = jax.typeof(x)
+    # In jax 0.7 it has another name.
+    manual = getattr(kind, "manual_axis_type", None)
+    axes = tuple(sorted(getattr(kind, "vma", ()) if manual is None else manual.varying))
+    return jax.lax.axis_index(axes) if axes else None
+
+
+def of_shard(salt: jax.Array, x: jax.Array) -> jax.Array:
+    """The salt, another one for each part of an array that is on several devices."""
+    number = shard_number(x)
+    return salt if number is None else salt + mixed(number.astype(jnp.uint32) + 1)
+
+
 def drawn(a: jax.Array, salt: jax.Array, place: Any) -> jax.Array:
     """A number from [0, 1) for each place of a narrow array, of its bits, the place and `salt`.
 
@@ -89,6 +107,7 @@ def drawn(a: jax.Array, salt: jax.Array, place: Any) -> jax.Array:
     """
     if is_of_layer():
         salt = salt + mixed(_layer.get())
+    salt = of_shard(salt, a)
     at = _places(a.shape, place)
     if a.ndim > 1 and a.shape[-1] == a.shape[-2]:
         # Symmetric matrices, as statistics are, stay symmetric.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..numbers.eight_bits import blocks_of, decode, encode
-from ..numbers.narrow import drawn_bits
+from ..numbers.narrow import drawn_bits, of_shard
 from .dispatch import one_program
 from .sharding import (
     MaybeSharding,
@@ -109,7 +109,8 @@ def map_stored(f: Callable[[EightBits], Any], tree: PyTree) -> PyTree:
 
 
 def _coded(x: jax.Array, salt: jax.Array, lead: int, count: int) -> EightBits:
-    return EightBits(*encode(x, drawn_bits(x.shape, salt, None), lead, count))
+    bits = drawn_bits(x.shape, of_shard(salt, x), None)
+    return EightBits(*encode(x, bits, lead, count))
 
 
 def exponents_sharding(where: MaybeSharding, like: EightBits) -> MaybeSharding:
