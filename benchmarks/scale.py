@@ -1,7 +1,7 @@
 """What an update of a large model needs on each of many devices; nothing is allocated or run.
 
     python benchmarks/scale.py                           1.24 B parameters on 4 x 2 devices
-    python benchmarks/scale.py --mesh 64 8               on 64 x 8
+    python benchmarks/scale.py --mesh 64 8               on 64 x 8; Shampoo and SOAP take long
     python benchmarks/scale.py --zero1                   parameters whole along "data"
     python benchmarks/scale.py --layers stacked          arrays of 16 layers, with `stacked`
     python benchmarks/scale.py --rows "optax adamw" muon   only these
