@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.core import Tracer
 from jax.sharding import AxisType
 
@@ -46,7 +45,7 @@ def following(state: PyTree, params: PyTree) -> PyTree:
         return state
     find = counterpart_in(params)
     leaves, structure = jax.tree_util.tree_flatten_with_path(state)
-    likes = [_stretched(find(path), x) for path, x in leaves]
+    likes = [_alike(find(path), x) for path, x in leaves]
     both = [(x, like) for (_, x), like in zip(leaves, likes, strict=True)]
     if any(like is not None for like in likes):
         return structure.unflatten(x if y is None else sharded_like(x, y) for x, y in both)
@@ -54,13 +53,9 @@ def following(state: PyTree, params: PyTree) -> PyTree:
     return structure.unflatten(beside((x, first))[0] if is_array(x) else x for x, _ in both)
 
 
-def _stretched(param: Any, x: Any) -> Any:
-    """The parameter, or as many copies of it as are in this array, or None."""
-    if not (_is_free(param) and is_array(x) and x.shape):
-        return None
-    # Of a vector such an array may be a matrix of statistics, and of a scalar anything.
-    is_stack = param.ndim > 1 and x.shape[1:] == param.shape
-    return jnp.broadcast_to(param, x.shape) if is_stack or x.shape == param.shape else None
+def _alike(param: Any, x: Any) -> Any:
+    """The parameter, if the compiler chooses where it is and the array has its shape."""
+    return param if _is_free(param) and is_array(x) and x.shape == param.shape != () else None
 
 
 def _is_free(x: Any) -> bool:
