@@ -27,7 +27,9 @@ def mesh_sizes(text: str) -> dict[str, int]:
 parser = argparse.ArgumentParser(description="A small language model on a mesh of devices.")
 parser.add_argument("--mesh", type=mesh_sizes, default={"data": 4, "model": 2})
 parser.add_argument("--method", choices=["adamw", "muon", "soap", "shampoo"], default="muon")
-parser.add_argument("--rate", type=float, help="learning rate; by default the best of --compare")
+parser.add_argument(
+    "--rate", type=float, help="learning rate; by default the middle one of --compare"
+)
 parser.add_argument("--steps", type=int, default=400, help="updates")
 parser.add_argument("--directory", type=Path, help="for checkpoints, from which it goes on")
 parser.add_argument("--compare", action="store_true", help="all methods, a small sweep of each")
@@ -56,7 +58,6 @@ ACCUMULATED = 2
 STEPS = 4 if options.smoke else options.steps
 RATES = {"adamw": (2e-3, 4e-3, 8e-3), "muon": (1e-2, 2e-2, 4e-2),
          "soap": (2e-3, 4e-3, 8e-3), "shampoo": (2e-3, 4e-3, 8e-3)}  # fmt: skip
-BEST = {"adamw": 4e-3, "muon": 2e-2, "soap": 4e-3, "shampoo": 4e-3}
 
 text = np.frombuffer("\n".join(topics[name] for name in sorted(topics)).encode(), np.uint8)
 split = len(text) * 9 // 10
@@ -155,7 +156,7 @@ def make_tx(method: str, rate: float) -> gdtx.GradientTransformation:
     def schedule(peak: float) -> Any:
         return gdtx.warmup_cosine_decay_schedule(0.0, peak, max(STEPS // 10, 1), STEPS)
 
-    adamw = gdtx.adamw(schedule(BEST["adamw"]), weight_decay=0.1, mask=["**/embedding", "head"])
+    adamw = gdtx.adamw(schedule(RATES["adamw"][1]), weight_decay=0.1, mask=["**/embedding", "head"])
     blocks = gdtx.Blocks(256)
     of_matrices = {
         "adamw": gdtx.adamw(schedule(rate), weight_decay=0.1),
@@ -240,4 +241,4 @@ if __name__ == "__main__":
     if options.compare:
         compare(options.out)
     else:
-        train(options.method, options.rate or BEST[options.method], options.directory)
+        train(options.method, options.rate or RATES[options.method][1], options.directory)
