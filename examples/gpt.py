@@ -21,7 +21,10 @@ from typing import Any
 
 def mesh_sizes(text: str) -> dict[str, int]:
     """`data=4,model=2` as a dict."""
-    return {name: int(size) for name, size in (part.split("=") for part in text.split(","))}
+    sizes = dict(part.split("=") for part in text.split(",") if part.count("=") == 1)
+    if sorted(sizes) != ["data", "model"] or not all(size.isdigit() for size in sizes.values()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not as in data=8,model=1")
+    return {name: int(size) for name, size in sizes.items()}
 
 
 parser = argparse.ArgumentParser(description="A small language model on a mesh of devices.")
@@ -34,7 +37,7 @@ parser.add_argument("--steps", type=int, default=400, help="updates")
 parser.add_argument("--directory", type=Path, help="for checkpoints, from which it goes on")
 parser.add_argument("--compare", action="store_true", help="all methods, a small sweep of each")
 parser.add_argument("--out", type=Path, default=Path("gpt.png"), help="the picture of --compare")
-parser.add_argument("--smoke", action="store_true", help="a few steps of a smaller model")
+parser.add_argument("--smoke", action="store_true", help="four updates of a smaller model")
 options = parser.parse_args()
 
 # Before jax is imported. Where there are accelerators it changes nothing.

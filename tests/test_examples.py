@@ -154,6 +154,15 @@ def test_every_example_is_run():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "mesh", ["data", "data=8", "model=8", "data=four,model=2", "data=2,rows=2"]
+)
+def test_gpt_takes_meshes_of_two_axes(mesh):
+    code, said = refused(EXAMPLES / "gpt.py", "--mesh", mesh)
+    assert code == 2
+    assert f"argument --mesh: {mesh!r} is not as in data=8,model=1" in said
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(
     not hasattr(jax, "set_mesh"), reason="orbax saves no sharded arrays with this old a jax"

@@ -34,7 +34,7 @@ def _one_by_one(f: Callable[[jax.Array], Any]) -> Callable[..., Any]:
         )
         return tuple(x.reshape(*stack.shape[:-2], *x.shape[1:]) for x in results)
 
-    def on_its_devices(stack: jax.Array) -> tuple[jax.Array, ...]:
+    def on_its_devices(stack: jax.Array) -> Any:
         where = explicit_sharding(stack)
         if where is None or not any(where.spec):
             return of_stack(stack)

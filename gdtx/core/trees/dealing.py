@@ -113,8 +113,7 @@ def dealer(tree: Any, strict: bool = False) -> Dealer | None:
 
     They stay where nothing says that they are dealt, on one device, along axes of one device,
     inside of `shard_map`, where each device has matrices of its own, and in a rule that is run on
-    one layer of several. `strict` makes an error of it
-    that no mesh is known.
+    one layer of several. `strict` makes an error of it that no mesh is known.
     """
     said = _said.get()
     if said is None or is_of_layer():
