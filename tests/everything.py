@@ -233,6 +233,7 @@ KINDS = {
         "schedule_free": gdtx.schedule_free(gdtx.sgd(0.1), 0.1),
         "sharpness_aware": gdtx.sharpness_aware(INNER),
         # With arrays this small in blocks of their own.
+        "sharded": gdtx.sharded(gdtx.lamb(0.1), jax.sharding.PartitionSpec()),
         "stacked": gdtx.stacked(gdtx.lamb(0.1), 0),
         "stored": gdtx.stored(INNER, block=4, least=1),
         "skip_when": gdtx.skip_when(INNER, lambda u: jnp.sum(u["w"]) > 20),

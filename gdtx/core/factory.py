@@ -40,7 +40,11 @@ else:
 # out, and so it takes all names.
 @overload
 def transformation(
-    factory: _TakesOne[P], *, quiet: bool = ..., exact: bool | tuple[str, ...] = ...
+    factory: _TakesOne[P],
+    *,
+    quiet: bool = ...,
+    exact: bool | tuple[str, ...] = ...,
+    whole: bool = ...,
 ) -> Callable[P, GradientTransformation[P]]: ...
 @overload
 def transformation(
@@ -48,16 +52,22 @@ def transformation(
     *,
     quiet: bool = ...,
     exact: bool | tuple[str, ...] = ...,
+    whole: bool = ...,
 ) -> Callable[P, GradientTransformation]: ...
 @overload
 def transformation(
-    factory: None = None, *, quiet: bool = ..., exact: bool | tuple[str, ...] = ...
+    factory: None = None,
+    *,
+    quiet: bool = ...,
+    exact: bool | tuple[str, ...] = ...,
+    whole: bool = ...,
 ) -> _Decorator: ...
 def transformation(
     factory: Callable[..., Any] | None = None,
     *,
     quiet: bool = False,
     exact: bool | tuple[str, ...] = False,
+    whole: bool = False,
 ) -> Any:
     """Make a factory of transformations return them as data.
 
@@ -72,6 +82,8 @@ def transformation(
             :func:`join`, which say little of where something went wrong.
         exact: whether its state is to be kept as it is, and not in fewer bits by :func:`stored`, as
             a largest value or a first one; or the fields of its state of which that is so.
+        whole: whether it looks at some axes of arrays, so that inside of :func:`sharded` it must
+            see whole ones. For norms of arrays and of the tree it need not.
 
     Returns:
         The factory, with the same signature.
@@ -84,6 +96,8 @@ def transformation(
     heavy_ball(learning_rate=0.1, momentum=0.9)
     """
     if factory is None:
-        return functools.partial(transformation, quiet=quiet, exact=exact)
+        return functools.partial(transformation, quiet=quiet, exact=exact, whole=whole)
     voice = Voice.QUIET if quiet else Voice.CLEAR
-    return recorded(GradientTransformation, factory, schedules=True, voice=voice, exact=exact)
+    return recorded(
+        GradientTransformation, factory, schedules=True, voice=voice, exact=exact, whole=whole
+    )

@@ -11,8 +11,8 @@ from .calls.kinds import Seed, StepFunction
 from .errors import fail
 from .factory import transformation
 from .memory import CountState, rule_at
-from .numbers.narrow import shard_number
 from .numbers.numerics import cast, compute_dtype, increment
+from .numbers.shards import number_of_part
 from .rules import beside, checked_result, walk
 from .transformation import GradientTransformation
 from .trees.stacking import stacked_axes
@@ -74,7 +74,7 @@ def randomized(
 
 def key_of_shard(key: jax.Array, x: jax.Array) -> jax.Array:
     """Inside of `shard_map` a key for each part of an array that is cut; else the key."""
-    number = shard_number(x)
+    number = number_of_part(x)
     return key if number is None else jax.random.fold_in(key, number)
 
 

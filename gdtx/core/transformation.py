@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Generic, ParamSpec, overload
@@ -20,6 +21,7 @@ from .numbers.numerics import increment, promoting
 from .outermost import is_outermost, nested
 from .scheduled import ScheduledState, Schedules, values_at
 from .trees.following import following
+from .trees.gathering import are_parts, on_whole, parts_of
 from .trees.layout import mapped
 from .trees.structs import has_structs, structs_of
 from .trees.tree import PyTree, check_arrays, in_jax, scalar_like
@@ -173,6 +175,8 @@ class GradientTransformation(_Base, Generic[P]):
                 return handed_over(new, like, keep_exact=True), state
 
     def _init(self, params: PyTree) -> PyTree:
+        if self.signature.whole and are_parts():
+            return on_whole(self._init, params)
         if self.factory is GradientTransformation:
             return self.arguments["init"](params)
         schedules = self.signature.scheduled(self.arguments)
@@ -185,6 +189,10 @@ class GradientTransformation(_Base, Generic[P]):
     def _update(
         self, updates: PyTree, state: PyTree, params: PyTree, extra_args: Mapping[str, Any]
     ) -> tuple[PyTree, PyTree]:
+        if self.signature.whole and are_parts():
+            whole = functools.partial(self._update_of_whole, state, extra_args)
+            new, state = on_whole(whole, updates, params)
+            return parts_of(new), state
         if self.factory is GradientTransformation:
             update = self.arguments["update"]
             mapped(self.arguments.get("layout"), state, lambda part: part.state)
@@ -201,6 +209,11 @@ class GradientTransformation(_Base, Generic[P]):
         inner = self._at(state.step, schedules)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         return updates, ScheduledState(increment(state.step), inner_state)
+
+    def _update_of_whole(
+        self, state: PyTree, extra_args: Mapping[str, Any], updates: PyTree, params: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        return self._update(updates, state, params, extra_args)
 
     def _at(self, step: jax.Array, schedules: Schedules) -> GradientTransformation:
         values = values_at(step, schedules, self.signature)

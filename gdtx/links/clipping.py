@@ -12,6 +12,7 @@ from ..core.calls.kinds import Bound, NonNegative
 from ..core.errors import LeafError, at_work
 from ..core.factory import transformation
 from ..core.numbers import norms as _norms
+from ..core.numbers.shards import whole_size
 from ..core.rules import elementwise, treewise, with_params
 from ..core.transformation import GradientTransformation
 from ..core.trees.dispatch import one_program
@@ -119,7 +120,7 @@ def clip_by_block_rms(threshold: Bound) -> GradientTransformation:
     """
 
     def rule(u: jax.Array) -> jax.Array:
-        return _norms.shortened(u, *_norms.scaled_norm([u]), threshold * math.sqrt(u.size))
+        return _norms.shortened(u, *_norms.scaled_norm([u]), threshold * math.sqrt(whole_size(u)))
 
     return elementwise(rule)
 
@@ -130,7 +131,7 @@ def _(u: Expression, reader: Reader, threshold: Any) -> Expression:
     return u / apply("\\max", 1, apply("RMS", u) / threshold)
 
 
-@transformation
+@transformation(whole=True)
 def adaptive_grad_clip(clipping: Bound, eps: NonNegative = 1e-3) -> GradientTransformation:
     r"""Shorten the update of each unit to a share of the unit's weights:
     $u_i \leftarrow u_i \min(1, \lambda \max(\|\theta_i\|, \epsilon) / \|u_i\|)$.

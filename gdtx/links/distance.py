@@ -14,6 +14,7 @@ from ..core.let import value_of
 from ..core.memory import counted
 from ..core.numbers.norms import inner_product
 from ..core.numbers.numerics import one_minus_power, sqrt
+from ..core.numbers.shards import total
 from ..core.rules import identity
 from ..core.transformation import GradientTransformation
 from ..core.tree_memory import recur_tree
@@ -159,7 +160,7 @@ def _inner(one: PyTree, other: PyTree) -> jax.Array:
 
 def _larger(d: Any, numerator: Any, s: PyTree) -> Any:
     """The estimate, or the quotient with the sum of magnitudes of `s` if that is larger."""
-    size = sum(jnp.sum(jnp.abs(x)) for x in jax.tree.leaves(s))
+    size = sum(total(jnp.sum(jnp.abs(x)), x) for x in jax.tree.leaves(s))
     return jnp.maximum(d, jnp.where(size == 0, d, numerator / jnp.where(size == 0, 1, size)))
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ..core.errors import LeafError
 from ..core.numbers.norms import scaled_norms, unscaled
+from ..core.numbers.shards import total, whole_size
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 
 
@@ -57,7 +58,8 @@ def cautious(update: jax.Array, gradient: jax.Array) -> jax.Array:
     _check_real("cautious", update, gradient)
     # By their signs, because a product may be too small a number; and a NaN stays.
     differs = jnp.sign(update) * jnp.sign(gradient) <= 0
-    share = jnp.mean(jnp.where(differs, 0, 1).astype(update.dtype)) if update.size else 1
+    alike = jnp.where(differs, 0, 1).astype(update.dtype)
+    share = total(jnp.sum(alike), alike) / whole_size(update) if update.size else 1
     return jnp.where(differs, 0, update) / jnp.maximum(share, 1e-3)
 
 

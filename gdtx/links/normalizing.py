@@ -51,7 +51,7 @@ def _(u: Expression, reader: Reader) -> Expression:
     return u / apply("norm", u)
 
 
-@transformation
+@transformation(whole=True)
 def centralize(axis: int = -1) -> GradientTransformation:
     r"""Subtract from each unit's update its mean: $u_i \leftarrow u_i - \mathrm{mean}(u_i)$.
 

@@ -28,7 +28,7 @@ class Margins(NamedTuple):
     col: Any
 
 
-@transformation
+@transformation(whole=True)
 def rank_one(
     statistic: TransformationLike, min_dim_size_to_factor: Count = 128
 ) -> GradientTransformation:

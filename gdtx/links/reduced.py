@@ -37,7 +37,7 @@ _Reduction = Annotated[
 ]
 
 
-@transformation
+@transformation(whole=True)
 def reduced(
     statistic: TransformationLike, reduce: _Reduction, whole: bool = False
 ) -> GradientTransformation:

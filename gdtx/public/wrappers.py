@@ -11,6 +11,7 @@ from ..wrappers.mechanize import mechanize as mechanize
 from ..wrappers.polyak import polyak_step as polyak_step
 from ..wrappers.remember import remember as remember
 from ..wrappers.schedule_free import schedule_free as schedule_free
+from ..wrappers.sharded import sharded as sharded
 from ..wrappers.sharpness_aware import sharpness_aware as sharpness_aware
 from ..wrappers.skip import skip_large as skip_large
 from ..wrappers.skip import skip_nonfinite as skip_nonfinite

@@ -77,6 +77,7 @@ _calls = {
     "counted": "counted(lambda t: lambda u: u / jnp.sqrt(t))",
     "cyclic_schedule": "cyclic_schedule(0.1, 1.0, 25)",
     "differentially_private_aggregate": "differentially_private_aggregate(1.0, 1.1, 0)",
+    "sharded": "sharded(adam(0.1), jax.sharding.PartitionSpec())",
     "stacked": "stacked(clip_by_norm(1.0), 1)",
     "dealt": 'dealt(muon(0.1, ["w"], adam(0.1)), "data", jax.make_mesh((1,), ("data",)))',
     "displaced": "displaced(sgd(0.1), scale(0.9), from_point=True)",

@@ -35,9 +35,10 @@ def recorded(
     schedules: bool,
     voice: Voice = Voice.CLEAR,
     exact: bool | tuple[str, ...] = False,
+    whole: bool = False,
 ) -> Callable[P, C]:
     """`factory` made to return the call itself, as an instance of `cls`."""
-    signature = Signature(factory, schedules, voice, exact)
+    signature = Signature(factory, schedules, voice, exact, whole)
     is_ours = (factory.__module__ or "").partition(".")[0] == __name__.partition(".")[0]
 
     @functools.wraps(factory)

@@ -55,7 +55,7 @@ class Signature:
     """A factory's parameters with their kinds; binds and checks the arguments of a call.
 
     `exact` says of a transformation whose state is to be kept as it is: True of all, or in which
-    fields that is.
+    fields that is. `whole` says that it must see whole arrays.
     """
 
     def __init__(
@@ -64,11 +64,13 @@ class Signature:
         schedules: bool,
         voice: Voice = Voice.CLEAR,
         exact: bool | tuple[str, ...] = False,
+        whole: bool = False,
     ):
         self.name = factory.__name__
         self.schedules = schedules
         self.voice = voice
         self.exact = exact
+        self.whole = whole
         try:
             self.signature = inspect.signature(factory, eval_str=True)
         except NameError:

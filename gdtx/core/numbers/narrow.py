@@ -14,6 +14,7 @@ import numpy as np
 
 from .norms import power_below
 from .numerics import cast
+from .shards import number_of_part
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -80,21 +81,9 @@ def is_of_layer() -> bool:
     return _layer.get() is not None
 
 
-def shard_number(x: jax.Array) -> jax.Array | None:
-    """Inside of `shard_map`, which part this is of those of which `x` is one; None if it is whole.
-
-    That is known where it checks over which axes arrays vary, as it does by default.
-    """
-    kind = jax.typeof(x)
-    # In jax 0.7 it has another name.
-    manual = getattr(kind, "manual_axis_type", None)
-    axes = tuple(sorted(getattr(kind, "vma", ()) if manual is None else manual.varying))
-    return jax.lax.axis_index(axes) if axes else None
-
-
 def of_shard(salt: jax.Array, x: jax.Array) -> jax.Array:
     """The salt, another one for each part of an array that is on several devices."""
-    number = shard_number(x)
+    number = number_of_part(x)
     return salt if number is None else salt + mixed(number.astype(jnp.uint32) + 1)
 
 

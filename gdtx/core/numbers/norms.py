@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .numerics import cast, compute_dtype, sqrt, square
+from .shards import largest, shared_axes, total, whole_size
 
 
 def is_finite(tree: Any) -> jax.Array:
@@ -31,8 +33,14 @@ def is_squarable(tree: Any) -> jax.Array:
 
 
 def _all(is_good: Callable[[jax.Array], jax.Array], tree: Any) -> jax.Array:
-    good = [jnp.all(is_good(x)) for x in jax.tree.leaves(tree)]
+    good = [_everywhere(jnp.all(is_good(x)), x) for x in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(good)) if good else jnp.asarray(True)
+
+
+def _everywhere(is_good: jax.Array, x: jax.Array) -> jax.Array:
+    if not shared_axes(x):
+        return is_good
+    return total((~is_good).astype(jnp.int32), x) == 0
 
 
 def scaled_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
@@ -74,10 +82,19 @@ def _sum_of_scaled(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
 
 
 def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
-    total = jnp.zeros((), _real_dtype(leaves))
-    for x in leaves:
-        total = total + jnp.sum(square(x)).astype(total.dtype)
-    return total
+    return _sum_of(leaves, [jnp.sum(square(x)) for x in leaves], _real_dtype(leaves))
+
+
+def _sum_of(leaves: list[Any], sums: list[jax.Array], dtype: Any) -> jax.Array:
+    """The sum of what is of each array, over all parts of those that are cut: in one message for
+    all that are cut over the same mesh axes."""
+    alike: dict[tuple[str, ...], tuple[Any, jax.Array]] = {}
+    for x, each in zip(leaves, sums, strict=True):
+        axes = shared_axes(x)
+        _, so_far = alike.get(axes, (x, jnp.zeros((), dtype)))
+        alike[axes] = x, so_far + each.astype(dtype)
+    whole = [total(so_far, x) for x, so_far in alike.values()]
+    return functools.reduce(jnp.add, whole, jnp.zeros((), dtype))
 
 
 def _wide(leaves: list[Any]) -> list[jax.Array]:
@@ -96,20 +113,21 @@ def _maxexp(leaves: list[Any]) -> int:
 def power_toward_one(leaves: list[Any]) -> jax.Array:
     """A power of two that brings the largest magnitude of all near 1; 1 if all are 0."""
     leaves = _wide(leaves)
-    largest = jnp.zeros((), _real_dtype(leaves))
+    most = jnp.zeros((), _real_dtype(leaves))
     for x in leaves:
-        found = jnp.max(jnp.abs(jax.lax.stop_gradient(x)))
-        largest = jnp.maximum(largest, found.astype(largest.dtype))
+        found = largest(jnp.max(jnp.abs(jax.lax.stop_gradient(x))), x)
+        most = jnp.maximum(most, found.astype(most.dtype))
     # In the range of every leaf, so that the power is a normal number there too.
-    return _toward_one(largest, _maxexp(leaves))
+    return _toward_one(most, _maxexp(leaves))
 
 
 def scaled_norms(x: jax.Array, axes: Any = None) -> tuple[jax.Array, jax.Array]:
     """The same for one array over some of its axes, all by default; those are kept, of length 1."""
     x = cast(x, compute_dtype(x.dtype))
-    largest = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axes, keepdims=True, initial=0)
-    power = _toward_one(largest, jnp.finfo(x.dtype).maxexp)
-    return power, sqrt(jnp.sum(square(x * power), axes, keepdims=True))
+    most = jnp.max(jnp.abs(jax.lax.stop_gradient(x)), axes, keepdims=True, initial=0)
+    power = _toward_one(most if axes is not None else largest(most, x), jnp.finfo(x.dtype).maxexp)
+    squares = jnp.sum(square(x * power), axes, keepdims=True)
+    return power, sqrt(squares if axes is not None else total(squares, x))
 
 
 def unscaled(power: jax.Array, scaled: jax.Array) -> jax.Array:
@@ -157,11 +175,11 @@ def quotient(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
     """The real inner product of all numbers together, in at least float32."""
-    total = jnp.zeros((), jnp.float32)
+    sums = []
     for a, b in zip(one, other, strict=True):
         wide = compute_dtype(a.dtype, b.dtype)
-        total = total + jnp.sum((jnp.conj(cast(a, wide)) * cast(b, wide)).real)
-    return total
+        sums.append(jnp.sum((jnp.conj(cast(a, wide)) * cast(b, wide)).real))
+    return _sum_of(one, sums, compute_dtype(*(x.dtype for x in sums)))
 
 
 def finite_inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Array:
@@ -180,7 +198,7 @@ def finite_inner_product(one: list[jax.Array], other: list[jax.Array]) -> jax.Ar
 def root_mean_square(x: jax.Array) -> jax.Array:
     """The root mean square of all numbers of an array, real; 0 if there is none."""
     power, scaled = scaled_norms(x)
-    return unscaled(power, scaled / max(x.size, 1) ** 0.5).reshape(())
+    return unscaled(power, scaled / max(whole_size(x), 1) ** 0.5).reshape(())
 
 
 def _toward_one(largest: jax.Array, maxexp: int) -> jax.Array:

@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from ..errors import fail, summarize
 from ..numbers.numerics import compute_dtype, is_computable
+from ..numbers.shards import shared_axes, total
 from ..numbers.values import is_array, within_int32
 
 PyTree = Any
@@ -137,8 +138,13 @@ def scalar_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
 
 
 def statistic_like(params: PyTree, value: Any, dtype: Any) -> jax.Array:
-    """A scalar where the parameters are, the first of those that are computed from updates."""
-    return varying_like(params, scalar_like(params, value, dtype))
+    """A scalar where the parameters are, the first of those that are computed from updates.
+
+    Of what is computed from all parts of arrays together, there is one for all.
+    """
+    parts = [x for x in jax.tree.leaves(params) if isinstance(x, Tracer)]
+    alike = [total(jnp.zeros_like(x, dtype, shape=()), x) if shared_axes(x) else x for x in parts]
+    return varying_like(alike, scalar_like(params, value, dtype))
 
 
 def varying_like(params: PyTree, x: jax.Array) -> jax.Array:

@@ -57,7 +57,7 @@ class Blocks(Options):
     stacked: bool = True
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, whole=True)
 def blockwise(
     inner: TransformationLike,
     blocks: Blocks = Blocks(),

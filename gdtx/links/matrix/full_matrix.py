@@ -42,7 +42,7 @@ class FullMatrixState(NamedTuple):
     matrices: PyTree
 
 
-@transformation
+@transformation(whole=True)
 def scale_by_full_matrix(
     eps: NonNegative = 1e-7, block_size: PositiveCount | None = None
 ) -> GradientTransformation:

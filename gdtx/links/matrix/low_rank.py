@@ -47,7 +47,7 @@ class LowRankState(NamedTuple):
     right: PyTree
 
 
-@transformation
+@transformation(whole=True)
 def scale_by_dion(
     rank: PositiveCount,
     momentum: Decay = 0.95,

@@ -51,7 +51,7 @@ ShapeFactor = Annotated[
 ]
 
 
-@transformation
+@transformation(whole=True)
 def orthogonalize(polar: Polar = Polar(), axes: Any = "io") -> GradientTransformation:
     r"""Replace each matrix by the nearest orthogonal one, or by one near that.
 
@@ -141,7 +141,7 @@ def _(u: Expression, reader: Reader, polar: Polar) -> Expression:
     return iterated(reader, u, polar.polynomials())
 
 
-@transformation
+@transformation(whole=True)
 def scale_by_shape(factor: ShapeFactor = "keller", axes: Any = "io") -> GradientTransformation:
     r"""Scale each matrix by a factor that depends on its shape only.
 

@@ -19,7 +19,7 @@ from ..reduced import of_images, spread_back
 from .axes import axes_of, places_of
 
 
-@transformation
+@transformation(whole=True)
 def averaged_over(
     statistic: TransformationLike,
     over: Annotated[str, one_of("i", "o", "io")] = "i",

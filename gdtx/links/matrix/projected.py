@@ -53,7 +53,7 @@ class ProjectedState(NamedTuple):
     body: PyTree
 
 
-@transformation
+@transformation(whole=True)
 def projected(
     inner: TransformationLike,
     rank: PositiveCount,

@@ -33,7 +33,7 @@ class WindowState(NamedTuple):
     oldest: jax.Array
 
 
-@transformation
+@transformation(whole=True)
 def scale_by_window(window: PositiveCount, eps: NonNegative = 1e-7) -> GradientTransformation:
     r"""Multiply by the inverse root of the sum of the last outer products.
 
