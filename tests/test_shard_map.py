@@ -20,6 +20,8 @@ OTHERS = {
     "several wrappers": gdtx.skip_nonfinite(
         gdtx.accumulate_gradients(gdtx.average(gdtx.remember(gdtx.shampoo(0.1))), 2)
     ),
+    # That of the table says that nothing is cut.
+    "sharded": gdtx.sharded(gdtx.lamb(0.1), PartitionSpec("d")),
 }
 CASES = EVERY | OTHERS
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.sharding import PartitionSpec
 
 from ..core.calls.types import TransformationLike
@@ -91,7 +92,7 @@ def _cuts(specs: Any, tree: PyTree, what: str) -> Cuts:
 
 def _check(name: str, x: Any, named: set[str]) -> None:
     """Raise unless the type of an array says what its spec says."""
-    varies = set(varying_axes(x)) if isinstance(x, jax.core.Tracer) else set()
+    varies = set(varying_axes(x)) if isinstance(x, Tracer) else set()
     if more := sorted(varies - named):
         fail(
             ValueError,
