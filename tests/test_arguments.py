@@ -42,9 +42,10 @@ def some(kind, argument):
         "schedules": [gdtx.constant_schedule(1.0)], "boundaries": [],
         "boundaries_and_scales": {}, "cosine_kwargs": COSINES, "schedule": lambda t: t,
         "one": 1.0, "other": 1.0, "merge": gdtx.plus,
-        "interpolate_type": "linear",
+        "interpolate_type": "linear", "over": "data", "specs": jax.sharding.PartitionSpec(),
     }  # fmt: skip
-    return known.get(argument, lambda *args: args[0])
+    value = known.get(argument, lambda *args: args[0])
+    return value if kind is None or kind.accepts(value) else 0
 
 
 def required(factory):
