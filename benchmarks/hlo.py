@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 COLLECTIVES = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter")
 DECOMPOSITIONS = ("syevd", "heevd", "gesdd", "geqrf", "potrf")
 PRODUCTS, DECOMPOSED, UNKNOWN = "products", "decompositions", "loops of unknown length"
+NUMBER = "collectives"
 
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*)$")
@@ -101,7 +102,7 @@ def _own(each: _Instruction, shapes: dict[str, str], devices: int) -> dict[str, 
         share = {
             "all-reduce": 2 * (1 - 1 / n), "collective-permute": 1.0, "reduce-scatter": n - 1.0
         }.get(kind, 1 - 1 / n)  # fmt: skip
-        return {kind: round(_bytes(each.result) * share)}
+        return {kind: round(_bytes(each.result) * share), NUMBER: 1}
     if kind == "dot":
         operand = re.match(r"%?([\w.\-]+)", each.rest)
         contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", each.rest)

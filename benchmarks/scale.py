@@ -124,6 +124,11 @@ def local_bytes(tree: Any) -> int:
     )
 
 
+def is_masked(x: Any) -> bool:
+    """Whether Optax has nothing here."""
+    return isinstance(x, optax.MaskedNode)
+
+
 def placed_state(tx: Any, params: Any, zero1: bool, mesh: Any) -> Any:
     """The state, described, with the shardings that each library has for it."""
     cut = gdtx.zero1(params, "data") if zero1 else params
@@ -134,10 +139,11 @@ def placed_state(tx: Any, params: Any, zero1: bool, mesh: Any) -> Any:
         whole = NamedSharding(mesh, P())
         where = optax.tree_map_params(
             tx,
-            lambda x, p: p.sharding if x.shape == p.shape else whole,
+            lambda x, p: x if is_masked(x) else p.sharding if x.shape == p.shape else whole,
             state,
             cut,
             transform_non_params=lambda _: whole,
+            is_leaf=is_masked,
         )
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, where

@@ -52,6 +52,7 @@ METHODS = {
     "one at a time": lambda rate: gdtx.orthogonalize(gdtx.Polar(batch_size=1), AXES),
     "normuon": lambda rate: gdtx.normuon(rate, AXES, gdtx.adamw(rate)),
     "dion": lambda rate: gdtx.dion(rate, 2, AXES, gdtx.adamw(rate)),
+    "galore": lambda rate: gdtx.galore(gdtx.adam(rate), 2, axes=AXES),
     "adam": lambda rate: gdtx.adam(rate),
 }
 
@@ -71,6 +72,8 @@ METHODS = {
                 ("one at a time", BOTH, AxisType.Auto),
                 ("normuon", BOTH, AxisType.Auto),
                 ("dion", BOTH, AxisType.Auto),
+                ("galore", BOTH, AxisType.Auto),
+                ("galore", "data", AxisType.Explicit),
                 ("adam", BOTH, AxisType.Explicit),
             ]
         ),

@@ -11,6 +11,7 @@ import test_kfac_sharding
 from compilations import counted_compilations
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from test_matrix_sharding import COLLECTIVES
+from test_scale_benchmark import HLO
 from test_sharding import described, fresh_rate, on_mesh
 
 import gdtx
@@ -116,8 +117,8 @@ def test_only_updates_and_the_number_of_failures_move(name):
     assert max(numbers) <= 2 * params["w1"].size // 8
 
 
-def assert_decomposed_in_parts(text):
-    calls = [line for line in text.splitlines() if re.search("custom-call.*syevd", line)]
+def assert_decomposed_in_parts(text, name="syevd"):
+    calls = [line for line in text.splitlines() if re.search(f"custom-call.*{name}", line)]
     assert calls
     # In jax 0.7 no program says it.
     assert jax.__version_info__ < (0, 8) or all("shard_map" in line for line in calls)
@@ -129,6 +130,18 @@ def test_roots_of_whole_matrices_are_taken_in_parts():
         tx = gdtx.dealt(gdtx.scale_by_full_matrix(block_size=4), OVER)
         program = jax.jit(tx.update).lower(params, tx.init(params), params).compile()
     assert_decomposed_in_parts(program.as_text())
+
+
+@pytest.mark.slow
+def test_spaces_of_matrices_are_found_in_parts():
+    """Of ten matrices of one shape, stacked or not, each of eight devices takes two."""
+    with on_mesh(AxisType.Auto) as put:
+        w = put({"w": np.ones((8, 16), np.float32)})["w"]
+        params = {"w1": w, "w2": w, "stack": jax.device_put(jnp.ones((8, 8, 16)))}
+        tx = gdtx.projected(gdtx.ema(0.9), 2, axes=[("stack", "bio"), ("*", "io")])
+        tx = gdtx.dealt(tx, OVER, w.sharding.mesh)
+        program = jax.jit(tx.update).lower(params, tx.init(params), params).compile()
+    assert_decomposed_in_parts(program.as_text(), "gesdd")
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=lambda t: t.name)
@@ -174,6 +187,33 @@ def test_parts_of_the_state_and_of_the_work_are_even():
         return sum(map(np.prod, shapes))
 
     assert numbers(gdtx.dealt(shampoo, OVER)) == numbers(shampoo) / 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["shampoo", "soap"])
+def test_state_and_work_of_a_device_fall_as_its_share_of_the_devices(method):
+    """Of four layers in 64 blocks: numbers, decompositions, and operations of products of each."""
+    tx = gdtx.dealt(getattr(gdtx, method)(0.1, blocks=gdtx.Blocks(32)), OVER)
+    found = {}
+    for sizes in [(1, 2), (2, 2), (4, 2)]:
+        n = np.prod(sizes)
+        mesh = jax.make_mesh(
+            sizes, OVER, devices=jax.devices()[:n], axis_types=(AxisType.Auto,) * 2
+        )
+        where = NamedSharding(mesh, PartitionSpec(*OVER))
+        w = jax.ShapeDtypeStruct((128, 128), jnp.float32, sharding=where)
+        params = {f"layer{i}": w for i in range(4)}
+        state = tx.init(params)
+        shardings = jax.tree.map(lambda x: x.sharding, (params, state))
+        step = jax.jit(tx.update, out_shardings=shardings)
+        text = step.lower(params, state, params).compile().as_text()
+        always, sometimes = HLO["counts"](text, n)
+        shapes = [x.sharding.shard_shape(x.shape) for x in jax.tree.leaves(state) if x.ndim]
+        kept = sum(map(np.prod, shapes))
+        found[n] = kept, sometimes[HLO["DECOMPOSED"]], always[HLO["PRODUCTS"]]
+    assert all(found[2])
+    for n, each in found.items():
+        assert each == tuple(2 * of_two // n for of_two in found[2])
 
 
 @pytest.mark.first(1)

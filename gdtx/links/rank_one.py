@@ -15,6 +15,7 @@ from ..core.factory import transformation
 from ..core.numbers.norms import quotient, saturated
 from ..core.numbers.numerics import cast, compute_dtype
 from ..core.transformation import GradientTransformation
+from ..core.trees.sharding import replicate
 from ..core.trees.short import in_short
 from ..formula import Expression, Reader, Symbol, apply, formula_of, t
 from .reduced import by_array, of_images
@@ -83,8 +84,11 @@ def rank_one(
         axes = _factored_axes(u.shape, min_dim_size_to_factor)
         if axes is None:
             return kept
+        # Of those kept in parts (ZeRO-1) the compiler would make parts of the whole array too, and
+        # move these.
+        whole = map(replicate, kept)
         # Keeps the places of both axes, so that those of the others stay.
-        row, col = (jnp.expand_dims(x, axis) for x, axis in zip(kept, axes, strict=True))
+        row, col = (jnp.expand_dims(x, axis) for x, axis in zip(whole, axes, strict=True))
         tiny = jnp.finfo(row.dtype).tiny
         total = saturated(jnp.mean(row, axes[1], keepdims=True))
         # Divided first, because the product of two small numbers may be too small a number; and

@@ -54,7 +54,8 @@ def dealt(
     :func:`blockwise` with blocks of arrays, and so :func:`shampoo`, :func:`soap` and :func:`psgd`:
     there the state is dealt too, and so are the blocks of :func:`scale_by_full_matrix`. Of
     :func:`scale_by_kfac` and :func:`scale_by_ekfac` the decompositions are, and the state is whole
-    on every device. What looks at no matrix is as it was, and so is everything on one device.
+    on every device; of :func:`projected`, and so :func:`galore`, those of `basis="svd"`. What looks
+    at no matrix is as it was, and so is everything on one device.
 
     Matrices of one shape go together if their paths are equal but for numbers, such as those of
     layers: these are most often cut alike. If they are not, the compiler moves more.

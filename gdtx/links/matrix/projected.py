@@ -18,6 +18,7 @@ from ...core.rules import unzipped, walk
 from ...core.transformation import GradientTransformation
 from ...core.trees.boxes import refilled
 from ...core.trees.copies import unlike_params
+from ...core.trees.dealing import alike
 from ...core.trees.layout import holding
 from ...core.trees.sharding import shard_like
 from ...core.trees.short import in_short
@@ -37,7 +38,7 @@ from ...linalg.products import adjoint, product
 from .axes import among_matrices
 from .image import READ, Image, images_of, read_by_bodies
 from .rotating import rotated, rotation
-from .spaces import Basis, found
+from .spaces import Basis, found, leading_of_all
 from .statistics import is_due
 from .vectors import of_matrices, two_axes
 
@@ -153,12 +154,11 @@ def projected(
             both = zip(seen, bases, matrices, strict=True)
             return refilled(like, (image.turned(product(adjoint(p), x)) for image, p, x in both))
 
-        def find(x: jax.Array, p: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return found(basis, x, p, key)
-
         def turn(whole: list[jax.Array], old: list[jax.Array], kept: PyTree) -> Any:
-            columns = whole, old, keys(seed, count, len(old))
-            pairs = walk(find, structure, *columns, by_layer=False)
+            names = alike(updates) if basis == "svd" else None
+            given = leading_of_all(whole, old, names) if names else [basis] * len(old)
+            columns = whole, old, keys(seed, count, len(old)), given
+            pairs = walk(found, structure, *columns, by_layer=False)
             new, good = map(list, unzipped(pairs, 2))
             if moments == "reset":
                 kept = inner.init(small(whole, new, updates))

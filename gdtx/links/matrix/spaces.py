@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 from ...core.calls.functions import is_function
 from ...core.calls.kinds import Kind
 from ...core.errors import LeafError, calling
+from ...core.trees.dealing import deal
 from ...core.trees.tree import varying_like
+from ...linalg.batches import apply_by_size, in_batches
 from ...linalg.subspaces import leading
 
 
@@ -36,11 +39,28 @@ Basis = Annotated[
 ]
 
 
-def found(basis: Any, x: jax.Array, old: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def leading_of_all(
+    matrices: Sequence[jax.Array], old: Sequence[jax.Array], names: Sequence[str]
+) -> list[jax.Array]:
+    """The bases `"svd"` of arrays of matrices that are dealt out, in place of these old ones."""
+    ranks = {x.shape[-2:]: p.shape[-1] for x, p in zip(matrices, old, strict=True)}
+
+    def of_stack(stack: jax.Array) -> tuple[jax.Array]:
+        return (leading(stack, ranks[stack.shape[-2:]]),)
+
+    flat = [x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:]) for x in matrices]
+    # One at a time: all its singular vectors are as many numbers as a matrix, or more.
+    results = apply_by_size(deal(in_batches(of_stack, 1)), flat, names=names)
+    return [new.reshape(p.shape) for (new,), p in zip(results, old, strict=True)]
+
+
+def found(x: jax.Array, old: jax.Array, key: jax.Array, basis: Any) -> tuple[jax.Array, jax.Array]:
     """The basis for these matrices, (..., m, n), and the one to keep, which is the old one,
-    (..., m, r), where it is not finite."""
+    (..., m, r), where it is not finite. `basis` may be the new one."""
     rank = old.shape[-1]
-    if isinstance(basis, str):
+    if isinstance(basis, jax.Array):
+        new = basis
+    elif isinstance(basis, str):
         new = _FINDERS[basis](x, rank, key)
     else:
         with calling("basis"):
