@@ -27,8 +27,8 @@ from typing import Any
 
 import hlo
 import jax
-import jax.numpy as jnp
 import optax
+from decoder import BOTH, are_hidden, curvature_of, labels, parameters
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -44,19 +44,6 @@ COLUMNS = {
     "decomp": "decompositions, of blocks, in steps with them",
     "compile": "seconds to trace, lower and compile",
 }
-BOTH = ("data", "model")
-
-
-def are_hidden(params: Any) -> Any:
-    """The matrices of the layers, not the embedding."""
-    return {
-        name: name != "embedding" and jax.tree.map(lambda p: p.ndim == 2, part)
-        for name, part in params.items()
-    }
-
-
-def labels(params: Any) -> Any:
-    return jax.tree.map(lambda hidden: "hidden" if hidden else "rest", are_hidden(params))
 
 
 def matrix(method: str, dealt: bool) -> Any:
@@ -65,8 +52,9 @@ def matrix(method: str, dealt: bool) -> Any:
     if method == "muon":
         tx = gdtx.muon(0.02, are_hidden, others=rest)
     else:
-        settings = {"graft": gdtx.scale_by_adam()} if method == "shampoo" else {}
-        tx = getattr(gdtx, method)(1e-3, **settings)
+        settings: Any = {"graft": gdtx.scale_by_adam()} if method == "shampoo" else {}
+        make: Any = gdtx.kfac.kfac if method == "kfac" else getattr(gdtx, method)
+        tx = make(1e-3, **settings)
         tx = gdtx.partition({"hidden": tx, "rest": rest}, labels)
     return gdtx.dealt(tx, over=BOTH) if dealt else tx
 
@@ -78,44 +66,11 @@ ROWS = {
     "optax adafactor": lambda: optax.adafactor(1e-3),
     **{
         f"{method}, dealt" if dealt else method: functools.partial(matrix, method, dealt)
-        for method in ("muon", "shampoo", "soap")
+        for method in ("muon", "shampoo", "soap", "kfac")
         for dealt in (False, True)
     },
 }
 SLOW = {"optax muon": lambda: optax.contrib.muon(0.02)}  # minutes to compile
-
-
-def shapes(smoke: bool) -> tuple[int, dict[str, Any]]:
-    """How many layers, and shapes of the parameters with the axes of the mesh along each."""
-    layers, width, hidden, keys, words = (
-        (2, 64, 128, 16, 256) if smoke else (16, 2048, 8192, 512, 128256)
-    )
-    rows, columns = ("data", "model"), ("model", "data")
-    layer = {
-        "query": ((width, width), rows), "key": ((width, keys), rows),
-        "value": ((width, keys), rows), "out": ((width, width), columns),
-        "gate": ((width, hidden), rows), "up": ((width, hidden), rows),
-        "down": ((hidden, width), columns),
-        "norm1": ((width,), (None,)), "norm2": ((width,), (None,)),
-    }  # fmt: skip
-    return layers, {"embedding": ((words, width), columns), "layer": layer}
-
-
-def parameters(options: argparse.Namespace, mesh: Any) -> Any:
-    """Arrays that are only described, on the mesh."""
-
-    def put(lead: tuple[int, ...], shape: tuple[int, ...], names: tuple[str | None, ...]) -> Any:
-        kept = [None if options.zero1 and name == "data" else name for name in names]
-        where = NamedSharding(mesh, P(*[None] * len(lead), *kept))
-        return jax.ShapeDtypeStruct((*lead, *shape), jnp.float32, sharding=where)
-
-    count, tree = shapes(options.smoke)
-    layer = tree["layer"].items()
-    params = {"embedding": put((), *tree["embedding"])}
-    if options.layers == "stacked":
-        return params | {"layers": {name: put((count,), *each) for name, each in layer}}
-    return params | {f"layer{i}": {name: put((), *each) for name, each in layer}
-                     for i in range(count)}  # fmt: skip
 
 
 def local_bytes(tree: Any) -> int:
@@ -155,20 +110,21 @@ def measured(options: argparse.Namespace) -> dict[str, float]:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", math.prod(options.mesh))
     mesh = jax.make_mesh(tuple(options.mesh), BOTH, axis_types=(AxisType.Auto,) * 2)
-    params = parameters(options, mesh)
+    params = parameters(mesh, options.layers, options.zero1, options.smoke)
     tx = (ROWS | SLOW)[options.one]()
     if options.layers == "stacked" and isinstance(tx, gdtx.GradientTransformation):
         tx = gdtx.stacked(tx, [("layers/**", 1)])
     state = placed_state(tx, params, options.zero1, mesh)
 
-    def step(params: Any, state: Any, grads: Any) -> Any:
-        updates, state = tx.update(grads, state, params)
+    def step(params: Any, state: Any, grads: Any, extra: dict[str, Any]) -> Any:
+        updates, state = tx.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state
 
+    extra = {"curvature": curvature_of(params, mesh)} if "kfac" in options.one else {}
     where = jax.tree.map(lambda x: x.sharding, (params, state))
     start = time.perf_counter()
     jitted = jax.jit(step, donate_argnums=(0, 1), out_shardings=where)
-    compiled = jitted.lower(params, state, params).compile()
+    compiled = jitted.lower(params, state, params, extra).compile()
     seconds = time.perf_counter() - start
     counts = hlo.counts(compiled.as_text() or "", math.prod(options.mesh))
     memory = compiled.memory_analysis()
@@ -208,11 +164,15 @@ def main() -> None:
     parser.add_argument("--mesh", type=int, nargs=2, default=[4, 2], metavar=("DATA", "MODEL"))
     parser.add_argument("--layers", choices=["unrolled", "stacked"], default="unrolled")
     parser.add_argument("--zero1", action="store_true", help="parameters whole along data")
-    parser.add_argument("--rows", nargs="+", choices=[*ROWS, *SLOW], default=list(ROWS),
-                        metavar="ROW", help=f"of {', '.join([*ROWS, *SLOW])}")  # fmt: skip
+    parser.add_argument("--rows", nargs="+", choices=[*ROWS, *SLOW], metavar="ROW",
+                        help=f"of {', '.join([*ROWS, *SLOW])}")  # fmt: skip
     parser.add_argument("--smoke", action="store_true", help="a small tree, to see that all runs")
     parser.add_argument("--one", choices=[*ROWS, *SLOW], help=argparse.SUPPRESS)
     options = parser.parse_args()
+    of_model = [name for name in ROWS if "kfac" in name and options.layers == "stacked"]
+    rows_asked = options.rows or [name for name in ROWS if name not in of_model]
+    if set(rows_asked) & set(of_model):
+        parser.error("the layers of K-FAC are those of a model, which stacks none here")
     if options.one:
         print(json.dumps(measured(options)))
         return
@@ -221,7 +181,7 @@ def main() -> None:
     title = f"{options.layers}, {options.mesh[0]} x {options.mesh[1]}"
     print(header(title, COLUMNS, 10), flush=True)
     rows: dict[str, dict[str, float]] = {}
-    for name in options.rows:
+    for name in rows_asked:
         done = subprocess.run(
             [sys.executable, __file__, *sys.argv[1:], "--one", name], capture_output=True, text=True
         )

@@ -19,8 +19,9 @@ import hlo
 import jax
 import jax.numpy as jnp
 import optax
+from decoder import BOTH, are_hidden, parameters
 from jax.sharding import AxisType
-from scale import BOTH, are_hidden, local_bytes, parameters, placed_state
+from scale import local_bytes, placed_state
 
 import gdtx
 from gdtx.public import methods
@@ -53,6 +54,7 @@ THEIRS = {
     "galore": None,  # of one matrix, not of a tree
     "lbfgs": None,  # takes a line search and its loss
     "schedule_free_adamw": lambda: optax.contrib.schedule_free_adamw(1e-3),
+    "sm3": None,  # no function of optax tells which of its state is of which parameter
     "sophia": None,  # takes a function of the loss
 }
 NAMES = sorted({*vars(methods), *OURS} - {name for name in vars(methods) if name[0] == "_"})
@@ -133,9 +135,7 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 8)
     mesh = jax.make_mesh((4, 2), BOTH, axis_types=(AxisType.Auto,) * 2)
-    params = parameters(
-        argparse.Namespace(zero1=True, smoke=True, layers="unrolled", mesh=(4, 2)), mesh
-    )
+    params = parameters(mesh, "unrolled", zero1=True, smoke=True)
     for name, meaning in COLUMNS.items():
         print(f"{name:8}{meaning}")
     whole = local_bytes(params) / 1e3
