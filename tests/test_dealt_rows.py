@@ -29,7 +29,7 @@ def row(name):
     tx = EVERY[name]
     if name not in DEALT:
         return tx
-    new = {key: ["w*"] for key, value in tx.arguments.items() if value == MASK}
+    new = {key: ["w*"] for key, value in tx.arguments.items() if value in (MASK, ["w"])}
     if isinstance(tx.arguments.get("blocks"), gdtx.Blocks):
         new["blocks"] = gdtx.Blocks(2)
     if name == "scale_by_full_matrix":

@@ -74,3 +74,9 @@ def test_a_bad_argument_is_named():
     code, said = refused(FOLDER / "scale.py", "--rows", "adem")
     assert code == 2
     assert "invalid choice: 'adem'" in said
+
+
+def test_rows_of_kfac_are_of_layers_by_themselves():
+    code, said = refused(FOLDER / "scale.py", "--layers", "stacked", "--rows", "kfac, dealt")
+    assert code == 2
+    assert "the layers of K-FAC are those of a model" in said
