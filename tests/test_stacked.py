@@ -1,10 +1,12 @@
 """Layers stacked in one array are trained as the layers they are, by everything in the table."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from everything import EVERY
+from everything import EVERY, extras
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from test_state_sharding import mesh_of
@@ -13,30 +15,33 @@ import gdtx
 
 LAYERS = 3
 SHAPES = {"b": (2,), "w": (4, 2)}
+DRAWN = "its draws are of the array that they are for, and of the number of a layer"
+OF_A_MODEL = "its layers are those of the model whose curvature is measured"
 NOT = {
-    "randomized": "draws are of the array that they are for",
-    "add_noise": "draws are of the array that they are for",
-    "differentially_private_aggregate": "draws are of the array that they are for",
-    "scale_by_dion": "its first vectors are drawn for the array",
-    "dion": "its first vectors are drawn for the array",
-    "galore": "with it",
-    "stored": "what is rounded by chance depends on the place in the array",
     "stacked": "it says itself what is stacked",
+    **dict.fromkeys(("randomized", "add_noise", "differentially_private_aggregate"), DRAWN),
+    **dict.fromkeys(("scale_by_dion", "dion"), DRAWN),
+    **dict.fromkeys(
+        ("clip_by_fisher_norm", "scale_by_ekfac", "scale_by_kfac", "kfac", "levenberg_marquardt"),
+        OF_A_MODEL,
+    ),
 }
-GIVEN = ("search", "lbfgs", "kfac", "fisher", "levenberg", "natural", "sophia", "value_of", "sharp")
 # Rows with patterns of the paths "b" and "w", which layers as arrays of their own have not.
 WITH_PATTERNS = (
     "trainable", "scale_by_layer_decay", "scale_by_muon", "scale_by_shape", "orthogonalize", "muon",
     "normuon", "skip_when",
 )  # fmt: skip
-ROWS = [name for name in EVERY if name not in NOT and not any(part in name for part in GIVEN)]
+ROWS = [name for name in EVERY if name not in NOT]
 # What looks at arrays in different ways; others are in the slow part.
-QUICK = ("adam", "lamb", "adafactor", "sm3", "shampoo", "soap", "muon", "full_matrix_adagrad")
+QUICK = ("clip_by_norm", "scale_by_factored_rms", "sm3", "scale_by_shampoo", "scale_by_muon")
+quick_first = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ROWS]
+)
 
 
-def drawn(seed, layers=LAYERS):
+def drawn(seed, layers=LAYERS, dtype=None):
     rng = np.random.default_rng(seed)
-    return {k: jnp.asarray(rng.normal(size=(layers, *n)), jnp.float32) for k, n in SHAPES.items()}
+    return {k: jnp.asarray(rng.normal(size=(layers, *n)), dtype) for k, n in SHAPES.items()}
 
 
 def apart(tree):
@@ -47,68 +52,115 @@ def together(trees):
     return {key: [tree[key] for tree in trees] for key in SHAPES}
 
 
-def trained(tx, params, gradients, **given):
+def given(name, params):
+    """What a row asks for beside gradients and parameters."""
+    if "natural_gradient" in name:
+        return {"curvature": 2 * jnp.eye(sum(x.size for x in jax.tree.leaves(params)))}
+    return extras(name, params)
+
+
+def trained(tx, params, gradients, name="adam"):
+    """Updates, with an axis of steps before, and the state after them."""
+
+    def step(carry, gradient):
+        params, state = carry
+        more = given(name, params)
+        if "grad" in more:  # a search is along a direction in which the value falls
+            sign = -1 if "search" in name else 1
+            gradient = jax.tree.map(lambda g: sign * g, more["grad"])
+        updates, state = tx.update(gradient, state, params, **more)
+        return (gdtx.apply_updates(params, updates), state), updates
+
     @jax.jit
     def run(params, gradients):
-        state, steps = tx.init(params), []
-        for gradient in gradients:
-            updates, state = tx.update(gradient, state, params, **given)
-            params = gdtx.apply_updates(params, updates)
-            steps.append(updates)
-        return steps, state
+        (_, state), updates = jax.lax.scan(step, (params, tx.init(params)), gradients)
+        return updates, state
 
-    return run(params, gradients)
+    return run(params, jax.tree.map(lambda *each: jnp.stack(each), *gradients))
 
 
-def buffers(state):
-    """Numbers kept, but for counts."""
-    return sum(x.size for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating))
+def floats(state):
+    return [x.shape for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in ROWS]
-)
-def test_each_layer_is_as_an_array_of_its_own(name):
-    tx, given = EVERY[name], {"value": jnp.float32(0.5), "flag": True}
-    params, gradients = drawn(0), [drawn(1), drawn(2)]
-    found, state = trained(gdtx.stacked(tx, 1), params, gradients, **given)
+def numbers(state):
+    """How many numbers are kept, but for counts."""
+    return sum(map(math.prod, floats(state)))
+
+
+@quick_first
+def test_each_layer_is_as_an_array_of_its_own(name, x64):
+    tx, steps = EVERY[name], range(3)
+    params, gradients = drawn(0), [drawn(1), drawn(2), drawn(3)]
+    found, state = trained(gdtx.stacked(tx, 1), params, gradients, name)
+    found = {key: [x[:, i] for i in range(LAYERS)] for key, x in found.items()}
+    layers = [jax.tree.map(lambda x: x[i], (params, gradients)) for i in range(LAYERS)]  # noqa: B023
     if name in WITH_PATTERNS:
-        alone = [
-            trained(tx, *jax.tree.map(lambda x: x[i], (params, gradients)), **given)  # noqa: B023
-            for i in range(LAYERS)
-        ]
-        want = [together([steps[k] for steps, _ in alone]) for k in range(len(gradients))]
-        size = sum(buffers(each) for _, each in alone)
+        alone = [trained(tx, *layer, name) for layer in layers]
+        want, size = together([one for one, _ in alone]), sum(numbers(one) for _, one in alone)
     else:
-        want, one = trained(tx, apart(params), list(map(apart, gradients)), **given)
-        size = buffers(one)
-    # Inverses of matrices multiply rounding by their condition.
-    rtol = 2e-4 if "full_matrix" in name else 1e-5
-    for one, other in zip(*map(jax.tree.leaves, (list(map(apart, found)), want)), strict=True):
+        want, one = trained(tx, apart(params), list(map(apart, gradients)), name)
+        size = numbers(one)
+    assert all(len(x) == len(steps) for x in jax.tree.leaves(found))
+    # A search ends where values are compared that rounding makes equal or not.
+    rtol = 1e-9 if "search" in name or "lbfgs" in name or "full_matrix" in name else 1e-13
+    for one, other in zip(*map(jax.tree.leaves, (found, want)), strict=True):
         largest = np.nan_to_num(np.abs(other)).max()
         np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol * largest)
-    assert buffers(state) == size
+    # An axis of layers before those that one layer has; blocks are counted along their first axis.
+    of_one = jax.eval_shape(tx.init, layers[0][0])
+    assert jax.tree.structure(state) == jax.tree.structure(of_one)
+    for now, before in zip(floats(state), floats(of_one), strict=True):
+        blocks = [(LAYERS * before[0], *before[1:])] if before else []
+        assert now in [before, (LAYERS, *before), *blocks]
+    assert numbers(state) == size
+
+
+# Of layers as of an array the program has its conditionals, but for norms: those of many layers are
+# all scaled, because both branches of a conditional would run. What decomposes several matrices, or
+# finds several bases, has conditionals that one matrix has not.
+WITHOUT = ("scale_by_dog", "novograd")
 
 
 @pytest.mark.parametrize(
-    # The sizes of its blocks, and with them what it pads, depend on that of the array.
     "name",
-    [name for name in EVERY if name != "stored" and not any(part in name for part in GIVEN)],
+    # The sizes of its blocks, and with them what it pads, depend on that of the array.
+    [
+        pytest.param(name, marks=() if name in (*QUICK, "scale_by_dog") else pytest.mark.slow)
+        for name in EVERY
+        if name != "stored" and NOT.get(name) != OF_A_MODEL
+    ],
 )
 def test_programs_do_not_grow_with_the_layers(name):
-    tx = gdtx.stacked(EVERY[name], 1)
-
-    def equations(layers):
-        tree = drawn(0, layers)
-
+    def counts(tx, tree):
         def step(gradient, params):
-            state = tx.init(params)
-            return tx.update(gradient, state, params, value=jnp.float32(0.5), flag=True)
+            return tx.update(gradient, tx.init(params), params, **given(name, params))
 
         text = str(jax.make_jaxpr(step)(tree, tree))
         return text.count(" = "), text.count("cond[")
 
-    assert equations(2) == equations(5)
+    tx = EVERY[name]
+    few, many = (counts(gdtx.stacked(tx, 1), drawn(0, layers)) for layers in (2, 5))
+    assert few == many
+    _, of_one = counts(tx, jax.tree.map(lambda x: x[0], drawn(0)))
+    if name in WITHOUT:
+        assert many[1] == 0 < of_one
+    else:
+        assert many[1] >= of_one
+
+
+def test_norms_of_layers_do_not_run_both_branches_of_a_conditional():
+    tx = gdtx.reduced(gdtx.identity(), gdtx.global_norm)
+    text = str(jax.make_jaxpr(gdtx.stacked(tx, 1).update)(drawn(0), tx.init(drawn(0))))
+    assert text.count("reduce_sum[") == len(SHAPES)
+    assert "cond[" not in text
+
+
+@pytest.mark.parametrize("name", ["clip_by_norm", pytest.param("shampoo", marks=pytest.mark.slow)])
+def test_no_layers_is_the_transformation_to_the_bit(name):
+    tx = EVERY[name]
+    plain, none = (trained(each, drawn(0), [drawn(1)]) for each in (tx, gdtx.stacked(tx, 0)))
+    jax.tree.map(np.testing.assert_array_equal, plain, none)
 
 
 def test_what_looks_at_each_number_is_the_same_program():
@@ -122,8 +174,7 @@ def test_what_looks_at_each_number_is_the_same_program():
     found = [
         trained(tx, params, [params]) for tx in (gdtx.adam(0.1), gdtx.stacked(gdtx.adam(0.1), 1))
     ]
-    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
-        np.testing.assert_array_equal(one, other)
+    jax.tree.map(np.testing.assert_array_equal, *found)
 
 
 def test_some_arrays_are_layers_and_some_are_not():
@@ -137,12 +188,13 @@ def test_some_arrays_are_layers_and_some_are_not():
     )
 
 
-def test_several_axes_count_layers():
+@pytest.mark.parametrize("name", ["clip_by_norm", pytest.param("shampoo", marks=pytest.mark.slow)])
+def test_several_axes_count_layers(name):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 5)), jnp.float32)
-    for tx in (gdtx.lamb(0.1), gdtx.shampoo(0.1)):
-        one = trained(gdtx.stacked(tx, 2), x, [x])[0][0]
-        other = trained(gdtx.stacked(tx, 1), x.reshape(6, 4, 5), [x.reshape(6, 4, 5)])[0][0]
-        np.testing.assert_allclose(one.reshape(6, 4, 5), other, rtol=1e-6, atol=1e-7)
+    flat, tx = {"w": x.reshape(6, 4, 5)}, EVERY[name]
+    one = trained(gdtx.stacked(tx, 2), {"w": x}, [{"w": x}], name)[0]["w"][0]
+    other = trained(gdtx.stacked(tx, 1), flat, [flat], name)[0]["w"][0]
+    np.testing.assert_allclose(one.reshape(6, 4, 5), other, rtol=1e-6, atol=1e-7)
 
 
 def test_the_whole_tree_is_still_the_whole():
@@ -179,7 +231,10 @@ def test_buffers_that_are_rounded_by_chance_differ_from_layer_to_layer():
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name == "lamb" else pytest.mark.slow) for name in QUICK],
+    [
+        pytest.param(name, marks=() if name == "scale_by_trust_ratio" else pytest.mark.slow)
+        for name in ("scale_by_trust_ratio", *QUICK)
+    ],
 )
 def test_layers_on_several_devices(name, axis_type):
     tx, params, gradients = gdtx.stacked(EVERY[name], 1), drawn(0, 4), [drawn(1, 4), drawn(2, 4)]
@@ -192,16 +247,19 @@ def test_layers_on_several_devices(name, axis_type):
         placed = jax.device_put(params, where)
         state = tx.init(placed)
         born = jax.tree.map(lambda x: x.sharding, state)
-        for gradient, expected in zip(gradients, want, strict=True):
+        for number, gradient in enumerate(gradients):
             updates, state = tx.update(jax.device_put(gradient, where), state, placed)
             placed = gdtx.apply_updates(placed, updates)
             for key in SHAPES:
-                np.testing.assert_allclose(updates[key], expected[key], rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(updates[key], want[key][number], rtol=1e-4, atol=1e-5)
         assert jax.tree.map(lambda x: x.sharding, state) == born
         assert jax.tree.leaves(gdtx.state_sharding(tx, placed)) == jax.tree.leaves(born)
 
 
-@pytest.mark.parametrize("name", ["shampoo", pytest.param("soap", marks=pytest.mark.slow), "muon"])
+@pytest.mark.parametrize(
+    "name",
+    ["scale_by_muon", *(pytest.param(n, marks=pytest.mark.slow) for n in ("shampoo", "soap"))],
+)
 def test_layers_are_dealt_out_as_layers(name):
     tx = gdtx.stacked(EVERY[name], 1)
     params, gradients = drawn(0, 3), [drawn(1, 3), drawn(2, 3)]

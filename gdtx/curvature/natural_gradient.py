@@ -66,7 +66,7 @@ def fisher_matrix(
     return evaluate
 
 
-@transformation
+@transformation(whole=True)
 def scale_by_natural_gradient(damping: NonNegative = 0.0) -> GradientTransformation:
     r"""Divide by the exact Fisher matrix: $u \leftarrow (F + \lambda I)^{-1} u$.
 

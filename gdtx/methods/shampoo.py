@@ -12,6 +12,7 @@ from ..core.combine import chain
 from ..core.factory import transformation
 from ..core.graft import graft as grafted
 from ..core.numbers.numerics import square
+from ..core.numbers.shards import total
 from ..core.numbers.values import is_array, is_zero
 from ..core.rules import elementwise, identity
 from ..core.transformation import GradientTransformation
@@ -109,7 +110,7 @@ def scale_by_shampoo(
 
 @transformation(quiet=True)
 def _finite() -> GradientTransformation:
-    return elementwise(lambda u: jnp.where(jnp.isfinite(jnp.sum(square(u))), u, 0))
+    return elementwise(lambda u: jnp.where(jnp.isfinite(total(jnp.sum(square(u)), u)), u, 0))
 
 
 @formula_of(_finite)

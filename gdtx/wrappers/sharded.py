@@ -33,8 +33,9 @@ def sharded(inner: TransformationLike, specs: Any) -> GradientTransformation:
 
     A transformation of one's own that looks at more than one number, but for norms, says so:
     `@transformation(whole=True)`. Functions that are arguments, as that of :func:`skip_when`, see
-    parts. Chance differs from part to part. Gradients are to be averaged before, over axes over
-    which the parameters are whole (`jax.lax.pmean`).
+    parts; a step that is bad on one device is left out on all. Values and conditions that are given
+    must be the same on all devices. Chance differs from part to part. Gradients are to be averaged
+    before, over axes over which the parameters are whole (`jax.lax.pmean`).
 
     Args:
         inner: any transformation.
@@ -45,7 +46,8 @@ def sharded(inner: TransformationLike, specs: Any) -> GradientTransformation:
         A transformation with the state of `inner`.
 
     Raises:
-        ValueError: if an array varies over a mesh axis that its spec does not name, or the reverse.
+        ValueError: if an array varies over a mesh axis that its spec does not name, or the reverse;
+            if a value or a condition that is given varies.
 
     >>> import functools, gdtx, jax, jax.numpy as jnp
     >>> from jax.sharding import AxisType, PartitionSpec as P

@@ -14,6 +14,7 @@ from ..core.errors import calling, fail, summarize
 from ..core.factory import transformation
 from ..core.numbers.norms import is_squarable
 from ..core.numbers.numerics import increment
+from ..core.numbers.shards import anywhere
 from ..core.numbers.values import is_array
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
@@ -47,7 +48,8 @@ def skip_when(
 
     Args:
         inner: any transformation.
-        is_bad: function of the incoming updates that returns a boolean scalar.
+        is_bad: function of the incoming updates that returns a boolean scalar. Inside of
+            :func:`sharded` it sees parts, and a step is bad if one part is.
         max_consecutive: how many steps in a row may be skipped. The next bad one emits NaN, so that
             a run which is broken for good is seen at once; the state stays the last good one. None
             skips for ever.
@@ -78,7 +80,7 @@ def skip_when(
         is_boolean = isinstance(bad, bool | np.bool_) or (is_array(bad) and bad.dtype == np.bool_)
         if not is_boolean or jnp.shape(bad) != ():
             fail(TypeError, f"is_bad must return a boolean scalar, got {summarize(bad)}")
-        bad = jnp.asarray(bad)
+        bad = anywhere(jnp.asarray(bad))
         consecutive = jnp.where(bad, increment(state.consecutive), 0)
         fill = None
         if max_consecutive is not None:

@@ -14,6 +14,7 @@ from ..core.emitted import emitted_last
 from ..core.errors import LeafError, call_with, fail, summarize
 from ..core.factory import transformation
 from ..core.numbers.numerics import cast, increment
+from ..core.numbers.shards import one_for_all
 from ..core.rules import walk
 from ..core.transformation import GradientTransformation
 from ..core.trees.layout import holding
@@ -214,7 +215,7 @@ def _condition(name: str, extra_args: dict[str, Any]) -> jax.Array:
     value = leaves[0] if len(leaves) == 1 else extra_args[name]
     if jnp.result_type(value) != jnp.bool_ or jnp.shape(value) != ():
         fail(TypeError, f"{name} must be a boolean scalar, got {summarize(extra_args[name])}")
-    return jnp.asarray(value)
+    return one_for_all(name, jnp.asarray(value))
 
 
 def _other(

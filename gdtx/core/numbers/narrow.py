@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .layers import number_of_layer
 from .norms import power_below
 from .numerics import cast
 from .shards import number_of_part
@@ -63,24 +61,6 @@ def change(old: jax.Array, new: jax.Array) -> jax.Array:
     return jnp.where(jnp.isinf(old) & (new == old), 0, new - old)
 
 
-_layer: ContextVar[Any] = ContextVar("gdtx_layer", default=None)
-
-
-@contextlib.contextmanager
-def of_layer(number: jax.Array) -> Iterator[None]:
-    """What is drawn inside is for this layer of several."""
-    token = _layer.set(number)
-    try:
-        yield
-    finally:
-        _layer.reset(token)
-
-
-def is_of_layer() -> bool:
-    """Whether what is called is for one layer of several."""
-    return _layer.get() is not None
-
-
 def of_shard(salt: jax.Array, x: jax.Array) -> jax.Array:
     """The salt, another one for each part of an array that is on several devices."""
     number = number_of_part(x)
@@ -94,8 +74,9 @@ def drawn(a: jax.Array, salt: jax.Array, place: Any) -> jax.Array:
     in time, do not go the same way. It costs a tenth of a random number of `jax.random`, and no
     key.
     """
-    if is_of_layer():
-        salt = salt + mixed(_layer.get())
+    layer = number_of_layer()
+    if layer is not None:
+        salt = salt + mixed(layer)
     salt = of_shard(salt, a)
     at = _places(a.shape, place)
     if a.ndim > 1 and a.shape[-1] == a.shape[-2]:

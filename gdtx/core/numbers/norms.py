@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .layers import is_of_layer
 from .numerics import cast, compute_dtype, sqrt, square
 from .shards import largest, shared_axes, total, whole_size
 
@@ -58,8 +59,11 @@ def scaled_global_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
     """The same for the one norm of a whole tree, with a power of 1 where the squares fit.
 
     Then no sum waits for a largest magnitude, which is one round of messages more where the tree is
-    on several devices. It takes a conditional: not for many norms side by side.
+    on several devices. It takes a conditional: not for many norms side by side, nor for those of
+    layers, which would compute both of its branches.
     """
+    if is_of_layer():
+        return scaled_norm(leaves)
     total = _sum_of_squares(_wide(leaves))
     # Squares that underflow are then too small to count. A NaN is no less one with another power.
     least = 2.0 ** (4 - _maxexp(_wide(leaves)) // 2)

@@ -8,6 +8,9 @@ from contextvars import ContextVar
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from ..errors import fail
 
 _over: ContextVar[frozenset[str]] = ContextVar("gdtx_sharded_over", default=frozenset())
 
@@ -49,6 +52,22 @@ def largest(x: jax.Array, part: Any) -> jax.Array:
     """The largest over the parts."""
     axes = shared_axes(part)
     return jax.lax.pmax(x, axes) if axes else x
+
+
+def anywhere(flag: jax.Array) -> jax.Array:
+    """Whether it is true of any part, where it is of parts: all devices must go the same way."""
+    return total(flag.astype(jnp.int32), flag) > 0 if shared_axes(flag) else flag
+
+
+def one_for_all(what: str, x: jax.Array) -> jax.Array:
+    """`x`, which must be the same on all devices that have parts of the parameters."""
+    if axes := shared_axes(x):
+        fail(
+            ValueError,
+            f"{what} must be the same on all devices that have parts of the parameters, but varies "
+            f"over {axes[0]!r}: put them together, by jax.lax.pmean, psum or pmax",
+        )
+    return x
 
 
 def whole_size(x: Any) -> int:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ..errors import fail
-from ..numbers.narrow import is_of_layer
+from ..numbers.layers import is_of_layer
 from .paths import leaf_paths
 
 

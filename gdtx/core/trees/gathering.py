@@ -60,7 +60,11 @@ def _mapped(f: Callable[[jax.Array, Any], jax.Array], tree: PyTree) -> PyTree:
 
 
 def _joined(x: jax.Array, axes: tuple[tuple[str, ...], ...]) -> jax.Array:
-    """A sum with zeros in the places of the others, because its type is the same on all devices."""
+    """A sum with zeros in the places of the others, because its type is the same on all devices.
+
+    What `jax.lax.all_gather` returns is the same too, and half of what is sent, but its type says
+    that it varies, and nothing public says otherwise: a state of it would be refused as whole.
+    """
     for axis, names in enumerate(axes):
         if names:
             n = x.shape[axis]

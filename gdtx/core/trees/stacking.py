@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ..numbers.narrow import of_layer
+from ..numbers.layers import of_layer
 from .tree import PyTree, explicit_sharding
 
 _told: ContextVar[Mapping[str, int]] = ContextVar("gdtx_stacked", default=MappingProxyType({}))

@@ -11,7 +11,7 @@ from jax.core import Tracer
 
 from ..errors import fail, summarize
 from ..numbers.numerics import compute_dtype, is_computable
-from ..numbers.shards import shared_axes, total
+from ..numbers.shards import one_for_all, shared_axes, total
 from ..numbers.values import is_array, within_int32
 
 PyTree = Any
@@ -201,7 +201,7 @@ def real_scalar(name: str, value: Any) -> jax.Array:
         fail(TypeError, f"{name} must be a number, got {summarize(value)}")
     if value.shape != () or jnp.iscomplexobj(value):
         fail(ValueError, f"{name} must be a real scalar, got {summarize(value)}")
-    return value
+    return one_for_all(name, value)
 
 
 def is_scalar(value: Any) -> bool:

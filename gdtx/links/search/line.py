@@ -13,9 +13,10 @@ from ...core.errors import calling, fail, summarize
 from ...core.numbers.handover import elsewhere, handed_over
 from ...core.numbers.norms import finite_inner_product
 from ...core.numbers.numerics import cast, compute_dtype, real_like
+from ...core.numbers.shards import anywhere, one_for_all
 from ...core.rules import beside
 from ...core.trees.apply_updates import apply_updates
-from ...core.trees.tree import PyTree, leaves_as, real_scalar, statistic_like, varying_like
+from ...core.trees.tree import PyTree, leaves_as, real_scalar, statistic_like
 from ...formula import PARAMETERS, Expression, Reader, Symbol, apply, t
 from ...linesearch.conditions import Point, SearchEnd
 
@@ -66,7 +67,7 @@ class Line(NamedTuple):
         without a step, from a start beyond its bounds to those."""
         if self.project is None:
             return value
-        has_moved = [jnp.any(u != 0) for u in jax.tree.leaves(update)]
+        has_moved = [anywhere(jnp.any(u != 0)) for u in jax.tree.leaves(update)]
         is_known = (step > 0) | ~jnp.any(jnp.array(has_moved))
         return jnp.where(is_known, value, jnp.inf)
 
@@ -107,7 +108,7 @@ class Line(NamedTuple):
     def _checked(self, value: Any) -> jax.Array:
         if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.floating):
             fail(TypeError, f"value_fn must return a real scalar, got {summarize(value)}")
-        return jnp.asarray(value)
+        return one_for_all("value_fn's result", jnp.asarray(value))
 
     def _like_start(self, x: jax.Array) -> jax.Array:
         # Varying as the start does, where a function of no parameters would be constant.
@@ -132,7 +133,7 @@ def line(
     updates, params, grad, value = jax.lax.stop_gradient(
         (updates, params, grad, real_scalar("value", value))
     )
-    zero = varying_like(params, jnp.zeros((), real_dtype(params)))
+    zero = statistic_like(params, 0, real_dtype(params))
     direction = updates
     if project is not None:
         direction = _unbound(project, params, updates, zero + 1, moved=True)
