@@ -196,7 +196,8 @@ def train(method: str, rate: float, directory: Path | None = None) -> list[float
     manager, first, losses = None, 0, []
     saved = {"params": params, "state": state}
     if directory is not None:
-        every = ocp.CheckpointManagerOptions(max_to_keep=2, save_interval_steps=50)
+        interval = 5 if options.smoke else 50
+        every = ocp.CheckpointManagerOptions(max_to_keep=2, save_interval_steps=interval)
         manager = ocp.CheckpointManager(directory.absolute(), options=every)
         first = manager.latest_step() or 0
         if first:

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -168,7 +169,8 @@ def test_gpt_takes_meshes_of_two_axes(mesh):
     not hasattr(jax, "set_mesh"), reason="orbax saves no sharded arrays with this old a jax"
 )
 def test_gpt(tmp_path):
-    """What was reached is there again; the picture has all methods."""
+    """It goes on from the end and from the middle of a training, between the two gradients of an
+    update, to the same losses; the picture has all methods."""
     pytest.importorskip("orbax.checkpoint", reason="it is installed by the extra 'test'")
     gpt, checkpoints = EXAMPLES / "gpt.py", str(tmp_path / "checkpoints")
     first, second = (
@@ -179,6 +181,10 @@ def test_gpt(tmp_path):
         r"muon 0\.02: \d\.\d+ on held-out text, state [\d,]+ bytes a device", first.stdout
     )
     assert second.stdout == "going on from step 8\n" + first.stdout
+    assert sorted(path.name for path in Path(checkpoints).iterdir()) == ["5", "8"]
+    shutil.rmtree(Path(checkpoints) / "8")  # as if it had been killed before
+    third = run("--smoke", "--directory", checkpoints, program=gpt, timeout=600)
+    assert third.stdout == "going on from step 5\n" + first.stdout, third.stderr
     picture = tmp_path / "gpt.png"
     compared = run("--smoke", "--compare", "--out", str(picture), program=gpt, timeout=900)
     assert compared.returncode == 0, compared.stderr
