@@ -187,3 +187,54 @@ def test_docstrings_explain_every_argument():
             assert not elsewhere, f"{path}: {name}: {meaning}"
             words = re.sub(r"\$[^$]+\$", "", meaning)
             assert re.search("[a-z]{3}", words), f"{path}: {name}: {meaning}"
+
+
+def averaging(decay, mask, odd):
+    """An owner.
+
+    Args:
+        decay, odd: of the average, and in a second line
+            the rest of it.
+        mask: which arrays.
+
+    Returns:
+        Nothing.
+    """
+
+
+@gdtx.transformation
+def theirs(rate, decay, odd, mask, other, unknown):
+    r"""A method of a user, $\eta$.
+
+    Args:
+        rate: as in :func:`scale`, but larger.
+        mask, decay: as in :func:`averaging`.
+        odd, other: as in :func:`averaging`.
+        unknown: as in :func:`nowhere`.
+
+    Returns:
+        A transformation.
+    """
+
+
+def test_arguments_are_explained_in_the_words_of_their_owner():
+    """Where one docstring leaves them to another, that its module knows and that explains all."""
+    assert (
+        pydoc.getdoc(theirs)
+        == r"""A method of a user, $\eta$.
+
+Args:
+    rate: as in :func:`scale`, but larger.
+    decay: of the average, and in a second line
+        the rest of it.
+    mask: which arrays.
+    odd, other: as in :func:`averaging`.
+    unknown: as in :func:`nowhere`.
+
+Returns:
+    A transformation."""
+    )
+    owner = dict(documented(gdtx.scale_by_adam))
+    assert len(owner) == 6
+    assert owner.items() <= dict(documented(gdtx.adamw)).items()
+    assert "as in :func:`scale_by_adam`" in inspect.getsource(gdtx.adamw)

@@ -17,10 +17,10 @@ def add_decayed_weights(weight_decay: Scalar, mask: Any = None) -> GradientTrans
     r"""$u \leftarrow u + \lambda\,\theta$.
 
     Before the moments it is an L2 penalty; after them, and before the learning rate, it is the
-    decoupled decay of AdamW.
+    decoupled decay of AdamW. A negative one lets weights grow, as in Fromage.
 
     Args:
-        weight_decay: $\lambda$; a negative one lets weights grow, as in Fromage.
+        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
 
     Returns:

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from ..core.calls.kinds import ArrayFunction
 from ..core.errors import LeafError
 from ..core.factory import transformation
+from ..core.numbers.numerics import square
+from ..core.numbers.shards import total
 from ..core.rules import elementwise, with_params
 from ..core.transformation import GradientTransformation
 from ..formula import PARAMETERS, Expression, Reader, apply, formula_of
@@ -34,6 +36,17 @@ def zero_nans() -> GradientTransformation:
 def _(u: Expression, reader: Reader) -> Expression:
     u = reader.atom(u)
     return apply("cases", 0, apply("undefined", u), u)
+
+
+@transformation(quiet=True)
+def only_finite() -> GradientTransformation:
+    """0 in place of arrays that have a number which is not finite."""
+    return elementwise(lambda u: jnp.where(jnp.isfinite(total(jnp.sum(square(u)), u)), u, 0))
+
+
+@formula_of(only_finite)
+def _(u: Expression) -> Expression:
+    return u
 
 
 @transformation

@@ -44,9 +44,6 @@ def scale_by_belief(
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g - m|^2$.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     References:
         Zhuang et al. 2020, AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed
         Gradients, arXiv:2010.07468.
@@ -83,18 +80,10 @@ def adabelief(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the squared distance to the first moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added to the distance in every update.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
+        b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in :func:`scale_by_belief`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Zhuang et al. 2020, see :func:`scale_by_belief`.

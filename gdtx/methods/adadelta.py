@@ -27,9 +27,6 @@ def scale_by_adadelta(rho: Decay = 0.9, eps: NonNegative = 1e-6) -> GradientTran
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     References:
         Zeiler 2012, ADADELTA: An Adaptive Learning Rate Method, arXiv:1212.5701.
 
@@ -59,15 +56,11 @@ def adadelta(
 
     Args:
         learning_rate: $\eta$, the size of a step, 1 in the paper: a number, an array or a schedule.
-        rho: $\rho$, decay of the averages of squared gradients and of squared steps.
-        eps: $\epsilon$, added inside both roots. It sets the length of the first steps.
+        rho, eps: as in :func:`scale_by_adadelta`.
         weight_decay: factor of the weights that are added to the gradient, as by an L2 penalty.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Zeiler 2012, see :func:`scale_by_adadelta`.

@@ -43,9 +43,6 @@ def scale_by_factored_rms(
         A transformation whose state holds one buffer per array; of a matrix that is factored,
         $rows + columns$ numbers. Complex updates: $|g|^2$.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     References:
         Shazeer & Stern 2018, Adafactor: Adaptive Learning Rates with Sublinear Memory Cost,
         arXiv:1804.04235, algorithms 4 and 5.
@@ -94,10 +91,7 @@ def adafactor(
     Args:
         learning_rate: $\eta$, relative to the size of the parameters. None for the paper's
             $\eta_t = \min(10^{-2}, 1 / \sqrt t)$; Optax then takes 1.
-        min_dim_size_to_factor: size that the two longest axes need for an array to be factored.
-        decay_rate: $c$ of the decay $1 - t^{-c}$; at 1 all squares so far weigh the same.
-        eps: $\epsilon$, added to the squares. Without, 0 / 0 is NaN in rows or columns of zeros.
-        factored: whether to keep rows and columns of $v$ only; False keeps all of it.
+        min_dim_size_to_factor, decay_rate, eps, factored: as in :func:`scale_by_factored_rms`.
         decay_offset: number of updates before $t$ starts to count, for a run that continues
             another.
         multiply_by_parameter_scale: whether steps are relative; else $\eta$ is the size of a step.
@@ -111,9 +105,6 @@ def adafactor(
     Returns:
         A transformation whose state holds one buffer per array, or its rows and columns only, and
         one buffer more with momentum.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Shazeer & Stern 2018, see :func:`scale_by_factored_rms`.

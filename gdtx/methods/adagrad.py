@@ -61,8 +61,7 @@ def adagrad(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        initial_accumulator_value: $s_0$, the sum of squares at first.
-        eps: $\epsilon$, added inside the root.
+        initial_accumulator_value, eps: as in :func:`scale_by_rss`.
 
     Returns:
         A transformation whose state holds one buffer per array.

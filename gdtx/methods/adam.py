@@ -33,17 +33,13 @@ def scale_by_adam(
     Args:
         b1: $\beta_1$, decay of the first moment.
         b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, outside the root.
-        eps_root: $\epsilon_{root}$, inside the root.
+        eps, eps_root: as in :func:`root`.
         mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
             least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$, so real
         and imaginary part share one denominator.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Kingma & Ba 2015, Adam: A Method for Stochastic Optimization, arXiv:1412.6980.
@@ -79,18 +75,10 @@ def adam(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
+        b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in :func:`scale_by_adam`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Kingma & Ba 2015, see :func:`scale_by_adam`.
@@ -128,20 +116,11 @@ def adamw(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in :func:`scale_by_adam`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Loshchilov & Hutter 2019, see :func:`add_decayed_weights`.

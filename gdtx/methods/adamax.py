@@ -34,9 +34,6 @@ def scale_by_adamax(
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|$.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     References:
         Kingma & Ba 2015, Adam: A Method for Stochastic Optimization, arXiv:1412.6980, section 7.
 
@@ -67,18 +64,10 @@ def adamax(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the largest magnitude.
-        eps: $\epsilon$, added to magnitudes. Without, 0 / 0 is NaN until the first gradient other
-            than 0.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
+        b1, b2, eps, mu_dtype, nu_dtype: as in :func:`scale_by_adamax`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Kingma & Ba 2015, see :func:`scale_by_adamax`.

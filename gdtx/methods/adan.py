@@ -44,8 +44,7 @@ def scale_by_adan(
         b1: $\beta_1$, decay of the average of gradients; the paper's is $1 - \beta_1$.
         b2: $\beta_2$, decay of the average of their differences, likewise.
         b3: $\beta_3$, decay of the average of squares, likewise.
-        eps: $\epsilon$, outside the root.
-        eps_root: $\epsilon_{root}$, inside the root.
+        eps, eps_root: as in :func:`root`.
         ahead: $\alpha$, how far the gradient is continued along its difference. None for
             $\beta_2$, as in the paper; Optax takes $1 - \beta_2$.
         mu_dtype, nu_dtype: in which the averages of gradients and differences, and of squares, are
@@ -56,9 +55,6 @@ def scale_by_adan(
         A transformation whose state holds four buffers per array: three averages and the last
         gradient. Complex updates: $|g + \alpha d|^2$. What is squared may be $1 + 2\alpha$ times
         the gradient, and is infinite accordingly earlier, see :func:`square`.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Xie et al. 2022, Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep
@@ -110,25 +106,12 @@ def adan(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the average of gradients; the paper's is $1 - \beta_1$.
-        b2: $\beta_2$, decay of the average of their differences, likewise.
-        b3: $\beta_3$, decay of the average of squares, likewise.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
-        ahead: $\alpha$, how far the gradient is continued along its difference. None for $\beta_2$,
-            as in the paper; Optax takes $1 - \beta_2$.
-        mu_dtype, nu_dtype: in which the averages of gradients and differences, and of squares, are
-            kept, by default that of the parameter, at least float32; in fewer bits they are rounded
-            by chance, see :func:`recur`. The last gradient is kept in at least float32.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        b1, b2, b3, eps, eps_root, ahead, mu_dtype, nu_dtype: as in :func:`scale_by_adan`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
         proximal: whether weights decay in the paper's way; Optax has the other.
 
     Returns:
         A transformation whose state holds four buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Xie et al. 2022, see :func:`scale_by_adan`, algorithm 1.

@@ -39,9 +39,6 @@ def scale_by_ademamix(
     Returns:
         A transformation whose state holds three buffers per array.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     References:
         Pagliardini et al. 2024, The AdEMAMix Optimizer: Better, Faster, Older, arXiv:2409.03137.
 
@@ -80,18 +77,12 @@ def ademamix(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1, b3: $\beta_1$ and $\beta_3$, decays of the fast average and of the slow one.
-        b2: $\beta_2$, decay of the second moment.
+        b1, b3, b2, eps, eps_root: as in :func:`scale_by_ademamix`.
         alpha: $\alpha$, weight of the slow average.
-        eps, eps_root: $\epsilon$ outside the root and $\epsilon_{root}$ inside.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
 
     Returns:
         A transformation whose state holds three buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Pagliardini et al. 2024, see :func:`scale_by_ademamix`.

@@ -48,8 +48,7 @@ def adopt(
         use_clipping: False does not clip, as in the paper's algorithm 1.
         max_delta: $\delta$, a number or a schedule; None is the fourth root of the updates done
             before.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
 
     Returns:
         A transformation whose state holds two buffers per array.

@@ -33,16 +33,12 @@ def scale_by_amsgrad(
     Args:
         b1: $\beta_1$, decay of the first moment.
         b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
+        eps, eps_root: as in :func:`root`.
         mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
             least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds three buffers per array. Complex updates: $|g|^2$.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Reddi, Kale & Kumar 2018, On the Convergence of Adam and Beyond, arXiv:1904.09237.
@@ -77,18 +73,10 @@ def amsgrad(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
+        b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in :func:`scale_by_amsgrad`.
 
     Returns:
         A transformation whose state holds three buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Reddi, Kale & Kumar 2018, see :func:`scale_by_amsgrad`.

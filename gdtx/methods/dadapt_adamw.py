@@ -43,8 +43,7 @@ def dadapt_adamw(
         b1, b2: $\beta_1$ and $\beta_2$, decays of $m$ and $v$.
         eps: $\epsilon$, added to the root.
         estim_lr0: first estimate, less than any rate that is of use.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
         bias_correction: whether $\gamma_t = \sqrt{1 - \beta_2^t} / (1 - \beta_1^t)$, as in Optax,
             or 1, as in the paper.
 

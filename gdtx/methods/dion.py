@@ -13,8 +13,8 @@ from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.matrix.axes import among_matrices
 from ..links.matrix.low_rank import scale_by_dion
+from ..links.matrix.named import with_named_matrices
 from ..links.matrix.orthogonal import scale_by_shape
-from ._parts import with_named_matrices
 
 
 @transformation
@@ -41,16 +41,10 @@ def dion(
 
     Args:
         learning_rate: $\eta$ of the matrices, a number, an array or a schedule.
-        rank: $r$, at most the shorter side of each matrix counts.
-        matrices: which arrays are matrices, and what their axes are, in any form of `axes` of
-            :func:`orthogonalize`.
-        others: transformation of all other parameters, its learning rate its own; needed if there
-            are any.
-        momentum: $\mu$, share of the part used that stays in the momentum.
-        eps: $\epsilon$, added to the lengths of the columns of $Q$.
+        rank, momentum, eps: as in :func:`scale_by_dion`.
+        matrices, others: as in :func:`with_named_matrices`.
         seed: of $Q_0$, see :func:`scale_by_dion`.
-        weight_decay: $\lambda$ of the matrices, decoupled: multiplied by the learning rate.
-        mask: which of the matrices decay, as in :func:`masked`; None is all of them.
+        weight_decay, mask: $\lambda$ of the matrices, times the rate, and of which of them.
 
     Returns:
         A transformation whose state holds for each matrix one buffer and $r$ numbers for each

@@ -28,9 +28,7 @@ def full_matrix_adagrad(
 
     Args:
         learning_rate: $\eta$, a number, an array or a schedule.
-        eps: $\epsilon$, inside the root.
-        block_size: how many numbers of an array a block has at most, each block having a matrix;
-            None for no blocks.
+        eps, block_size: as in :func:`scale_by_full_matrix`.
         window: over how many of the last steps the sum goes; None for all.
 
     Returns:

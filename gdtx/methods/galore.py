@@ -32,25 +32,19 @@ def galore(
     $1 + k$, $1 + 2k$, ...; the shorter side of a matrix is the one that becomes smaller.
 
     :func:`projected` and :func:`scale`. Arrays that are no matrices are for `inner` as they are.
+    The paper keeps the moments when the space turns.
 
     Decoupled weight decay goes outside, `chain(galore(scale_by_adam(), 128),
     add_decayed_weights(0.1), scale_by_learning_rate(1e-2))`: inside it would be that of the image.
 
     Args:
         inner: the method, such as :func:`adam`.
-        rank: $r$, at most the shorter side of each matrix counts.
-        every: $k$, how many updates apart the space turns.
+        rank, every, moments, axes: as in :func:`projected`.
         scale: $\alpha$, factor of the updates of matrices.
-        moments: what becomes of the buffers of `inner` when the space turns, see :func:`projected`;
-            the paper keeps them.
-        axes: which arrays are matrices, see :func:`projected`; by default those of two axes.
 
     Returns:
         A transformation whose state holds for each matrix of $m \times n$, $m \le n$, a basis of
         $m r$ numbers and what `inner` keeps of $r n$ numbers.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Zhao et al. 2024, GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection,

@@ -50,11 +50,7 @@ def kfac(
             learning rate and momentum. The default suits cross-entropies, means over examples of a
             few nats; of squared errors it may be far from what they are measured in.
         weight_decay: factor of the parameters that are added to the gradient.
-        split: "factored" splits the damping over the factors, "eigen" adds it to their product.
-        layout: the layers, as `layout(params, inputs)` of :func:`gdtx.kfac.capture` gives them;
-            None for what names and shapes of the parameters let one expect.
-        fallback: transformation of the parameters that no layer has; None leaves their gradients as
-            they are, so that these train as by gradient descent.
+        split, layout, fallback: as in :func:`scale_by_kfac`.
 
     Returns:
         A transformation whose state is that of :func:`scale_by_kfac` and, with momentum, one buffer

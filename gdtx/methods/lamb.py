@@ -41,17 +41,12 @@ def lamb(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
+        b1, b2, eps, eps_root, mu_dtype, nu_dtype: as in :func:`scale_by_adam`.
         weight_decay: $\lambda$, share of the weights that is added to the direction before its
             ratio.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
         trust_mask: which parameters have a ratio, in any form of :func:`masked`; the others take
             the step of Adam.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
 
     Returns:
         A transformation whose state holds two buffers per array.

@@ -34,12 +34,7 @@ def lars(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        weight_decay: $\lambda$, share of the weights that is added to the gradient, in the ratio
-            too.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
-        trust_coefficient: $c$, the length of a step relative to that of the weights.
-        eps: $\epsilon$, added to the denominator of the ratio.
-        trust_mask: which parameters have a ratio; for the others it is 1. All by default.
+        weight_decay, mask, trust_coefficient, eps, trust_mask: as in :func:`scale_by_lars`.
         momentum: $\mu$, share of the last step that is added to the next; None keeps no state.
         nesterov: whether to add the momentum once more, as Nesterov's looks ahead.
 

@@ -32,9 +32,6 @@ def scale_by_lion(
         A transformation whose state holds one buffer per array. Complex updates: $u / |u|$ for the
         sign.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     References:
         Chen et al. 2023, Symbolic Discovery of Optimization Algorithms, arXiv:2302.06675.
 
@@ -68,18 +65,11 @@ def lion(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, share of the average in the mixture whose sign is taken.
-        b2: $\beta_2$, decay of the average.
-        mu_dtype: in which the average is kept; by default that of the parameter, at least float32.
-            In fewer bits it is rounded by chance, see :func:`recur`.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        b1, b2, mu_dtype: as in :func:`scale_by_lion`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
 
     Returns:
         A transformation whose state holds one buffer per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Chen et al. 2023, see :func:`scale_by_lion`.

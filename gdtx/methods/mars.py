@@ -44,18 +44,13 @@ def mars(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1, b2: $\beta_1$ and $\beta_2$, decays of Adam's moments.
-        eps: $\epsilon$, added to Adam's root.
+        b1, b2, eps: as in :func:`scale_by_adam`.
         gamma: $\gamma$, strength of the correction; 0 is :func:`adamw` of clipped gradients.
         max_norm: $c$, largest norm of an array of corrected gradients.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
 
     Returns:
         A transformation whose state holds three buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Yuan et al. 2024, MARS: Unleashing the Power of Variance Reduction for Training Large

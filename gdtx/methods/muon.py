@@ -13,10 +13,11 @@ from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import first_moment
 from ..links.matrix.axes import among_matrices
+from ..links.matrix.named import with_named_matrices
 from ..links.matrix.orthogonal import ShapeFactor, orthogonalize, scale_by_shape
 from ..links.matrix.polynomials import Polar
 from ..links.moments import trace
-from ._parts import nesterov_mean, with_named_matrices
+from ..links.nesterov import nesterov_mean
 
 
 @transformation
@@ -97,19 +98,9 @@ def muon(
 
     Args:
         learning_rate: $\eta$ of the matrices, a number, an array or a schedule.
-        matrices: which arrays are matrices, and what their axes are, in any form of `axes` of
-            :func:`orthogonalize`: patterns such as `["**/kernel"]`, or False in a tree where an
-            array is none. A function of the parameters is also called with those that are no
-            matrices left out, as None.
-        others: transformation of all other parameters, its learning rate its own; needed if there
-            are any.
-        momentum: $\mu$, decay of the sum of gradients.
-        nesterov: whether the gradient counts once more, as $g_t + \mu v_t$; if not, it is $v_t$.
-        bias_correction: whether gradient and momentum are weighed as in :func:`scale_by_nadam`.
-        polar: how the nearest orthogonal matrix is computed, see :class:`Polar`.
-        shape_factor: $s$, see :func:`scale_by_shape`; None is 1.
-        weight_decay: $\lambda$ of the matrices, decoupled: multiplied by the learning rate.
-        mask: which of the matrices decay, as in :func:`masked`; None is all of them.
+        matrices, others: as in :func:`with_named_matrices`.
+        momentum, nesterov, bias_correction, polar, shape_factor: as in :func:`scale_by_muon`.
+        weight_decay, mask: $\lambda$ of the matrices, times the rate, and of which of them.
 
     Returns:
         A transformation whose state holds one buffer per matrix, and what `others` keeps.

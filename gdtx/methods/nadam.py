@@ -4,40 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
-
 from ..core.calls.kinds import Decay, FloatDType, NonNegative
-from ..core.combine import chain, divide, join, plus
+from ..core.combine import chain, divide, join
 from ..core.factory import transformation
 from ..core.transformation import GradientTransformation
 from ..formula import letters
-from ..links.arithmetic import scale_by_learning_rate, scale_by_schedule
-from ..links.correction import scheduled_bias_correction
+from ..links.arithmetic import scale_by_learning_rate
 from ..links.decay import add_decayed_weights
 from ..links.fraction import root, second_moment
-from ..links.moments import ema
-from ._parts import nesterov_mean
-
-
-def _warmed_nesterov_mean(b1: Any, momentum_decay: Any, dtype: Any) -> GradientTransformation:
-    r"""The same with $\mu_t$ in place of $\beta_1$ but in the average."""
-
-    def mu(step: jax.Array) -> jax.Array:
-        return b1 * (1 - 0.5 * 0.96 ** ((step + 1.0) * momentum_decay))
-
-    def next_mu(step: jax.Array) -> jax.Array:
-        return mu(step + 1.0)
-
-    def one_minus_mu(step: jax.Array) -> jax.Array:
-        return 1 - mu(step)
-
-    return join(
-        plus,
-        ahead=chain(
-            ema(b1, dtype=dtype), scheduled_bias_correction(mu, ahead=1), scale_by_schedule(next_mu)
-        ),
-        now=chain(scheduled_bias_correction(mu), scale_by_schedule(one_minus_mu)),
-    )
+from ..links.nesterov import nesterov_mean, warmed_nesterov_mean
 
 
 @transformation
@@ -63,8 +38,7 @@ def scale_by_nadam(
     Args:
         b1: $\beta_1$, decay of the first moment.
         b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
+        eps, eps_root: as in :func:`root`.
         mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
             least float32. In fewer bits they are rounded by chance, see :func:`recur`.
         momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
@@ -74,9 +48,6 @@ def scale_by_nadam(
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$. The mean
         looked ahead may be half as large again as the gradients; of the largest that float32 has,
         it is infinite as their squares are, see :func:`square`, and the update NaN.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Dozat 2016, Incorporating Nesterov Momentum into Adam, ICLR workshop.
@@ -89,7 +60,7 @@ def scale_by_nadam(
     if momentum_decay is None:
         mean = nesterov_mean(b1, mu_dtype)
     else:
-        mean = _warmed_nesterov_mean(b1, momentum_decay, mu_dtype)
+        mean = warmed_nesterov_mean(b1, momentum_decay, mu_dtype)
     return join(divide, mu=mean, nu=chain(second_moment(b2, nu_dtype), root(eps, eps_root)))
 
 
@@ -116,20 +87,10 @@ def nadam(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
-        momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
-            momentum.
+        b1, b2, eps, eps_root, mu_dtype, nu_dtype, momentum_decay: as in :func:`scale_by_nadam`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Dozat 2016, see :func:`scale_by_nadam`.
@@ -167,22 +128,11 @@ def nadamw(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
-        momentum_decay: $\psi$ of Dozat's momentum schedule (he has 0.004); None is constant
-            momentum.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        b1, b2, eps, eps_root, mu_dtype, nu_dtype, momentum_decay: as in :func:`scale_by_nadam`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Dozat 2016, see :func:`scale_by_nadam`; Loshchilov & Hutter 2019, see

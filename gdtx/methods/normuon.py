@@ -17,11 +17,11 @@ from ..links.arithmetic import add, scale_by_learning_rate, sqrt, square
 from ..links.decay import add_decayed_weights
 from ..links.fraction import root
 from ..links.matrix.axes import among_matrices
+from ..links.matrix.named import with_named_matrices
 from ..links.matrix.orthogonal import ShapeFactor, orthogonalize, scale_by_shape
 from ..links.matrix.outputs import averaged_over
 from ..links.matrix.polynomials import Polar
 from ..links.moments import ema, trace
-from ._parts import with_named_matrices
 
 
 @transformation
@@ -47,7 +47,7 @@ def normuon(
 
     Args:
         learning_rate: $\eta$ of the matrices, a number, an array or a schedule.
-        matrices, others: which arrays are matrices of which axes, and what all others train by.
+        matrices, others: as in :func:`with_named_matrices`.
         momentum, b2: $\mu$, $\beta_2$, decays of the sum of gradients and the second moments.
         eps: $\epsilon$, outside the root, and in the size that is divided by.
         nesterov, polar, shape_factor: of Muon's step, see :func:`muon`. The paper has no Nesterov

@@ -38,8 +38,7 @@ def novograd(
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
         b1: $\beta_1$, how much of the momentum stays.
         b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
+        eps, eps_root: as in :func:`root`.
         weight_decay: $\lambda$, what of the weights joins the momentum.
         mask: which parameters decay, in any form of :func:`masked`; all by default.
 

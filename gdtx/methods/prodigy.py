@@ -49,8 +49,7 @@ def prodigy(
         eps: $\epsilon$. The authors' program and Optax multiply it by $d_t$.
         estim_lr0: first estimate, less than any rate that is of use.
         estim_lr_coef: $c$, to tune in place of the rate.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
         bias_correction: whether $\gamma_t = \sqrt{1 - \beta_2^t} / (1 - \beta_1^t)$, as in Optax,
             or 1, as in the paper.
         safeguard_warmup: leave $\eta \gamma_t$ out of $s$, for schedules that start near 0.

@@ -43,8 +43,7 @@ def psgd(
         b1: $\beta_1$, decay of the first moment; the constant 0 keeps none. (The authors' average
             is the plain mean until that forgets more slowly.)
         max_rms: largest root mean square of the whitened update of an array; None is no bound.
-        weight_decay: $\lambda$, decoupled: multiplied by the learning rate.
-        mask: which parameters decay, as in :func:`masked`; None is all of them.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
         whitening: when and how factors are fitted, see :class:`Whitening`.
         blocks: how arrays are cut into blocks, see :class:`Blocks`.
 
@@ -52,7 +51,6 @@ def psgd(
         A transformation whose state holds one buffer per array, and what :func:`whiten` holds.
 
     Raises:
-        ValueError: if a hyperparameter is out of its range.
         TypeError: from `update`, for complex updates.
 
     References:

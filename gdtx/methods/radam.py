@@ -32,8 +32,7 @@ def scale_by_radam(
     Args:
         b1: $\beta_1$, decay of the first moment.
         b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
+        eps, eps_root: as in :func:`root`.
         threshold: $\tau$, shortest equivalent average, in steps, at which the variance counts as
             tractable; at least 4.
         mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
@@ -41,9 +40,6 @@ def scale_by_radam(
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Liu et al. 2020, On the Variance of the Adaptive Learning Rate and Beyond,
@@ -79,20 +75,10 @@ def radam(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
-        threshold: $\tau$, shortest equivalent average, in steps, at which the variance counts as
-            tractable; at least 4.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
+        b1, b2, eps, eps_root, threshold, mu_dtype, nu_dtype: as in :func:`scale_by_radam`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Liu et al. 2020, see :func:`scale_by_radam`.

@@ -41,9 +41,6 @@ def scale_by_rms(
     Returns:
         A transformation whose state holds one buffer per array. Complex updates: $|g|^2$.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     References:
         Tieleman & Hinton 2012, Neural Networks for Machine Learning, lecture 6.5.
 
@@ -117,20 +114,13 @@ def rmsprop(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        decay: $\rho$, of the average of squares.
-        eps: $\epsilon$, added to the average of squares.
-        initial_scale: $v_0$, the average at first.
-        eps_in_sqrt: whether $\epsilon$ is inside the root; else it is added to the root.
+        decay, eps, initial_scale, eps_in_sqrt: as in :func:`scale_by_rms`.
         centered: whether to divide by the standard deviation instead.
-        momentum: $\mu$, share of the last step that is added to the next; None keeps no state.
-        nesterov: whether to add the momentum once more, as Nesterov's looks ahead.
+        momentum, nesterov: as in :func:`sgd`.
 
     Returns:
         A transformation whose state holds one buffer per array, one more if centered, and one
         more with momentum.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Tieleman & Hinton 2012, see :func:`scale_by_rms`; Graves 2013, see

@@ -33,15 +33,11 @@ def schedule_free_sgd(
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
         warmup_steps: $W$, over which the rate rises: $\eta_t = \eta \min(t / W, 1)$.
-        b1: $\beta_1$, how far from the sequence to its average the gradient is taken.
-        weight_lr_power: $p$: an iterate weighs $\eta^p$ in the average.
+        b1, weight_lr_power: as in :func:`schedule_free`.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
 
     Returns:
         A transformation whose state holds one buffer per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Defazio et al. 2024, see :func:`schedule_free`.
@@ -74,17 +70,13 @@ def schedule_free_adamw(
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
         warmup_steps: $W$, over which the rate rises: $\eta_t = \eta \min(t / W, 1)$.
-        b1: $\beta_1$, how far from the sequence to its average the gradient is taken.
-        weight_lr_power: $p$: an iterate weighs $\eta^p$ in the average.
+        b1, weight_lr_power: as in :func:`schedule_free`.
         b2: $\beta_2$, decay of the second moment.
         eps: $\epsilon$, added outside the root.
         weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Defazio et al. 2024, see :func:`schedule_free`.

@@ -83,9 +83,6 @@ def ema_sgd(
     Returns:
         A transformation whose state holds one buffer per array.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     >>> import gdtx, jax.numpy as jnp
     >>> tx = gdtx.ema_sgd(0.5, decay=0.5, bias_correction=True)
     >>> tx.update(jnp.array([1.0]), tx.init(jnp.zeros(1)))[0]

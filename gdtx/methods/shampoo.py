@@ -11,12 +11,9 @@ from ..core.calls.types import TransformationLike
 from ..core.combine import chain
 from ..core.factory import transformation
 from ..core.graft import graft as grafted
-from ..core.numbers.numerics import square
-from ..core.numbers.shards import total
 from ..core.numbers.values import is_array, is_zero
-from ..core.rules import elementwise, identity
+from ..core.rules import identity
 from ..core.transformation import GradientTransformation
-from ..formula import Expression, formula_of
 from ..links.arithmetic import scale_by_learning_rate
 from ..links.correction import bias_correction
 from ..links.decay import add_decayed_weights
@@ -25,6 +22,7 @@ from ..links.matrix.blockwise import Blocks, blockwise
 from ..links.matrix.precondition import Roots, precondition
 from ..links.matrix.vectors import with_others
 from ..links.moments import ema, running_sum
+from ..links.repair import only_finite
 
 
 @transformation
@@ -77,7 +75,6 @@ def scale_by_shampoo(
         root; one buffer for each array if `b1` is not 0; and the number of roots that failed.
 
     Raises:
-        ValueError: if a hyperparameter is out of its range.
         TypeError: from `update`, for complex updates.
 
     References:
@@ -105,17 +102,7 @@ def scale_by_shampoo(
     if graft is None:
         return direction
     # What is not finite is nothing to the preconditioner, and would be poison to an average.
-    return grafted(direction, chain(_finite(), graft), start=roots.start)
-
-
-@transformation(quiet=True)
-def _finite() -> GradientTransformation:
-    return elementwise(lambda u: jnp.where(jnp.isfinite(total(jnp.sum(square(u)), u)), u, 0))
-
-
-@formula_of(_finite)
-def _(u: Expression) -> Expression:
-    return u
+    return grafted(direction, chain(only_finite(), graft), start=roots.start)
 
 
 @transformation
@@ -144,27 +131,17 @@ def shampoo(
 
     Args:
         learning_rate: $\eta$, a number, an array or a schedule.
-        b1: $\beta_1$, decay of the average of gradients; the constant 0 keeps none.
-        b2: $\beta_2$, decay of the averages of second moments; the constant 1 is the paper's sums.
+        b1, b2, relative_eps, exponent, roots, blocks: as in :func:`scale_by_shampoo`.
         eps: $\epsilon$, added to eigenvalues, in the units of squared gradients.
-        relative_eps: share of the largest eigenvalue of each matrix to add to all of them.
-        exponent: power of every matrix; None is $-1/(2k)$ for arrays of order $k$.
         graft: transformation that sets the length, such as :func:`scale_by_adam`.
-        weight_decay: $\lambda$, decoupled: multiplied by the learning rate.
-        mask: which parameters decay, as in :func:`masked`; None is all of them.
-        roots: when and how roots are computed, see :class:`Roots`.
-        blocks: how arrays are cut into blocks, see :class:`Blocks`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
         statistic_dtype: in which second moments are kept, see :func:`scale_by_shampoo`.
-        others: transformation of arrays of at most one axis longer than 1, such as biases, its
-            learning rate its own; None is this method for them too. Of a vector of $n$ numbers
-            statistics and roots are $2n^2$, or of a longer one 2 `blocks.size` for each, and a
-            warning says so where that is much.
+        others: as in :func:`with_others`.
 
     Returns:
         A transformation with the state of :func:`scale_by_shampoo`, and what `others` keeps.
 
     Raises:
-        ValueError: if a hyperparameter is out of its range.
         TypeError: from `update`, for complex updates.
 
     References:

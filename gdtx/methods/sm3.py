@@ -28,9 +28,6 @@ def scale_by_sm3(*, b2: Fraction = 1.0, eps: NonNegative = 1e-8) -> GradientTran
         A transformation whose state holds for each array as many numbers as the sum of its
         dimensions. Complex updates: $|g|^2$.
 
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
-
     References:
         Anil, Gupta, Koren & Singer 2019, Memory-Efficient Adaptive Optimization,
         arXiv:1901.11150, algorithm SM3-II.
@@ -61,15 +58,11 @@ def sm3(
         learning_rate: $\eta$, a number, an array or a schedule.
         momentum: decay of the average; None keeps no buffer for it, and then all memory is that of
             :func:`scale_by_sm3`.
-        b2: $\beta_2$, the decay of the sum of squares; 1 is the paper's.
-        eps: $\epsilon$, inside the root.
+        b2, eps: as in :func:`scale_by_sm3`.
 
     Returns:
         A transformation whose state holds one buffer per array with momentum, and what
         :func:`scale_by_sm3` holds.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Anil et al. 2019, see :func:`scale_by_sm3`.

@@ -57,7 +57,6 @@ def scale_by_soap(
         two matrices, average and basis, and the number of bases that failed.
 
     Raises:
-        ValueError: if a hyperparameter is out of its range.
         TypeError: from `update`, for complex updates.
 
     References:
@@ -101,25 +100,16 @@ def soap(
 
     Args:
         learning_rate: $\eta$, a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, outside the root.
+        b1, b2, eps, bases, blocks: as in :func:`scale_by_soap`.
         b3: $\beta_3$, decay of the matrices whose eigenvectors are taken; None is $\beta_2$.
-        weight_decay: $\lambda$, decoupled: multiplied by the learning rate.
-        mask: which parameters decay, as in :func:`masked`; None is all of them.
-        bases: when and how the basis is turned, see :class:`Bases`.
-        blocks: how arrays are cut into blocks, see :class:`Blocks`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
         statistic_dtype: in which second moments are kept, see :func:`scale_by_shampoo`.
-        others: transformation of arrays of at most one axis longer than 1, such as biases, its
-            learning rate its own; None is this method for them too. Of a vector of $n$ numbers
-            averages and bases are $2n^2$, or of a longer one 2 `blocks.size` for each, and a
-            warning says so where that is much.
+        others: as in :func:`with_others`.
 
     Returns:
         A transformation with the state of :func:`scale_by_soap`, and what `others` keeps.
 
     Raises:
-        ValueError: if a hyperparameter is out of its range.
         TypeError: from `update`, for complex updates.
 
     References:

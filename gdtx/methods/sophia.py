@@ -100,22 +100,12 @@ def sophia(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the average of gradients.
-        b2: $\beta_2$, decay of the average of estimates.
-        eps: $\epsilon$, least denominator.
-        weight_decay: $\lambda$, share of the weights that is taken off, times the learning rate.
-        mask: which parameters decay, in any form of :func:`masked`; all by default.
-        gamma: $\gamma$, factor of the diagonal: the larger, the fewer numbers reach the bound.
-        clip_threshold: $\rho$, the bound; None for none.
-        update_interval: $k$, how many steps apart an estimate is taken in.
-        mu_dtype, nu_dtype: in which the averages are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
+        b1, b2, eps, gamma, clip_threshold, update_interval: as in :func:`scale_by_sophia`.
+        mu_dtype, nu_dtype: as in :func:`scale_by_sophia`.
+        weight_decay, mask: as in :func:`add_decayed_weights`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Liu et al. 2023, see :func:`scale_by_sophia`.

@@ -36,8 +36,7 @@ def scale_by_yogi(
     Args:
         b1: $\beta_1$, decay of the first moment.
         b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, outside the root.
-        eps_root: $\epsilon_{root}$, inside the root.
+        eps, eps_root: as in :func:`root`.
         initial_accumulator_value: $v_0$, the second moment at first.
         initial_mean: $m_0$, 0 in the paper; Optax starts it at $v_0$ too.
         mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
@@ -45,9 +44,6 @@ def scale_by_yogi(
 
     Returns:
         A transformation whose state holds two buffers per array. Complex updates: $|g|^2$.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Zaheer et al. 2018, Adaptive Methods for Nonconvex Optimization, NeurIPS.
@@ -90,20 +86,11 @@ def yogi(
 
     Args:
         learning_rate: $\eta$, the size of a step: a number, an array or a schedule.
-        b1: $\beta_1$, decay of the first moment.
-        b2: $\beta_2$, decay of the second moment.
-        eps: $\epsilon$, added outside the root.
-        eps_root: $\epsilon_{root}$, added inside the root.
-        initial_accumulator_value: $v_0$, the second moment at first.
-        initial_mean: $m_0$, 0 in the paper; Optax starts it at $v_0$ too.
-        mu_dtype, nu_dtype: in which the moments are kept; by default that of the parameter, at
-            least float32. In fewer bits they are rounded by chance, see :func:`recur`.
+        b1, b2, eps, eps_root, initial_accumulator_value, initial_mean: as in :func:`scale_by_yogi`.
+        mu_dtype, nu_dtype: as in :func:`scale_by_yogi`.
 
     Returns:
         A transformation whose state holds two buffers per array.
-
-    Raises:
-        ValueError: if a hyperparameter is out of its range.
 
     References:
         Zaheer et al. 2018, see :func:`scale_by_yogi`.

@@ -22,6 +22,7 @@ from ..links.differences import difference as difference
 from ..links.differences import first as first
 from ..links.differences import latest as latest
 from ..links.differences import wait as wait
+from ..links.dog import scale_by_dog as scale_by_dog
 from ..links.fraction import first_moment as first_moment
 from ..links.fraction import root as root
 from ..links.fraction import second_moment as second_moment
@@ -53,6 +54,7 @@ from ..links.repair import keep_nonnegative as keep_nonnegative
 from ..links.repair import project as project
 from ..links.repair import zero_nans as zero_nans
 from ..links.rounding import stochastic_rounding as stochastic_rounding
+from ..links.rprop import scale_by_rprop as scale_by_rprop
 from ..links.search.backtracking import backtracking_linesearch as backtracking_linesearch
 from ..links.search.zoom import zoom_linesearch as zoom_linesearch
 from ..links.trust import scale_by_lars as scale_by_lars
@@ -66,13 +68,11 @@ from ..methods.adamax import scale_by_adamax as scale_by_adamax
 from ..methods.adan import scale_by_adan as scale_by_adan
 from ..methods.ademamix import scale_by_ademamix as scale_by_ademamix
 from ..methods.amsgrad import scale_by_amsgrad as scale_by_amsgrad
-from ..methods.dog import scale_by_dog as scale_by_dog
 from ..methods.lion import scale_by_lion as scale_by_lion
 from ..methods.nadam import scale_by_nadam as scale_by_nadam
 from ..methods.radam import scale_by_radam as scale_by_radam
 from ..methods.rmsprop import scale_by_rms as scale_by_rms
 from ..methods.rmsprop import scale_by_stddev as scale_by_stddev
-from ..methods.rprop import scale_by_rprop as scale_by_rprop
 from ..methods.signum import scale_by_sign as scale_by_sign
 from ..methods.sophia import scale_by_sophia as scale_by_sophia
 from ..methods.yogi import scale_by_yogi as scale_by_yogi

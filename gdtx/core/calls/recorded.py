@@ -10,6 +10,7 @@ from ..errors import Voice
 from ..numbers.values import at_hand, is_array
 from ..outermost import is_outermost
 from .call import Call
+from .documented import documented
 from .making import made
 from .signature import Signature
 
@@ -61,5 +62,6 @@ def recorded(
                 call._result = result
         return call
 
+    make.__doc__ = documented(factory)
     make.__gdtx_signature__ = signature  # pyright: ignore[reportAttributeAccessIssue]
     return make

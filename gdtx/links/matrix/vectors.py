@@ -23,7 +23,15 @@ _LARGE = 1000
 def with_others(
     tx: GradientTransformation, others: GradientTransformation | None
 ) -> GradientTransformation:
-    """`tx`, and `others` of arrays of at most one axis, if that is given."""
+    """`tx`, and `others` of arrays of at most one axis, if that is given.
+
+    Args:
+        tx: method of matrices.
+        others: transformation of arrays of at most one axis longer than 1, such as biases, its
+            learning rate its own; None is this method for them too. Of a vector of $n$ numbers it
+            keeps at least $2n^2$, or of a longer one 2 `blocks.size` for each, and a warning says
+            so where that is much.
+    """
     return tx if others is None else partition({"matrices": tx, "others": others}, _by_axes)
 
 

@@ -1,4 +1,4 @@
-"""Expressions that several methods share."""
+"""Methods of matrices that are named, and another method for all other arrays."""
 
 from __future__ import annotations
 
@@ -6,30 +6,26 @@ from typing import Any
 
 import jax
 
-from ..core.combine import chain, join, plus
-from ..core.errors import fail
-from ..core.select import partition
-from ..core.transformation import GradientTransformation
-from ..core.trees.tree import PyTree, leaf_path
-from ..links.arithmetic import scale
-from ..links.correction import bias_correction
-from ..links.matrix.axes import axes_of, fail_without_matrices
-from ..links.moments import ema
-
-
-def nesterov_mean(b1: Any, dtype: Any = None) -> GradientTransformation:
-    r"""$\beta_1 m_t / (1 - \beta_1^{t+1}) + (1 - \beta_1) g_t / (1 - \beta_1^t)$."""
-    return join(
-        plus,
-        ahead=chain(ema(b1, dtype=dtype), bias_correction(b1, ahead=1), scale(b1)),
-        now=chain(bias_correction(b1), scale(1 - b1)),
-    )
+from ...core.errors import fail
+from ...core.select import partition
+from ...core.transformation import GradientTransformation
+from ...core.trees.tree import PyTree, leaf_path
+from .axes import axes_of, fail_without_matrices
 
 
 def with_named_matrices(
     hidden: GradientTransformation, matrices: Any, others: Any
 ) -> GradientTransformation:
     """`hidden` of the arrays that `matrices` names, and `others` of all others.
+
+    Args:
+        hidden: transformation of the matrices.
+        matrices: which arrays are matrices, and what their axes are, in any form of `axes` of
+            :func:`orthogonalize`: patterns such as `["**/kernel"]`, or False in a tree where an
+            array is none. A function of the parameters is also called with those that are no
+            matrices left out, as None.
+        others: transformation of all other parameters, its learning rate its own; needed if there
+            are any.
 
     Raises:
         ValueError: from `init`, if `matrices` is None or another array has no method.
