@@ -60,6 +60,7 @@ ONCE = {
     "test_expand", "test_explore", "test_hints", "test_kfac_benchmark", "test_kfac_defaults",
     "test_landscape", "test_large_batch", "test_latex", "test_matrix_benchmark",
     "test_matrix_latex", "test_minimize", "test_more_schedules", "test_moving_from_keras",
+    "test_moving_from_optax",
     "test_moving_programs", "test_noisy_quadratic", "test_notebook_trees", "test_notebook_views",
     "test_notebooks", "test_optax_names", "test_optax_signatures", "test_package", "test_pages",
     "test_paths", "test_readme", "test_reference_pages", "test_schedule_formulas",

@@ -51,7 +51,7 @@ def on_one_device(name):
 @pytest.mark.parametrize(
     ("name", "axis_type", "over"),
     [
-        ("shampoo", AxisType.Auto, OVER),
+        pytest.param("shampoo", AxisType.Auto, OVER, marks=pytest.mark.slow),
         ("soap", AxisType.Explicit, OVER),
         pytest.param("shampoo", AxisType.Explicit, "data", marks=pytest.mark.slow),
         pytest.param("soap", AxisType.Auto, "model", marks=pytest.mark.slow),

@@ -55,7 +55,8 @@ def check_loop(tx, name, params, apply=None):
     return updates
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+# Of what is promoted in float32, the same is in bfloat16.
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 @by_name
 def test_all_run_where_promotion_is_strict(name, dtype):
     """And what reads states and parameters does as well."""

@@ -78,6 +78,7 @@ def distance(ours, theirs):
     return max(np.abs(ours[key] - theirs[key]).max() / gone[key] for key in theirs)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_its_paper(x64, name):
     apart = distance(of_recipe(name), of_rule(name))
