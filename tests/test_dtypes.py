@@ -55,7 +55,7 @@ def check_loop(tx, name, params, apply=None):
     return updates
 
 
-# Of what is promoted in float32, the same is in bfloat16.
+# Where rules mix dtypes they do so in both: what fails in float32 fails in bfloat16 too.
 @pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 @by_name
 def test_all_run_where_promotion_is_strict(name, dtype):
