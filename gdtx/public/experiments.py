@@ -5,3 +5,4 @@ from ..explore.plots import schedule_values as schedule_values
 from ..explore.range_test import LRRangeTest as LRRangeTest
 from ..explore.range_test import lr_range_test as lr_range_test
 from ..explore.range_test import plot_lr_range_test as plot_lr_range_test
+from ..inspect.members import member_axes as member_axes

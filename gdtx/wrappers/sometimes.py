@@ -52,7 +52,8 @@ def every(
 
     It runs on the steps $s, s + k, s + 2k, \dots$, the first step being 1. On the others it costs
     nothing, and its state stays; its schedules and bias corrections count its own steps. Under
-    `jax.vmap` over what decides, such as the state, both branches run.
+    `jax.vmap` over what decides, such as the state, both branches run; with the axes of
+    :func:`member_axes` the count is shared and they do not.
 
     Args:
         k: how many steps apart it runs; at 1, and from the first step on, this is `inner` itself.
