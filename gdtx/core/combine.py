@@ -41,7 +41,7 @@ def plus(one: jax.Array, other: jax.Array) -> jax.Array:
     return one + other
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def chain(*links: TransformationLike) -> GradientTransformation:
     r"""Apply transformations one after the other.
 
@@ -89,7 +89,7 @@ def chain(*links: TransformationLike) -> GradientTransformation:
     return GradientTransformation(init, update, links)
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def join(merge: Function, **branches: TransformationLike) -> GradientTransformation:
     r"""Give the same updates to every branch and merge what they make of them, leaf by leaf.
 
@@ -113,7 +113,7 @@ def join(merge: Function, **branches: TransformationLike) -> GradientTransformat
     return joined(branches, lambda updates, *outputs: merged_leaves(merge, *outputs))
 
 
-@transformation
+@transformation(leafwise=True)
 def feedback(
     merge: TwoArraysFunction,
     statistic: TransformationLike,
@@ -177,7 +177,7 @@ def feedback(
     )
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def previous(statistic: TransformationLike) -> GradientTransformation:
     r"""What a statistic was before this update: $y_t = s_{t-1}$, $s_t = \mathrm{statistic}(u_t)$.
 

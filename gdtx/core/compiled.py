@@ -10,7 +10,8 @@ import jax
 
 from .calls import recompiled
 from .calls.call import merge, split
-from .entrance import is_runtime
+from .entrance import Dispatch, is_runtime
+from .leafwise import in_program
 from .numbers.values import within_int32
 from .trees.sharding import constrain, known_shardings
 from .trees.tree import PyTree
@@ -22,19 +23,21 @@ def compiled_update(
     state: PyTree,
     params: PyTree,
     extra_args: Mapping[str, Any],
+    how: Dispatch,
     stacklevel: int,
 ) -> tuple[PyTree, PyTree]:
     """What the update of `tx` returns; a warning is of the caller so many levels up."""
     leaves, layout = split(extra_args, is_runtime)
     leaves = list(map(within_int32, leaves))
-    shardings = known_shardings((updates, state))
-    result = _compiled(tx, updates, state, params, leaves, layout=layout, shardings=shardings)
+    trees = updates, state
+    shardings = known_shardings(trees) if how is Dispatch.RUN else None
+    result = _compiled(tx, *trees, params, leaves, layout=layout, shardings=shardings, how=how)
     if recompiled.due:
         recompiled.warn(stacklevel=stacklevel + 1)
     return result
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "shardings"))
+@functools.partial(jax.jit, static_argnames=("layout", "shardings", "how"), inline=True)
 def _compiled(
     tx: Any,
     updates: PyTree,
@@ -43,9 +46,12 @@ def _compiled(
     extra_leaves: list[Any],
     layout: Any,
     shardings: tuple[Any, ...] | None,
+    how: Dispatch,
 ) -> tuple[PyTree, PyTree]:
     """What comes out is sharded as what went in: else the compiler would choose, and a state that
     moves at its first update compiles a second program."""
-    recompiled.note(tx)
-    result = tx._inline(updates, state, params, merge(extra_leaves, layout))
+    if how is Dispatch.RUN:
+        recompiled.note(tx)
+    with in_program():
+        result = tx._inline(updates, state, params, merge(extra_leaves, layout))
     return constrain(result, (updates, state), shardings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import (
     Any,
 )
@@ -69,7 +70,7 @@ def check_scalars(signature: Signature, arguments: Mapping[str, Any]) -> None:
 
 
 def _is_array_type(kind: type) -> bool:
-    return issubclass(kind, jax.Array | np.ndarray | np.generic)
+    return issubclass(kind, jax.Array | np.ndarray | np.generic | Tracer)
 
 
 def is_runtime(value: Any) -> bool:
@@ -78,9 +79,24 @@ def is_runtime(value: Any) -> bool:
     )
 
 
-def can_dispatch(arrays: PyTree, others: PyTree) -> bool:
-    """Whether all is at hand: no tracer anywhere, nothing but arrays where arrays belong."""
-    array_types = set(map(type, jax.tree.leaves(arrays)))
-    types = array_types | set(map(type, jax.tree.leaves(others)))
-    traced = any(issubclass(kind, Tracer) for kind in types)
-    return not traced and all(map(_is_array_type, array_types))
+def _is_plain(value: Any) -> bool:
+    return is_runtime(value) or isinstance(value, bool | str)
+
+
+class Dispatch(Enum):
+    """How a compiled function may be called."""
+
+    NO = "not at all"
+    TRACED = "as a part of another program"
+    RUN = "with arrays that are at hand"
+
+
+def dispatch(arrays: PyTree, others: PyTree) -> Dispatch:
+    """With nothing but arrays where arrays belong; where some are traced, with nothing beside them
+    in which there may be others, such as functions."""
+    types = set(map(type, jax.tree.leaves(arrays)))
+    others = jax.tree.leaves(others)
+    is_traced = any(issubclass(kind, Tracer) for kind in {*types, *map(type, others)})
+    if not all(map(_is_array_type, types)) or (is_traced and not all(map(_is_plain, others))):
+        return Dispatch.NO
+    return Dispatch.TRACED if is_traced else Dispatch.RUN

@@ -103,6 +103,11 @@ def annotate(error: Exception, what: str, given: str = TRACED) -> None:
     setattr(error, _LOCATED, _innermost())
 
 
+def at_this_place() -> tuple[str, ...]:
+    """The names of all transformations at work, from the outermost on."""
+    return tuple(each.name for each in _path.get())
+
+
 def where() -> str:
     """The names of the transformations at work, from the outermost on."""
     return _joined(_path.get())

@@ -45,6 +45,7 @@ def transformation(
     quiet: bool = ...,
     exact: bool | tuple[str, ...] = ...,
     whole: bool = ...,
+    leafwise: bool = ...,
 ) -> Callable[P, GradientTransformation[P]]: ...
 @overload
 def transformation(
@@ -53,6 +54,7 @@ def transformation(
     quiet: bool = ...,
     exact: bool | tuple[str, ...] = ...,
     whole: bool = ...,
+    leafwise: bool = ...,
 ) -> Callable[P, GradientTransformation]: ...
 @overload
 def transformation(
@@ -61,6 +63,7 @@ def transformation(
     quiet: bool = ...,
     exact: bool | tuple[str, ...] = ...,
     whole: bool = ...,
+    leafwise: bool = ...,
 ) -> _Decorator: ...
 def transformation(
     factory: Callable[..., Any] | None = None,
@@ -68,6 +71,7 @@ def transformation(
     quiet: bool = False,
     exact: bool | tuple[str, ...] = False,
     whole: bool = False,
+    leafwise: bool = False,
 ) -> Any:
     """Make a factory of transformations return them as data.
 
@@ -84,6 +88,9 @@ def transformation(
             a largest value or a first one; or the fields of its state of which that is so.
         whole: whether it looks at some axes of arrays, so that inside of :func:`sharded` it must
             see whole ones. For norms of arrays and of the tree it need not.
+        leafwise: whether it acts array by array if all transformations among its arguments do, so
+            that it may be traced once for arrays of one shape. Of a factory that does not say so,
+            what it returns tells.
 
     Returns:
         The factory, with the same signature.
@@ -96,8 +103,16 @@ def transformation(
     heavy_ball(learning_rate=0.1, momentum=0.9)
     """
     if factory is None:
-        return functools.partial(transformation, quiet=quiet, exact=exact, whole=whole)
+        return functools.partial(
+            transformation, quiet=quiet, exact=exact, whole=whole, leafwise=leafwise
+        )
     voice = Voice.QUIET if quiet else Voice.CLEAR
     return recorded(
-        GradientTransformation, factory, schedules=True, voice=voice, exact=exact, whole=whole
+        GradientTransformation,
+        factory,
+        schedules=True,
+        voice=voice,
+        exact=exact,
+        whole=whole,
+        leafwise=leafwise,
     )

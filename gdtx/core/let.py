@@ -15,7 +15,7 @@ from .trees.spread import spread_tree
 from .trees.tree import PyTree, check_shapes, is_scalar, leaves_as
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def let(body: TransformationLike, **values: TransformationLike) -> GradientTransformation:
     r"""A formula with "where": `let(body, m=ema(0.9))` is the body, where $m$ is the average.
 
@@ -57,7 +57,7 @@ def let(body: TransformationLike, **values: TransformationLike) -> GradientTrans
     return GradientTransformation(init, update, parts)
 
 
-@transformation
+@transformation(leafwise=True)
 def value_of(name: str) -> GradientTransformation:
     """Replace the updates by a value that has a name.
 

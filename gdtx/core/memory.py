@@ -12,6 +12,7 @@ from .calls.functions import accepts_arguments, named_by, with_arguments
 from .calls.kinds import FloatDType, Function, Scalar, StepFunction, TwoArraysFunction
 from .errors import LeafError, calling, fail, summarize
 from .factory import transformation
+from .leafwise import of_step
 from .numbers.numerics import cast, compute_dtype, increment, real_like, seen_by_rules
 from .rules import beside, checked_result, each_leaf, unzipped, walk
 from .transformation import GradientTransformation
@@ -42,7 +43,7 @@ class CountState(NamedTuple):
     step: jax.Array
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def recur(
     rule: Function, dtype: FloatDType | None = None, **initial: Any
 ) -> GradientTransformation:
@@ -101,7 +102,7 @@ def recur(
     def update(
         updates: PyTree, state: Any, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, RecurState | CountedRecurState]:
-        count = increment(state.step) if is_counted else None
+        count = of_step(lambda: increment(state.step)) if is_counted else None
         leaves, structure = jax.tree.flatten(updates)
         trees = (state.inner if is_counted else state).buffers
         buffers = {name: leaves_as(structure, tree, "state", "updates")
@@ -110,7 +111,7 @@ def recur(
             check_shapes(updates, old, "state")
         beside_them = [beside(updates, params)] if "params" in seen else []
         names = [*buffers, *(["params"] if beside_them else [])]
-        now = {} if count is None else {"step": seen_by_rules(count)}
+        now = {} if count is None else {"step": of_step(lambda: seen_by_rules(count))}
 
         def step(u: jax.Array, *arrays: jax.Array) -> tuple[Any, ...]:
             kept, param = arrays[: len(buffers)], arrays[len(buffers) :]
@@ -137,7 +138,7 @@ def recur(
     )
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def accumulate(
     f: TwoArraysFunction,
     initial: Scalar = 0.0,
@@ -169,7 +170,7 @@ def accumulate(
     return recur(rule, dtype, value=initial)
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def counted(f: StepFunction) -> GradientTransformation:
     r"""A rule that changes with the step: $t \leftarrow t + 1$, then $u \leftarrow f(t)(u)$.
 
@@ -196,9 +197,9 @@ def counted(f: StepFunction) -> GradientTransformation:
     def update(
         updates: PyTree, state: CountState, params: PyTree = None, **extra_args: Any
     ) -> tuple[PyTree, CountState]:
-        count = increment(state.step)
+        count = of_step(lambda: increment(state.step))
         leaves, structure = jax.tree.flatten(updates)
-        rule = rule_at(f, count)
+        rule = of_step(lambda: rule_at(f, count))
         return structure.unflatten(each_leaf(rule, structure, leaves)), CountState(count)
 
     return GradientTransformation(init, update, CountState)

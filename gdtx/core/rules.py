@@ -19,7 +19,7 @@ from .trees.stacking import of_layers, stacked_axes
 from .trees.tree import PyTree, check_params, check_shapes, leaf_path, leaves_as, widened
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def elementwise(f: ArrayFunction) -> GradientTransformation:
     r"""Apply a function to every array of the updates: $u \leftarrow f(u)$.
 
@@ -36,7 +36,7 @@ def elementwise(f: ArrayFunction) -> GradientTransformation:
     return _stateless(lambda leaves, params, structure: each_leaf(f, structure, leaves))
 
 
-@transformation(quiet=True)
+@transformation(quiet=True, leafwise=True)
 def with_params(f: TwoArraysFunction) -> GradientTransformation:
     r"""Apply a function of update and parameter to every array: $u \leftarrow f(u, \theta)$.
 
@@ -93,7 +93,7 @@ def treewise(
     return _stateless(rule)
 
 
-@transformation
+@transformation(leafwise=True)
 def identity() -> GradientTransformation:
     """Leave the updates as they are.
 
@@ -104,7 +104,7 @@ def identity() -> GradientTransformation:
     return _stateless(lambda leaves, params, structure: leaves)
 
 
-@transformation
+@transformation(leafwise=True)
 def set_to_zero() -> GradientTransformation:
     """Replace the updates by zeros.
 

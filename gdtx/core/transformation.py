@@ -14,8 +14,9 @@ from .calls.call import Call, Signature
 from .calls.kinds import Kind, register_kind
 from .calls.types import TransformationLike
 from .compiled import compiled_update
-from .entrance import accepted, can_dispatch, check_call, check_scalars
+from .entrance import Dispatch, accepted, check_call, check_scalars, dispatch
 from .errors import Voice, at_work, check_state, fail, summarize
+from .leafwise import by_leaf
 from .numbers.handover import Elsewhere, handed_over, inside, leaves_gdtx
 from .numbers.numerics import increment, promoting
 from .outermost import is_outermost, nested
@@ -151,8 +152,10 @@ class GradientTransformation(_Base, Generic[P]):
             TypeError: if a leaf is not a floating-point or complex array, or an extra argument
                 that a link needs is missing.
         """
-        if is_outermost() and can_dispatch((updates, state, params), (self, extra_args)):
-            return compiled_update(self, updates, state, params, extra_args, stacklevel=2)
+        if is_outermost():
+            how = dispatch((updates, state, params), (self, extra_args))
+            if how is not Dispatch.NO:
+                return compiled_update(self, updates, state, params, extra_args, how, stacklevel=2)
         return self._inline(updates, state, params, extra_args)
 
     def _repr_latex_(self) -> str | None:
@@ -193,6 +196,12 @@ class GradientTransformation(_Base, Generic[P]):
             whole = functools.partial(self._update_of_whole, state, extra_args)
             new, state = on_whole(whole, updates, params)
             return parts_of(new), state
+        found = by_leaf(self, self._run, updates, state, params)
+        return self._run(updates, state, params, extra_args) if found is None else found
+
+    def _run(
+        self, updates: PyTree, state: PyTree, params: PyTree, extra_args: Mapping[str, Any]
+    ) -> tuple[PyTree, PyTree]:
         if self.factory is GradientTransformation:
             update = self.arguments["update"]
             mapped(self.arguments.get("layout"), state, lambda part: part.state)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ..core.calls.kinds import Count, Decay, LengthThreshold, StepFunction
 from ..core.errors import calling
 from ..core.factory import transformation
+from ..core.leafwise import of_step
 from ..core.memory import counted
 from ..core.numbers.numerics import (
     average_length,
@@ -80,7 +81,7 @@ class ProductState(NamedTuple):
     product: jax.Array
 
 
-@transformation
+@transformation(leafwise=True)
 def scheduled_bias_correction(schedule: StepFunction, ahead: Count = 0) -> GradientTransformation:
     r"""Bias correction with a changing decay: $u_t \leftarrow u_t / (1 - \prod_{i \le t} \mu_i)$.
 
@@ -105,17 +106,20 @@ def scheduled_bias_correction(schedule: StepFunction, ahead: Count = 0) -> Gradi
         dtype = compute_dtype(*(jnp.finfo(p.dtype).dtype for p in jax.tree.leaves(params)))
         return ProductState(scalar_like(params, 0, jnp.int32), scalar_like(params, 1, dtype))
 
-    def update(
-        updates: PyTree, state: ProductState, params: PyTree = None, **extra_args: Any
-    ) -> tuple[PyTree, ProductState]:
+    def products(state: ProductState) -> tuple[ProductState, jax.Array]:
         with calling("schedule"):
             now = seen_by_rules(state.step)
             decay, *later = (schedule(now + i) for i in range(ahead + 1))
         product = cast(state.product * decay, state.product.dtype)
-        seen = math.prod(later, start=product)
+        return ProductState(increment(state.step), product), math.prod(later, start=product)
+
+    def update(
+        updates: PyTree, state: ProductState, params: PyTree = None, **extra_args: Any
+    ) -> tuple[PyTree, ProductState]:
+        new, seen = of_step(lambda: products(state))
         leaves, structure = jax.tree.flatten(updates)
         corrected = each_leaf(lambda u: u / (1 - seen), structure, leaves)
-        return structure.unflatten(corrected), ProductState(increment(state.step), product)
+        return structure.unflatten(corrected), new
 
     return GradientTransformation(init, update, ProductState)
 

@@ -29,7 +29,7 @@ class Margins(NamedTuple):
     col: Any
 
 
-@transformation(whole=True)
+@transformation(whole=True, leafwise=True)
 def rank_one(
     statistic: TransformationLike, min_dim_size_to_factor: Count = 128
 ) -> GradientTransformation:

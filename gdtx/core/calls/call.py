@@ -24,12 +24,16 @@ def split(tree: Any, is_runtime: Callable[[Any], bool]) -> tuple[list[Any], Any]
     """The leaves that may change from call to call, and a hashable layout with all others."""
     leaves, structure = jax.tree.flatten(tree)
     constants = tuple(_runtime if is_runtime(leaf) else leaf for leaf in leaves)
-    return [leaf for leaf in leaves if is_runtime(leaf)], (structure, constants)
+    if constants.count(_runtime) < len(leaves):
+        leaves = [leaf for leaf, x in zip(leaves, constants, strict=True) if x is _runtime]
+    return leaves, (structure, constants)
 
 
 def merge(leaves: Iterable[Any], layout: Any) -> Any:
     """The tree that :func:`split` took apart, with these leaves."""
     structure, constants = layout
+    if constants.count(_runtime) == len(constants):
+        return structure.unflatten(leaves)
     rest = iter(leaves)
     return structure.unflatten([next(rest) if value is _runtime else value for value in constants])
 
@@ -41,13 +45,14 @@ class Call(Printed):
     its equality and hash. Nested calls contribute their own leaves.
     """
 
-    __slots__ = ("_arguments", "_constant", "_factory", "_flat", "_result")
+    __slots__ = ("_arguments", "_constant", "_factory", "_flat", "_result", "is_leafwise")
 
     _factory: Callable[..., Any]
     _arguments: Mapping[str, Any] | None
     _flat: tuple[tuple[Any, ...], tuple[Any, ...]] | None
     _result: Any
     _constant: bool | None
+    is_leafwise: bool | None
 
     @classmethod
     def of(cls, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Self:
@@ -58,7 +63,7 @@ class Call(Printed):
     def _with(cls, factory: Callable[..., Any], arguments: Any, flat: Any) -> Self:
         call = object.__new__(cls)
         call._factory, call._arguments, call._flat = factory, arguments, flat
-        call._result, call._constant = _unmade, None
+        call._result, call._constant, call.is_leafwise = _unmade, None, None
         return call
 
     @property

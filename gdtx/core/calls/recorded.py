@@ -37,9 +37,10 @@ def recorded(
     voice: Voice = Voice.CLEAR,
     exact: bool | tuple[str, ...] = False,
     whole: bool = False,
+    leafwise: bool = False,
 ) -> Callable[P, C]:
     """`factory` made to return the call itself, as an instance of `cls`."""
-    signature = Signature(factory, schedules, voice, exact, whole)
+    signature = Signature(factory, schedules, voice, exact, whole, leafwise)
     is_ours = (factory.__module__ or "").partition(".")[0] == __name__.partition(".")[0]
 
     @functools.wraps(factory)

@@ -55,7 +55,8 @@ class Signature:
     """A factory's parameters with their kinds; binds and checks the arguments of a call.
 
     `exact` says of a transformation whose state is to be kept as it is: True of all, or in which
-    fields that is. `whole` says that it must see whole arrays.
+    fields that is. `whole` says that it must see whole arrays, `leafwise` that it acts array by array if
+    those given to it do.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Signature:
         voice: Voice = Voice.CLEAR,
         exact: bool | tuple[str, ...] = False,
         whole: bool = False,
+        leafwise: bool = False,
     ):
         self.name = factory.__name__
         self.schedules = schedules
         self.voice = voice
         self.exact = exact
         self.whole = whole
+        self.leafwise = leafwise
         try:
             self.signature = inspect.signature(factory, eval_str=True)
         except NameError:

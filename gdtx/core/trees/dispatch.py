@@ -34,16 +34,18 @@ def one_program(f: Callable[P, R]) -> Callable[P, R]:
         place = {id(leaf): i for i, leaf in enumerate(leaves)}
         places = [place.get(id(x)) for x in results]
         new = [x for x, at in zip(results, places, strict=True) if at is None]
-        return _Results(new, (structure, tuple(places)))
+        return _Results(new, (structure, tuple(places) if len(new) < len(places) else None))
 
     @functools.wraps(f)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         leaves, layout = split((args, kwargs), _is_runtime)
-        if any(isinstance(leaf, Tracer) for leaf in leaves):
+        if any(issubclass(kind, Tracer) for kind in set(map(type, leaves))):
             return f(*args, **kwargs)
         found, (structure, places) = compiled(leaves, layout=layout)
-        new = iter(found)
-        return merge((next(new) if at is None else leaves[at] for at in places), structure)
+        if places is not None:
+            new = iter(found)
+            found = [next(new) if at is None else leaves[at] for at in places]
+        return merge(found, structure)
 
     return call
 

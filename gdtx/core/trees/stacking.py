@@ -33,6 +33,11 @@ def layers_along(axes: Mapping[str, int]) -> Iterator[None]:
         _told.reset(token)
 
 
+def are_stacked() -> bool:
+    """Whether some arrays are layers."""
+    return bool(_told.get())
+
+
 def stacked_axes(tree: PyTree) -> list[int]:
     """For each leaf, along how many leading axes it is layers."""
     told = _told.get()

@@ -30,7 +30,7 @@ class CoverState(NamedTuple):
     bounds: PyTree
 
 
-@transformation(whole=True)
+@transformation(whole=True, leafwise=True)
 def running_cover(decay: Fraction = 1.0) -> GradientTransformation:
     r"""A bound on the sum so far, kept as one number for each index of each axis.
 
