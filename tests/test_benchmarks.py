@@ -14,7 +14,7 @@ from programs import refused
 import gdtx
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "step.py"
-RATIOS = ["step", "update", "trace", "lower", "compile", "FLOPs", "bytes"]
+RATIOS = ["step", "update", "trace", "compile", "FLOPs", "bytes"]
 METHODS = ["sgd", "adam"]
 
 

@@ -1,5 +1,7 @@
 """What acts array by array: it does so to the bit, and is traced once for each kind of array."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -163,3 +165,13 @@ def test_a_derivative_of_an_update_is_compiled_once():
     np.testing.assert_array_equal(
         first.arguments["learning_rate"], again.arguments["learning_rate"]
     )
+
+
+@pytest.mark.parametrize("tx", [gdtx.clip_by_global_norm(1.0), gdtx.normalize_by_global_norm()])
+def test_the_norm_of_a_tree_squares_arrays_of_one_shape_in_one_function(tx):
+    def operations(number):
+        params = {str(i): jax.ShapeDtypeStruct((3,), jnp.float32) for i in range(number)}
+        lowered = jax.jit(tx.update).lower(params, tx.init(params), params)
+        return re.findall(r"stablehlo\.(multiply|reduce|abs)\b", lowered.as_text())
+
+    assert operations(20) == operations(10) != []

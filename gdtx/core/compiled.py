@@ -11,7 +11,7 @@ import jax
 from .calls import recompiled
 from .calls.call import merge, split
 from .entrance import Dispatch, is_runtime
-from .leafwise import in_program
+from .numbers.program import in_program
 from .numbers.values import within_int32
 from .trees.sharding import constrain, known_shardings
 from .trees.tree import PyTree

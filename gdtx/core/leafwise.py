@@ -19,6 +19,7 @@ import jax
 
 from .calls.call import Call
 from .errors import at_this_place
+from .numbers.program import is_in_program
 from .trees.gathering import are_parts
 from .trees.stacking import are_stacked
 from .trees.tree import PyTree
@@ -28,19 +29,7 @@ R = TypeVar("R")
 _Update = Callable[[PyTree, PyTree, PyTree, dict[str, Any]], tuple[PyTree, PyTree]]
 _Find = Callable[[Callable[[], Any]], Any]
 
-_in_program: ContextVar[bool] = ContextVar("gdtx_in_program", default=False)
 _find: ContextVar[_Find | None] = ContextVar("gdtx_step", default=None)
-
-
-@contextlib.contextmanager
-def in_program() -> Iterator[None]:
-    """What is called inside becomes part of one program, and functions in it cost no compilation
-    of their own."""
-    token = _in_program.set(True)
-    try:
-        yield
-    finally:
-        _in_program.reset(token)
 
 
 def of_step(compute: Callable[[], R]) -> R:
@@ -79,7 +68,7 @@ def by_leaf(
 
     None if it would be of no use, or if something is wrong: the ordinary way says where.
     """
-    if not _in_program.get() or _find.get() is not None or are_stacked() or are_parts():
+    if not is_in_program() or _find.get() is not None or are_stacked() or are_parts():
         return None
     leaves, structure = jax.tree.flatten(updates)
     if len(set(map(jax.typeof, leaves))) == len(leaves) or not is_leafwise(tx):

@@ -12,6 +12,7 @@ from ..core.calls.kinds import Bound, NonNegative
 from ..core.errors import LeafError, at_work
 from ..core.factory import transformation
 from ..core.numbers import norms as _norms
+from ..core.numbers.program import map_alike
 from ..core.numbers.shards import whole_size
 from ..core.rules import elementwise, treewise, with_params
 from ..core.transformation import GradientTransformation
@@ -69,8 +70,11 @@ def clip_by_global_norm(max_norm: Bound) -> GradientTransformation:
     """
 
     def shorten(updates: PyTree) -> PyTree:
-        power, scaled = _norms.scaled_global_norm(jax.tree.leaves(updates))
-        return jax.tree.map(lambda u: _norms.shortened(u, power, scaled, max_norm), updates)
+        leaves, structure = jax.tree.flatten(updates)
+        power, scaled = _norms.scaled_global_norm(leaves)
+        return structure.unflatten(
+            map_alike(lambda u: _norms.shortened(u, power, scaled, max_norm), leaves)
+        )
 
     return treewise(shorten)
 

@@ -12,6 +12,7 @@ from ..core.errors import LeafError
 from ..core.factory import transformation
 from ..core.numbers import norms as _norms
 from ..core.numbers import numerics as _numerics
+from ..core.numbers.program import map_alike
 from ..core.rules import elementwise, treewise, with_params
 from ..core.transformation import GradientTransformation
 from ..core.trees.tree import PyTree
@@ -32,7 +33,8 @@ def normalize_by_global_norm() -> GradientTransformation:
     """
 
     def normalize(updates: PyTree) -> PyTree:
-        power, scaled = _norms.scaled_global_norm(jax.tree.leaves(updates))
+        leaves, structure = jax.tree.flatten(updates)
+        power, scaled = _norms.scaled_global_norm(leaves)
         length = jnp.where(scaled == 0, 1, scaled)
 
         def normalized(u: jax.Array) -> jax.Array:
@@ -40,7 +42,7 @@ def normalize_by_global_norm() -> GradientTransformation:
             real = jnp.finfo(u.dtype).dtype
             return u * power.astype(real) / length.astype(real)
 
-        return jax.tree.map(normalized, updates)
+        return structure.unflatten(map_alike(normalized, leaves))
 
     return treewise(normalize)
 

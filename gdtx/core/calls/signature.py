@@ -55,8 +55,8 @@ class Signature:
     """A factory's parameters with their kinds; binds and checks the arguments of a call.
 
     `exact` says of a transformation whose state is to be kept as it is: True of all, or in which
-    fields that is. `whole` says that it must see whole arrays, `leafwise` that it acts array by array if
-    those given to it do.
+    fields that is. `whole` says that it must see whole arrays, `leafwise` that it acts array by
+    array if those given to it do.
     """
 
     def __init__(

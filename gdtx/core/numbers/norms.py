@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from .layers import is_of_layer
 from .numerics import cast, compute_dtype, sqrt, square
+from .program import map_alike
 from .shards import largest, shared_axes, total, whole_size
 
 
@@ -82,11 +83,13 @@ def scaled_global_norm(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
 def _sum_of_scaled(leaves: list[Any]) -> tuple[jax.Array, jax.Array]:
     leaves = _wide(leaves)
     power = power_toward_one(leaves)
-    return power, _sum_of_squares([x * power.astype(jnp.finfo(x.dtype).dtype) for x in leaves])
+    scaled = map_alike(lambda x: x * power.astype(jnp.finfo(x.dtype).dtype), leaves)
+    return power, _sum_of_squares(scaled)
 
 
 def _sum_of_squares(leaves: list[jax.Array]) -> jax.Array:
-    return _sum_of(leaves, [jnp.sum(square(x)) for x in leaves], _real_dtype(leaves))
+    sums = map_alike(lambda x: jnp.sum(square(x)), leaves)
+    return _sum_of(leaves, sums, _real_dtype(leaves))
 
 
 def _sum_of(leaves: list[Any], sums: list[jax.Array], dtype: Any) -> jax.Array:
@@ -118,9 +121,9 @@ def power_toward_one(leaves: list[Any]) -> jax.Array:
     """A power of two that brings the largest magnitude of all near 1; 1 if all are 0."""
     leaves = _wide(leaves)
     most = jnp.zeros((), _real_dtype(leaves))
-    for x in leaves:
-        found = largest(jnp.max(jnp.abs(jax.lax.stop_gradient(x))), x)
-        most = jnp.maximum(most, found.astype(most.dtype))
+    found = map_alike(lambda x: jnp.max(jnp.abs(jax.lax.stop_gradient(x))), leaves)
+    for x, each in zip(leaves, found, strict=True):
+        most = jnp.maximum(most, largest(each, x).astype(most.dtype))
     # In the range of every leaf, so that the power is a normal number there too.
     return _toward_one(most, _maxexp(leaves))
 
