@@ -74,6 +74,8 @@ def gpt2() -> dict[str, Any]:
 
 TREES: dict[str, tuple[str, dict[str, Any]]] = {
     "large": ("few large", {f"layer{i}": (2048, 2048) for i in range(4)}),
+    "huge": ("many large", {f"layer{i}": (2048, 2048) for i in range(32)}),
+    "cached": ("few that a cache holds", {f"layer{i}": (256, 256) for i in range(8)}),
     "many": ("many small", {f"layer{i}": {"w": (32, 32), "b": (32,)} for i in range(500)}),
     "gpt2": ("GPT-2 small", gpt2()),
     "tiny": ("tiny", {f"layer{i}": {"w": (16, 16), "b": (16,)} for i in range(2)}),

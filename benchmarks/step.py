@@ -18,7 +18,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,13 +99,13 @@ def compared(results: Results) -> dict[str, Any]:
     return {"ratio": ratio, **medians, "pairs": len(pairs)}
 
 
-def rounds(repeats: int, seconds: float) -> Iterator[list[str]]:
-    """The libraries in alternating order, until the repeats are done or the time is up."""
+def rounds(names: Iterable[str], repeats: int, seconds: float) -> Iterator[list[str]]:
+    """The names in alternating order, until the repeats are done or the time is up."""
     started = time.perf_counter()
     for i in range(repeats):
         if i >= FEWEST and time.perf_counter() - started > seconds:
             break
-        yield list(APPLY)[:: -1 if i % 2 else 1]
+        yield list(names)[:: -1 if i % 2 else 1]
 
 
 def timed(calls: Calls, share: float, repeats: int, seconds: float) -> Results:
@@ -113,7 +113,7 @@ def timed(calls: Calls, share: float, repeats: int, seconds: float) -> Results:
     results: Results = {name: [] for name in calls}
     gc.collect()
     gc.disable()  # a collection would fall on one side of a pair
-    for names in rounds(math.ceil(share * repeats), share * seconds):
+    for names in rounds(calls, math.ceil(share * repeats), share * seconds):
         for name in names:
             start = time.perf_counter()
             result = jax.block_until_ready(calls[name]())
@@ -142,7 +142,9 @@ def stages(tx: Any, params: Any) -> dict[str, float]:
 
 def measure_stages(txs: dict[str, Any], params: Any, seconds: float) -> dict[str, Any]:
     """Trace, lower and compile times, FLOPs and bytes of the jitted update."""
-    found = [{name: stages(txs[name], params) for name in names} for names in rounds(3, seconds)]
+    found = [
+        {name: stages(txs[name], params) for name in names} for names in rounds(txs, 3, seconds)
+    ]
     return {
         column: compared({name: [each[name][column] for each in found] for name in txs})
         for column in found[0]["gdtx"]
@@ -165,7 +167,7 @@ def measure_update(
     return {"programs": compilations.of(twice), "update": compared(timing(once, 1.0))}
 
 
-def jitted_step(tx: Any, apply_updates: Callable[..., Any]) -> Callable[..., Any]:
+def jitted_step(tx: Any, apply_updates: Callable[..., Any]) -> Any:
     """One step of a training, which takes over the memory of its parameters and state."""
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:

@@ -14,6 +14,8 @@ import gdtx
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Programs on pages run once or twice: compiling them is what takes time.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.pop("MPLBACKEND", None)  # that of a notebook, which shows its pictures
 
 project = "gdtx"

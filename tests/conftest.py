@@ -14,6 +14,7 @@ os.environ["XLA_FLAGS"] = (
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
+import everything
 import jax
 import pytest
 
@@ -68,6 +69,16 @@ ONCE = {
     "test_which_page", "test_zero_and_one",
 }  # fmt: skip
 
+# Methods are expressions of makers, combinators and links, and what holds for these holds for them:
+# CI tries their rows on the newest only, but for their numbers and what is in their states.
+METHODS = {*everything.METHODS, *everything.KINDS["method"]}
+NOT_BY_INDUCTION = {"test_buffers", "test_frameworks", "test_methods"}
+
+
+def _is_of_a_method(item):
+    values = getattr(item, "callspec", None) and item.callspec.params.values()
+    return any(isinstance(value, str) and value in METHODS for value in values or ())
+
 
 @pytest.hookimpl(tryfirst=True)  # before those marked slow are left out
 def pytest_collection_modifyitems(items):
@@ -78,7 +89,8 @@ def pytest_collection_modifyitems(items):
     """
     seen = Counter()
     for item in items:
-        if item.path.stem in ONCE:
+        by_induction = item.path.stem not in NOT_BY_INDUCTION and _is_of_a_method(item)
+        if item.path.stem in ONCE or by_induction:
             item.add_marker(pytest.mark.once)
         first = item.get_closest_marker("first")
         if first and not item.get_closest_marker("slow"):

@@ -18,8 +18,8 @@ RATIOS = ["step", "update", "trace", "compile", "FLOPs", "bytes"]
 METHODS = ["sgd", "adam"]
 
 
-def run(*arguments):
-    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True)
+def run(*arguments, script=SCRIPT):
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,20 @@ def test_json_is_complete(smoke):
         assert row["programs"]["gdtx"] == 1 < row["programs"]["optax"]
         assert row["step programs"] == {"gdtx": 1, "optax": 1}
         assert set(row["state"]) == {"gdtx", "optax"}
+
+
+@pytest.mark.slow
+def test_bytes_that_a_step_must_move():
+    done = run("--smoke", script=SCRIPT.with_name("bound.py"))
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    (header,) = (row for row in rows if row[:1] == ["method"])
+    columns = header[1:]
+    for method, numbers in (("sgd", 3), ("adam", 7)):  # of four bytes; a count is shared by 544
+        (row,) = (dict(zip(columns, row[1:], strict=False)) for row in rows if row[:1] == [method])
+        assert float(row["bytes"]) == pytest.approx(4 * numbers, abs=0.02)
+        assert float(row["compiled"]) >= 0.99
+        assert all(float(row[library]) > 0 for library in ("gdtx", "optax"))
 
 
 def test_a_bad_argument_is_named():
