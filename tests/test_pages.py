@@ -33,6 +33,7 @@ def test_programs_run(page, capsys):
     printed = capsys.readouterr().out
     if page == "speed.md":
         assert printed.count("compiles") == 1
+        assert "[(4,), (4, 4)]" in printed
         assert "0 bytes" not in printed
     if page == "devices.md":
         kernel = names["state"][0]["mu"][0].buffers["value"]["kernel"]
