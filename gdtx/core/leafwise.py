@@ -43,9 +43,9 @@ def is_leafwise(tx: Any) -> bool:
     place alone, and on the step."""
     if not isinstance(tx, Call):
         return False
-    if tx.is_leafwise is None:
-        tx.is_leafwise = _is_leafwise(tx)
-    return tx.is_leafwise
+    if tx._leafwise is None:  # asked at every update, of every part
+        tx._leafwise = _is_leafwise(tx)
+    return tx._leafwise
 
 
 def _is_leafwise(tx: Any) -> bool:

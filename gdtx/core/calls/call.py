@@ -45,14 +45,14 @@ class Call(Printed):
     its equality and hash. Nested calls contribute their own leaves.
     """
 
-    __slots__ = ("_arguments", "_constant", "_factory", "_flat", "_result", "is_leafwise")
+    __slots__ = ("_arguments", "_constant", "_factory", "_flat", "_leafwise", "_result")
 
     _factory: Callable[..., Any]
     _arguments: Mapping[str, Any] | None
     _flat: tuple[tuple[Any, ...], tuple[Any, ...]] | None
     _result: Any
     _constant: bool | None
-    is_leafwise: bool | None
+    _leafwise: bool | None
 
     @classmethod
     def of(cls, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Self:
@@ -63,7 +63,7 @@ class Call(Printed):
     def _with(cls, factory: Callable[..., Any], arguments: Any, flat: Any) -> Self:
         call = object.__new__(cls)
         call._factory, call._arguments, call._flat = factory, arguments, flat
-        call._result, call._constant, call.is_leafwise = _unmade, None, None
+        call._result, call._constant, call._leafwise = _unmade, None, None
         return call
 
     @property
