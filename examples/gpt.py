@@ -59,8 +59,8 @@ LAYERS, WIDTH, HEADS, LENGTH = (2, 32, 2, 16) if options.smoke else (4, 128, 4, 
 BATCH = 32  # of each of the gradients of which an update takes the mean
 ACCUMULATED = 2
 STEPS = 4 if options.smoke else options.steps
-RATES = {"adamw": (2e-3, 4e-3, 8e-3), "muon": (1e-2, 2e-2, 4e-2),
-         "soap": (2e-3, 4e-3, 8e-3), "shampoo": (2e-3, 4e-3, 8e-3)}  # fmt: skip
+RATES = {"adamw": (2e-3, 4e-3, 8e-3), "muon": (2e-2, 4e-2, 8e-2),
+         "soap": (4e-3, 8e-3, 1.6e-2), "shampoo": (2e-3, 4e-3, 8e-3)}  # fmt: skip
 
 text = np.frombuffer("\n".join(topics[name] for name in sorted(topics)).encode(), np.uint8)
 split = len(text) * 9 // 10
