@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from everything import EVERY, METHODS, PARAMS, extras
+from everything import EVERY, KINDS, METHODS, PARAMS, extras
 
 import gdtx
 from gdtx import kfac
 
 RULES = EVERY | {f"{name} (method)": row.make(row.learning_rate) for name, row in METHODS.items()}
-# Their programs take seconds each to compile. Other settings of methods are tried at night too.
+# Their programs take seconds each to compile. Methods are tried at night too.
 LONG = {
     "adaptive_grad_clip", "blockwise", "clip_by_fisher_norm", "full_matrix_adagrad",
     "in_eigenbasis", "kfac", "lbfgs", "levenberg_marquardt", "packed", "precondition",
@@ -22,8 +22,8 @@ LONG = {
     "skip_when", "soap", "zoom_linesearch",
 }  # fmt: skip
 
-
-SLOW = {name for name in RULES if name in LONG or name not in EVERY}
+# Methods are expressions of the others.
+SLOW = {name for name in RULES if name in LONG or name not in EVERY or name in KINDS["method"]}
 QUICK = [name for name in RULES if name not in SLOW]
 by_rule = pytest.mark.parametrize(
     "name",

@@ -37,7 +37,12 @@ def compiled_update(
     return result
 
 
-@functools.partial(jax.jit, static_argnames=("layout", "shardings", "how"), inline=True)
+# A program around it has its operations in its own jaxpr, which newer versions ask to say.
+_kinds: Any = getattr(jax, "Inline", None)
+_INLINE: Any = True if _kinds is None else _kinds.JAX_EARLY
+
+
+@functools.partial(jax.jit, static_argnames=("layout", "shardings", "how"), inline=_INLINE)
 def _compiled(
     tx: Any,
     updates: PyTree,
