@@ -30,7 +30,7 @@ from cases import METHODS, TREES
 from step import APPLY, PLACEMENTS, Calls, Results, jitted_step, random_tree, timed, training
 
 try:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 except ImportError:
     torch = None
 
