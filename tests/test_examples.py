@@ -178,7 +178,7 @@ def test_gpt(tmp_path):
     )
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert re.match(
-        r"muon 0\.02: \d\.\d+ on held-out text, state [\d,]+ bytes a device", first.stdout
+        r"muon 0\.04: \d\.\d+ on held-out text, state [\d,]+ bytes a device", first.stdout
     )
     assert second.stdout == "going on from step 8\n" + first.stdout
     assert sorted(path.name for path in Path(checkpoints).iterdir()) == ["5", "8"]
